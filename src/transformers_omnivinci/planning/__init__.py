@@ -1,0 +1,41 @@
+"""
+Order and time, planned as plain integers and seconds: no tensor library, no model.
+
+- `sampling`: which frames of a clip, which tiles of an image, which windows of a waveform.
+- `temporal_embedding_grouping`: which frames and sounds stand together (TEG).
+- `sequence`: how many embeddings each medium has, and in which order they stand in the prompt.
+"""
+
+from .sampling import AudioWindows, choose_tile_grid, plan_audio, sample_at_fps, sample_uniformly
+from .sequence import (
+    MediaLayout,
+    Run,
+    audio_sequence,
+    count,
+    count_audio_vectors,
+    expand,
+    grouped_sequence,
+    image_sequence,
+    video_sequence,
+)
+from .temporal_embedding_grouping import TemporalGroup, interleave, plan_groups
+
+__all__ = [
+    "AudioWindows",
+    "MediaLayout",
+    "Run",
+    "TemporalGroup",
+    "audio_sequence",
+    "choose_tile_grid",
+    "count",
+    "count_audio_vectors",
+    "expand",
+    "grouped_sequence",
+    "image_sequence",
+    "interleave",
+    "plan_audio",
+    "plan_groups",
+    "sample_at_fps",
+    "sample_uniformly",
+    "video_sequence",
+]
