@@ -1,0 +1,617 @@
+"""
+OmniVinci (arXiv 2510.15870): the forward pass reads as figure 2 of the paper.
+
+Encoders → compression and projection → time (CRTE) → placed in temporal groups (TEG) → language model.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import AutoModel
+from transformers.cache_utils import Cache
+from transformers.generation import GenerationMixin
+from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
+from transformers.modeling_utils import PreTrainedModel, slice_logits_to_keep
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple, logging, torch_compilable_check
+from transformers.utils.generic import merge_with_config_defaults
+
+from ..configuration_omnivinci import OmniVinciConfig
+from .audio_compression import AudioCompression
+from .dynamic_s2 import merge_scales, stitch_tiles, tile_grids
+from .projectors import AudioProjector, VisionProjector
+from .time_embedding import build_time_embedding
+from .video_pooling import pool_clip
+from .vision_tower import OmniVinciVisionTower
+
+logger = logging.get_logger(__name__)
+
+MEDIA_INPUTS = (
+    "pixel_values",
+    "image_grid_hw",
+    "pixel_values_videos",
+    "video_timestamps",
+    "input_features",
+    "audio_timestamps",
+    "audio_num_windows",
+)
+
+
+@dataclass
+class OmniVinciModelOutputWithPast(BaseModelOutputWithPast):
+    r"""
+    image_hidden_states, video_hidden_states, audio_hidden_states (`torch.Tensor`, *optional*):
+        Embeddings of the media as they stand in the sequence, `(num_embeddings, hidden_size)`.
+    """
+
+    image_hidden_states: torch.FloatTensor | None = None
+    video_hidden_states: torch.FloatTensor | None = None
+    audio_hidden_states: torch.FloatTensor | None = None
+
+
+@dataclass
+class OmniVinciCausalLMOutputWithPast(ModelOutput):
+    r"""
+    loss (`torch.Tensor` of shape `(1,)`, *optional*): Next-token loss over text positions.
+    logits (`torch.Tensor` of shape `(batch_size, sequence_length, vocab_size)`): Scores of the next token.
+    past_key_values (`Cache`, *optional*): Keys and values of the language model.
+    hidden_states, attentions (`tuple(torch.Tensor)`, *optional*): Of the language model.
+    image_hidden_states, video_hidden_states, audio_hidden_states (`torch.Tensor`, *optional*):
+        Embeddings of the media as they stand in the sequence, `(num_embeddings, hidden_size)`.
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    past_key_values: Cache | None = None
+    hidden_states: tuple[torch.FloatTensor] | None = None
+    attentions: tuple[torch.FloatTensor] | None = None
+    image_hidden_states: torch.FloatTensor | None = None
+    video_hidden_states: torch.FloatTensor | None = None
+    audio_hidden_states: torch.FloatTensor | None = None
+
+
+class OmniVinciPreTrainedModel(PreTrainedModel):
+    config: OmniVinciConfig
+    base_model_prefix = "model"
+    input_modalities = ("image", "video", "audio", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = [
+        "Qwen2DecoderLayer",
+        "SiglipVisionEmbeddings",
+        "SiglipEncoderLayer",
+        "Qwen2AudioEncoderLayer",
+        "VisionProjector",
+        "LearnedTimeEmbedding",
+    ]
+    _skip_keys_device_placement = "past_key_values"
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _can_compile_fullgraph = True
+    _supports_attention_backend = True
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, config=None, **kwargs):
+        """Loads what [`save_pretrained`] wrote, or a checkpoint in the published layout."""
+        from ..conversion import load_published_model
+
+        model = load_published_model(cls, pretrained_model_name_or_path, *model_args, config=config, **kwargs)
+        if model is not None:
+            return model
+        return super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
+
+
+class OmniVinciModel(OmniVinciPreTrainedModel):
+    """OmniVinci without the language modeling head: encoders, projectors, time embeddings and language model."""
+
+    def __init__(self, config: OmniVinciConfig):
+        super().__init__(config)
+        self.vision_tower = OmniVinciVisionTower._from_config(
+            config.vision_config, num_layers=config.num_vision_layers
+        )
+        self.vision_projector = VisionProjector(config)
+        self.video_time_embedding = build_time_embedding(config, "video")
+        self.audio_tower = AutoModel.from_config(config.audio_config)
+        self.audio_compression = AudioCompression(config.audio_pooling, config.audio_config.d_model)
+        self.audio_projector = AudioProjector(config)
+        self.audio_time_embedding = build_time_embedding(config, "audio")
+        self.language_model = AutoModel.from_config(config.text_config)
+        self.post_init()
+
+    # ------------------------------------------------------------------------------------------------- encoders
+
+    def _encode_images(self, pixel_values: torch.Tensor, **kwargs) -> torch.Tensor:
+        """(batch, 3, side, side) to patch features (batch, rows, columns, vision hidden_size)."""
+        pixel_values = pixel_values.to(self.vision_tower.dtype)
+        patches = self.vision_tower(pixel_values, chunk_size=self.config.vision_chunk_size, **kwargs).last_hidden_state
+        side = self.config.vision_config.image_size // self.config.vision_config.patch_size
+        return patches.unflatten(1, (side, side))
+
+    @can_return_tuple
+    def get_image_features(
+        self, pixel_values: torch.FloatTensor, image_grid_hw: torch.LongTensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> BaseModelOutputWithPooling:
+        r"""
+        Dynamic S2: encodes tiles, merges the scales of each image and projects them.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(num_tiles, 3, image_size, image_size)`):
+                Tiles of all images, see [`OmniVinciImageProcessor`].
+            image_grid_hw (`torch.Tensor` of shape `(num_images, 2)`):
+                (rows, columns) of the tiles of each image's last scale; (1, 1) for an image that is not tiled.
+
+        Returns:
+            [`BaseModelOutputWithPooling`]: `pooler_output`, the embeddings `(num_embeddings, hidden_size)` of each
+            image, and `last_hidden_state`, the patch features of all tiles `(num_tiles, patches, vision hidden_size)`.
+
+        Raises:
+            ValueError: the number of tiles is not that of `image_grid_hw`.
+        """
+        scales = self.config.s2_scales
+        grids = [tuple(grid) for grid in image_grid_hw.tolist()]
+        num_tiles = [
+            1 if grid == (1, 1) else sum(rows * columns for rows, columns in tile_grids(scales, *grid))
+            for grid in grids
+        ]
+        if sum(num_tiles) != len(pixel_values):
+            raise ValueError(
+                f"`image_grid_hw` describes {sum(num_tiles)} tiles, but `pixel_values` has {len(pixel_values)}."
+            )
+        patches = self._encode_images(pixel_values, **kwargs)
+        embeddings = []
+        for grid, tiles in zip(grids, patches.split(num_tiles), strict=True):
+            if grid != (1, 1):
+                tiles, grid = merge_scales(tiles, scales, *grid, self.config.s2_output_scale_index)
+            embeddings.append(stitch_tiles(self.vision_projector(tiles), *grid).flatten(0, 1))
+        return BaseModelOutputWithPooling(last_hidden_state=patches.flatten(1, 2), pooler_output=embeddings)
+
+    @can_return_tuple
+    def get_video_features(
+        self,
+        pixel_values_videos: torch.FloatTensor,
+        video_timestamps: torch.FloatTensor,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        r"""
+        Encodes and projects frames, pools them and rotates their seconds into them (CRTE).
+
+        Args:
+            pixel_values_videos (`torch.Tensor` of shape `(num_frames of all videos, 3, image_size, image_size)`):
+                Frames of all videos one after another.
+            video_timestamps (`torch.Tensor` of shape `(num_videos, most frames of a video)`):
+                Seconds of each frame, filled up with -1.
+
+        Returns:
+            [`BaseModelOutputWithPooling`]: `pooler_output`, the embeddings `(num_embeddings, hidden_size)` of each
+            video, and `last_hidden_state`, the projected frames before pooling `(num_frames, patches, hidden_size)`.
+
+        Raises:
+            ValueError: the number of frames is not that of the timestamps.
+        """
+        num_frames = (video_timestamps >= 0).sum(1).tolist()
+        if sum(num_frames) != len(pixel_values_videos):
+            raise ValueError(
+                f"`video_timestamps` has the seconds of {sum(num_frames)} frames, but `pixel_values_videos` has "
+                f"{len(pixel_values_videos)}."
+            )
+        timestamps = self._in_full_precision(video_timestamps[video_timestamps >= 0])
+        # Projected in the same chunks as encoded: embeddings are smaller than patch features.
+        chunks = pixel_values_videos.split(self.config.vision_chunk_size)
+        frames = torch.cat([self.vision_projector(self._encode_images(chunk, **kwargs)) for chunk in chunks])
+        if self.config.video_pool_sizes == [[1, 1, 1]]:
+            embeddings = self.video_time_embedding(frames.flatten(1, 2), timestamps)
+            embeddings = [clip.flatten(0, 1) for clip in embeddings.split(num_frames)]
+        else:
+            embeddings = [
+                torch.cat(
+                    [
+                        self.video_time_embedding(*pool_clip(clip, seconds, pool_size)).flatten(0, 1)
+                        for pool_size in self.config.video_pool_sizes
+                    ]
+                )
+                for clip, seconds in zip(frames.split(num_frames), timestamps.split(num_frames), strict=True)
+            ]
+        return BaseModelOutputWithPooling(last_hidden_state=frames.flatten(1, 2), pooler_output=embeddings)
+
+    @can_return_tuple
+    def get_audio_features(
+        self,
+        input_features: torch.FloatTensor,
+        audio_timestamps: torch.FloatTensor,
+        audio_num_windows: torch.LongTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        r"""
+        Encodes windows of sound, compresses and projects each clip and rotates seconds into its vectors (CRTE).
+
+        Args:
+            input_features (`torch.Tensor` of shape `(num_windows, mel bins, 2 * max_source_positions)`):
+                Log-mel windows of all clips one after another.
+            audio_timestamps (`torch.Tensor` of shape `(num_clips, most vectors of a clip)`):
+                Seconds of the vectors of each clip that stand in the sequence, filled up with -1.
+            audio_num_windows (`torch.Tensor` of shape `(num_clips,)`, *optional*):
+                Windows of each clip. `None`: one each.
+
+        Returns:
+            [`BaseModelOutputWithPooling`]: `pooler_output`, the embeddings `(num_embeddings, hidden_size)` of each
+            clip, and `last_hidden_state`, the encoded windows `(num_windows, vectors, audio hidden_size)`.
+
+        Raises:
+            ValueError: windows and timestamps do not match.
+        """
+        num_windows = [1] * len(audio_timestamps) if audio_num_windows is None else audio_num_windows.tolist()
+        if sum(num_windows) != len(input_features):
+            raise ValueError(
+                f"`audio_num_windows` describes {sum(num_windows)} windows, but `input_features` has "
+                f"{len(input_features)}."
+            )
+        windows = self.audio_tower(input_features.to(self.audio_tower.dtype), **kwargs).last_hidden_state
+        clips = nn.utils.rnn.pad_sequence(
+            [clip.flatten(0, 1) for clip in windows.split(num_windows)], batch_first=True
+        )  # (num_clips, most vectors, d_model)
+        vectors = self.audio_compression(clips)
+        if audio_timestamps.shape[1] > vectors.shape[1]:
+            raise ValueError(
+                f"`audio_timestamps` names {audio_timestamps.shape[1]} vectors of a clip, but the longest clip has "
+                f"{vectors.shape[1]}."
+            )
+        heard = audio_timestamps >= 0
+        timestamps = self._in_full_precision(audio_timestamps[heard])
+        embeddings = self.audio_projector(vectors[:, : heard.shape[1]][heard.to(vectors.device)])
+        embeddings = self.audio_time_embedding(embeddings, timestamps)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=windows, pooler_output=list(embeddings.split(heard.sum(1).tolist()))
+        )
+
+    @staticmethod
+    def _in_full_precision(timestamps: torch.Tensor) -> torch.Tensor:
+        if timestamps.dtype in (torch.float16, torch.bfloat16):
+            logger.warning_once(
+                f"Timestamps came in {timestamps.dtype}, which rounds seconds beyond the first minutes. `.to(dtype)` "
+                "of what the processor returns keeps them in float32."
+            )
+        return timestamps
+
+    # ------------------------------------------------------------------------------------------------- merging
+
+    def encode_media(
+        self,
+        pixel_values: torch.FloatTensor | None = None,
+        image_grid_hw: torch.LongTensor | None = None,
+        pixel_values_videos: torch.FloatTensor | None = None,
+        video_timestamps: torch.FloatTensor | None = None,
+        input_features: torch.FloatTensor | None = None,
+        audio_timestamps: torch.FloatTensor | None = None,
+        audio_num_windows: torch.LongTensor | None = None,
+    ) -> dict[str, BaseModelOutputWithPooling]:
+        """
+        Encodes the media of a batch. The result may be given to `forward` and `generate` as `mm_encoder_outputs`, as
+        often as there are questions about the same media.
+
+        Returns:
+            `dict[str, BaseModelOutputWithPooling]`: the features of `"image"`, `"video"` and `"audio"`, as far as
+            there are any.
+        """
+        encoded = {}
+        if pixel_values is not None:
+            encoded["image"] = self.get_image_features(pixel_values, image_grid_hw, return_dict=True)
+        if pixel_values_videos is not None:
+            encoded["video"] = self.get_video_features(pixel_values_videos, video_timestamps, return_dict=True)
+        if input_features is not None:
+            encoded["audio"] = self.get_audio_features(
+                input_features, audio_timestamps, audio_num_windows, return_dict=True
+            )
+        return encoded
+
+    def get_placeholder_mask(
+        self,
+        input_ids: torch.LongTensor | None,
+        inputs_embeds: torch.FloatTensor,
+        image_features: torch.FloatTensor | None = None,
+        video_features: torch.FloatTensor | None = None,
+        audio_features: torch.FloatTensor | None = None,
+    ) -> tuple[torch.BoolTensor, torch.BoolTensor, torch.BoolTensor]:
+        """
+        Where the embeddings of each modality stand.
+
+        Args:
+            input_ids (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
+                `None`: placeholders are found by their embeddings.
+            inputs_embeds (`torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`): Embeddings of ids.
+            image_features, video_features, audio_features (`torch.Tensor`, *optional*):
+                `(num_embeddings, hidden_size)`, checked against the number of placeholders.
+
+        Returns:
+            `tuple[torch.Tensor, torch.Tensor, torch.Tensor]`: for image, video and audio, expanded to the shape of
+            `inputs_embeds`.
+
+        Raises:
+            ValueError: there are more or fewer features than placeholders.
+        """
+        masks = []
+        features = {"image": image_features, "video": video_features, "audio": audio_features}
+        for modality, embeddings in features.items():
+            token_id = getattr(self.config, f"{modality}_token_id")
+            if input_ids is None:
+                token = torch.tensor(token_id, dtype=torch.long, device=inputs_embeds.device)
+                mask = (inputs_embeds == self.get_input_embeddings()(token)).all(-1)
+            else:
+                mask = (input_ids == token_id).to(inputs_embeds.device)
+            if embeddings is not None:
+                torch_compilable_check(
+                    mask.sum() == len(embeddings),
+                    lambda: (
+                        f"The prompts have {int(mask.sum())} {modality} placeholders, but there are "  # noqa: B023
+                        f"{len(embeddings)} {modality} embeddings."  # noqa: B023
+                    ),
+                )
+            masks.append(mask.unsqueeze(-1).expand_as(inputs_embeds))
+        return tuple(masks)
+
+    def get_inputs_embeds(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        **media: torch.Tensor,
+    ) -> torch.FloatTensor:
+        """
+        The sequence that the language model reads: embeddings of the text, with those of the media in the place of
+        their placeholders. The processor has laid the placeholders out in temporal groups (TEG), so that the features
+        of each modality are placed in order.
+
+        Args:
+            input_ids (`torch.Tensor` of shape `(batch_size, sequence_length)`): Text and placeholders.
+            inputs_embeds (`torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`, *optional*):
+                In the place of `input_ids`, embeddings of text and placeholders.
+            mm_encoder_outputs (`dict`, *optional*): What [`encode_media`] returned, in the place of the media.
+            media: As [`encode_media`]; other inputs of `forward` are ignored.
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`.
+        """
+        return self._merge(input_ids, inputs_embeds, self._encode(mm_encoder_outputs, media))
+
+    def _encode(self, mm_encoder_outputs: dict | None, media: dict) -> dict[str, BaseModelOutputWithPooling]:
+        media = {name: media[name] for name in MEDIA_INPUTS if media.get(name) is not None}
+        encoded = self.encode_media(**media)
+        twice = sorted(encoded.keys() & (mm_encoder_outputs or {}).keys())
+        if twice:
+            raise ValueError(f"Got both media and `mm_encoder_outputs` for {twice}: give one of them.")
+        return encoded | {name: value for name, value in (mm_encoder_outputs or {}).items() if value is not None}
+
+    def _merge(self, input_ids, inputs_embeds, encoded: dict[str, BaseModelOutputWithPooling]) -> torch.Tensor:
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Give exactly one of `input_ids` and `inputs_embeds`.")
+        if inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(input_ids)
+        if not encoded:
+            return inputs_embeds
+        features = {f"{name}_features": _flat(output) for name, output in encoded.items()}
+        masks = self.get_placeholder_mask(input_ids, inputs_embeds, **features)
+        for name, mask in zip(("image", "video", "audio"), masks, strict=True):
+            if name in encoded:
+                embeddings = features[f"{name}_features"].to(inputs_embeds.device, inputs_embeds.dtype)
+                inputs_embeds = inputs_embeds.masked_scatter(mask, embeddings)
+        return inputs_embeds
+
+    # ------------------------------------------------------------------------------------------------- forward
+
+    @merge_with_config_defaults
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        image_grid_hw: torch.LongTensor | None = None,
+        pixel_values_videos: torch.FloatTensor | None = None,
+        video_timestamps: torch.FloatTensor | None = None,
+        input_features: torch.FloatTensor | None = None,
+        audio_timestamps: torch.FloatTensor | None = None,
+        audio_num_windows: torch.LongTensor | None = None,
+        mm_token_type_ids: torch.LongTensor | None = None,
+        mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> OmniVinciModelOutputWithPast:
+        r"""
+        See [`OmniVinciForConditionalGeneration.forward`].
+        """
+        encoded = self._encode(
+            mm_encoder_outputs,
+            {
+                "pixel_values": pixel_values,
+                "image_grid_hw": image_grid_hw,
+                "pixel_values_videos": pixel_values_videos,
+                "video_timestamps": video_timestamps,
+                "input_features": input_features,
+                "audio_timestamps": audio_timestamps,
+                "audio_num_windows": audio_num_windows,
+            },
+        )
+        inputs_embeds = self._merge(input_ids, inputs_embeds, encoded)
+        if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
+            # A padded sample is read at the positions that it has alone.
+            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -inputs_embeds.shape[1] :]
+        outputs = self.language_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        return OmniVinciModelOutputWithPast(
+            last_hidden_state=outputs.last_hidden_state,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            **{f"{name}_hidden_states": _flat(output) for name, output in encoded.items()},
+        )
+
+
+class OmniVinciForConditionalGeneration(OmniVinciPreTrainedModel, GenerationMixin):
+    """OmniVinci: sees, listens and reads, and answers in text."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+
+    def __init__(self, config: OmniVinciConfig):
+        super().__init__(config)
+        self.model = OmniVinciModel(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.post_init()
+
+    def get_image_features(self, pixel_values, image_grid_hw, **kwargs):
+        """See [`OmniVinciModel.get_image_features`]."""
+        return self.model.get_image_features(pixel_values, image_grid_hw, **kwargs)
+
+    def get_video_features(self, pixel_values_videos, video_timestamps, **kwargs):
+        """See [`OmniVinciModel.get_video_features`]."""
+        return self.model.get_video_features(pixel_values_videos, video_timestamps, **kwargs)
+
+    def get_audio_features(self, input_features, audio_timestamps, audio_num_windows=None, **kwargs):
+        """See [`OmniVinciModel.get_audio_features`]."""
+        return self.model.get_audio_features(input_features, audio_timestamps, audio_num_windows, **kwargs)
+
+    def get_placeholder_mask(self, input_ids, inputs_embeds, **features):
+        """See [`OmniVinciModel.get_placeholder_mask`]."""
+        return self.model.get_placeholder_mask(input_ids, inputs_embeds, **features)
+
+    def get_inputs_embeds(self, input_ids=None, **kwargs) -> torch.FloatTensor:
+        """See [`OmniVinciModel.get_inputs_embeds`]."""
+        return self.model.get_inputs_embeds(input_ids, **kwargs)
+
+    def encode_media(self, **media) -> dict[str, BaseModelOutputWithPooling]:
+        """See [`OmniVinciModel.encode_media`]."""
+        return self.model.encode_media(**media)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        image_grid_hw: torch.LongTensor | None = None,
+        pixel_values_videos: torch.FloatTensor | None = None,
+        video_timestamps: torch.FloatTensor | None = None,
+        input_features: torch.FloatTensor | None = None,
+        audio_timestamps: torch.FloatTensor | None = None,
+        audio_num_windows: torch.LongTensor | None = None,
+        mm_token_type_ids: torch.LongTensor | None = None,
+        mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> OmniVinciCausalLMOutputWithPast:
+        r"""
+        Args:
+            input_ids (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
+                Text and placeholders, as [`OmniVinciProcessor`] returns them.
+            attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): 0 at padding.
+            position_ids, past_key_values, use_cache, logits_to_keep: As in [`Qwen2ForCausalLM`].
+            inputs_embeds (`torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`, *optional*):
+                In the place of `input_ids`.
+            pixel_values, image_grid_hw: See [`OmniVinciModel.get_image_features`].
+            pixel_values_videos, video_timestamps: See [`OmniVinciModel.get_video_features`].
+            input_features, audio_timestamps, audio_num_windows: See [`OmniVinciModel.get_audio_features`].
+            mm_token_type_ids: Accepted because the processor may return it; not read.
+            mm_encoder_outputs (`dict`, *optional*): What [`encode_media`] returned, in the place of the media.
+            labels (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
+                Next-token targets; -100 is left out, and so are placeholders.
+
+        Example:
+
+        ```python
+        >>> from transformers import AutoModel, AutoProcessor
+        >>> import transformers_omnivinci
+
+        >>> processor = AutoProcessor.from_pretrained("nvidia/omnivinci")
+        >>> model = AutoModel.from_pretrained("nvidia/omnivinci", device_map="auto")
+        >>> conversation = [
+        ...     {
+        ...         "role": "user",
+        ...         "content": [{"type": "video", "path": "clip.mp4"}, {"type": "text", "text": "What happens?"}],
+        ...     }
+        ... ]
+        >>> inputs = processor.apply_chat_template(
+        ...     conversation, tokenize=True, return_dict=True, add_generation_prompt=True, load_audio_from_video=True,
+        ...     num_frames=64, return_tensors="pt",
+        ... ).to(model.device, model.dtype)
+        >>> output = model.generate(**inputs, max_new_tokens=128)
+        >>> processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        ```"""
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            pixel_values=pixel_values,
+            image_grid_hw=image_grid_hw,
+            pixel_values_videos=pixel_values_videos,
+            video_timestamps=video_timestamps,
+            input_features=input_features,
+            audio_timestamps=audio_timestamps,
+            audio_num_windows=audio_num_windows,
+            mm_encoder_outputs=mm_encoder_outputs,
+            use_cache=use_cache,
+            return_dict=True,
+            **kwargs,
+        )
+        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        loss = None
+        if labels is not None:
+            if input_ids is not None:
+                placeholders = (self.config.image_token_id, self.config.video_token_id, self.config.audio_token_id)
+                is_placeholder = torch.isin(input_ids, torch.tensor(placeholders, device=input_ids.device))
+                labels = labels.masked_fill(is_placeholder.to(labels.device), -100)
+            vocab_size = self.config.text_config.vocab_size
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=vocab_size, **kwargs)
+        return OmniVinciCausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_hidden_states=outputs.image_hidden_states,
+            video_hidden_states=outputs.video_hidden_states,
+            audio_hidden_states=outputs.audio_hidden_states,
+        )
+
+    def _prepare_multimodal_encoder_kwargs_for_generation(self, model_kwargs: dict) -> dict:
+        """Media are encoded once, before the prompt is read: also for beams, several answers and chunks of it."""
+        media = {name: model_kwargs.pop(name) for name in MEDIA_INPUTS if name in model_kwargs}
+        encoded = self.model._encode(model_kwargs.get("mm_encoder_outputs"), media)
+        return {**model_kwargs, "mm_encoder_outputs": encoded}
+
+    def _expand_multimodal_outputs(self, input_ids, mm_encoder_output: dict, expand_size: int = 1, inputs_embeds=None):
+        """Repeats the features of each sample `expand_size` times, as its prompt is repeated."""
+        ids = None if input_ids is None or input_ids.numel() == 0 else input_ids
+        embeds = self.get_input_embeddings()(ids) if inputs_embeds is None else inputs_embeds
+        expanded = {}
+        masks = self.get_placeholder_mask(ids, embeds)
+        for name, mask in zip(("image", "video", "audio"), masks, strict=True):
+            if mm_encoder_output.get(name) is not None:
+                samples = _flat(mm_encoder_output[name]).split(mask[..., 0].sum(1).tolist())
+                repeated = [sample for sample in samples for _ in range(expand_size)]
+                expanded[name] = BaseModelOutputWithPooling(pooler_output=repeated)
+        return expanded
+
+
+def _flat(output: BaseModelOutputWithPooling) -> torch.Tensor:
+    """The embeddings of all media of a modality, one after another: (num_embeddings, hidden_size)."""
+    embeddings = output.pooler_output
+    return embeddings.flatten(0, -2) if isinstance(embeddings, torch.Tensor) else torch.cat(list(embeddings))
+
+
+__all__ = ["OmniVinciForConditionalGeneration", "OmniVinciModel", "OmniVinciPreTrainedModel"]
