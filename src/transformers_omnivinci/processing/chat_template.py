@@ -1,0 +1,42 @@
+"""The chat template of OmniVinci: ChatML, with one placeholder for every medium."""
+
+IMAGE_TOKEN = "<image>"
+VIDEO_TOKEN = "<vila/video>"
+AUDIO_TOKEN = "<sound>"
+
+MEDIA_BRACKETS = {
+    "image": ("<|image_bos|>", "<|image_eos|>"),
+    "video": ("<|video_bos|>", "<|video_eos|>"),
+    "audio": ("<|sound_bos|>", "<|sound_eos|>"),
+}
+
+SOURCE_KEYS = {
+    "image": ("image", "url", "path", "base64"),
+    "video": ("video", "url", "path"),
+    "audio": ("audio", "url", "path"),
+}
+"""Under which keys a content item of each type may give its medium."""
+
+CHAT_TEMPLATE = (
+    "{% macro content(message) %}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for item in message['content'] %}"
+    "{% if item['type'] == 'text' %}{{ item['text'] }}"
+    "{% elif item['type'] == 'image' %}{{ '" + IMAGE_TOKEN + "' }}"
+    "{% elif item['type'] == 'video' %}{{ '" + VIDEO_TOKEN + "' }}"
+    "{% elif item['type'] == 'audio' %}{{ '" + AUDIO_TOKEN + "' }}"
+    "{% else %}{{ raise_exception('Unknown content type ' ~ item['type']) }}{% endif %}"
+    "{% endfor %}{% endif %}"
+    "{% endmacro %}"
+    "{% if messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are a helpful assistant<|im_end|>\n' }}"
+    "{% endif %}"
+    "{% for message in messages if message['content'] is not none %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ content(message) + '<|im_end|>' }}{% endgeneration %}"
+    "{% else %}{{ content(message) + '<|im_end|>' }}{% endif %}"
+    "{{ '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)

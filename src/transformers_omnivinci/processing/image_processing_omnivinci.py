@@ -1,0 +1,135 @@
+"""Image processor of OmniVinci: the tiles of Dynamic S2."""
+
+import torch
+from PIL.Image import Resampling
+from transformers.image_processing_backends import TorchvisionBackend
+from transformers.image_processing_utils import BatchFeature
+from transformers.image_utils import SizeDict
+from transformers.processing_utils import ImagesKwargs
+
+from ..planning import choose_tile_grid
+from . import media
+from .pixels import TorchPixels, resize_exactly, to_channels_first
+
+
+class OmniVinciImagesKwargs(ImagesKwargs, total=False):
+    """
+    s2_scales (`list[int]`, *optional*):
+        Side lengths in pixels of the scales of Dynamic S2. The first is the tile size.
+    max_tiles (`int`, *optional*):
+        The most tiles of the last scale.
+    """
+
+    s2_scales: list[int] | tuple[int, ...] | None
+    max_tiles: int | None
+
+
+class OmniVinciImageProcessor(TorchPixels, TorchvisionBackend):
+    r"""
+    Cuts images into the tiles of Dynamic S2 (appendix C.1), resized as PIL does and normalised with torch.
+
+    An image that is alone in its prompt is tiled: for every scale but the last a square grid of tiles, for the last
+    the grid whose aspect ratio is nearest to the image's. Images of a prompt with several are resized to one tile
+    each. Which images share a prompt is told by the nesting: `[[a], [b, c]]` are two prompts, a flat list is one.
+
+    Args:
+        s2_scales (`list[int]`, *optional*, defaults to `[448, 896, 1344]`): Side lengths in pixels.
+        max_tiles (`int`, *optional*, defaults to 12): The most tiles of the last scale.
+
+    Returns, when called:
+        `pixel_values` of shape `(num_tiles, 3, tile, tile)`, the tiles of all images, smallest scale first, each in
+        reading order; and `image_grid_hw` of shape `(num_images, 2)`, the (rows, columns) of the last scale, or (1, 1)
+        for an image that is not tiled.
+
+    Raises:
+        ValueError: an image has no pixels or an unknown layout.
+        TypeError: an input is not an image.
+    """
+
+    valid_kwargs = OmniVinciImagesKwargs
+    model_input_names = ["pixel_values", "image_grid_hw"]
+
+    do_resize = True
+    resample = Resampling.BICUBIC
+    size = {"height": 448, "width": 448}
+    do_rescale = True
+    do_normalize = True
+    image_mean = [0.5, 0.5, 0.5]
+    image_std = [0.5, 0.5, 0.5]
+    do_convert_rgb = True
+    s2_scales = [448, 896, 1344]
+    max_tiles = 12
+
+    def __init__(self, **kwargs):
+        if kwargs.get("s2_scales") is not None:
+            kwargs["s2_scales"] = list(kwargs["s2_scales"])
+            kwargs["size"] = {"height": kwargs["s2_scales"][0], "width": kwargs["s2_scales"][0]}
+        super().__init__(**kwargs)
+
+    def fetch_images(self, image_url_or_urls):
+        """Loads paths, URLs, bytes and file objects; passes PIL images, arrays and tensors."""
+        if isinstance(image_url_or_urls, (list, tuple)):
+            return [self.fetch_images(image) for image in image_url_or_urls]
+        if hasattr(image_url_or_urls, "shape"):
+            return image_url_or_urls
+        return media.load_image(image_url_or_urls)
+
+    def _prepare_images_structure(self, images, expected_ndims: int = 3):
+        """Nests images as a list of prompts, each a list of images."""
+        images = self.fetch_images(images)
+        if not isinstance(images, list):
+            images = [images] if getattr(images, "ndim", 3) <= 3 else list(images)
+        return images if images and all(isinstance(prompt, list) for prompt in images) else [images]
+
+    def process_image(self, image, input_data_format=None, device=None, **kwargs) -> torch.Tensor:
+        """One image as (3, height, width)."""
+        pixels = to_channels_first(image, input_data_format)
+        return pixels if device is None else pixels.to(device)
+
+    def tile_grid(self, height: int, width: int, s2_scales=None, max_tiles=None) -> tuple[int, int]:
+        """The (rows, columns) of the last scale for an image of `height` x `width` pixels that is tiled."""
+        return choose_tile_grid(height, width, s2_scales or self.s2_scales, max_tiles or self.max_tiles)
+
+    def _preprocess(
+        self,
+        images: list[list[torch.Tensor]],
+        s2_scales: list[int],
+        max_tiles: int,
+        do_resize: bool,
+        size: SizeDict,
+        resample: int,
+        do_rescale: bool,
+        rescale_factor: float,
+        do_normalize: bool,
+        image_mean,
+        image_std,
+        return_tensors=None,
+        **kwargs,
+    ) -> BatchFeature:
+        self._refuse_cropping(**kwargs)
+        tiles, grids = [], []
+        for prompt in images:
+            for image in prompt:
+                grid = self.tile_grid(*image.shape[-2:], s2_scales, max_tiles) if len(prompt) == 1 else (1, 1)
+                grids.append(grid)
+                for side, rows, columns in self._tilings(s2_scales, *grid, tiled=len(prompt) == 1):
+                    resized = resize_exactly(image, rows * side, columns * side, resample)
+                    blocks = resized.unflatten(1, (rows, side)).unflatten(3, (columns, side))  # (3, r, side, c, side)
+                    tiles.append(blocks.permute(1, 3, 0, 2, 4).flatten(0, 1))
+        pixel_values = self.rescale_and_normalize(
+            torch.cat(tiles), do_rescale, rescale_factor, do_normalize, image_mean, image_std
+        )
+        return BatchFeature(
+            {"pixel_values": pixel_values, "image_grid_hw": torch.tensor(grids)}, tensor_type=return_tensors
+        )
+
+    @staticmethod
+    def _tilings(scales: list[int], rows: int, columns: int, tiled: bool) -> list[tuple[int, int, int]]:
+        """(tile side, rows, columns) at every scale of one image."""
+        side = scales[0]
+        if not tiled:
+            return [(side, 1, 1)]
+        return [(side, scale // side, scale // side) for scale in scales[:-1]] + [(side, rows, columns)]
+
+
+__all__ = ["OmniVinciImageProcessor"]

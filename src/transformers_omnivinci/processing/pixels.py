@@ -1,0 +1,131 @@
+"""Pixels as tensors: to RGB, resized and normalised with torch alone. Images and frames share it."""
+
+import numpy as np
+import PIL.Image
+import torch
+from PIL.Image import Resampling
+from torch.nn import functional as F
+from transformers.image_utils import ChannelDimension, SizeDict
+
+RESAMPLING_MODES = {Resampling.BICUBIC: "bicubic", Resampling.BILINEAR: "bilinear"}
+
+
+def to_channels_first(pixels, input_data_format: ChannelDimension | str | None = None) -> torch.Tensor:
+    """
+    One image or a stack of frames as a tensor of RGB, channels first.
+
+    Args:
+        pixels (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
+            (height, width) grey, or with 1, 3 or 4 channels first or last, and any leading axes. Alpha is dropped.
+        input_data_format (`ChannelDimension` or `str`, *optional*): Where the channels stand, if it cannot be told.
+
+    Returns:
+        `torch.Tensor` of shape `(..., 3, height, width)`, in the dtype given.
+
+    Raises:
+        TypeError: not an image.
+        ValueError: no pixels, or no axis of 1, 3 or 4 channels.
+    """
+    if isinstance(pixels, PIL.Image.Image):
+        if 0 in pixels.size:
+            raise ValueError(f"The image of {pixels.width} x {pixels.height} pixels is empty.")
+        pixels, input_data_format = np.array(pixels.convert("RGB")), ChannelDimension.LAST
+    if isinstance(pixels, np.ndarray):
+        pixels = torch.from_numpy(np.ascontiguousarray(pixels))
+    if not isinstance(pixels, torch.Tensor):
+        raise TypeError(f"Pixels come as a PIL image, NumPy array or torch tensor, not as `{type(pixels).__name__}`.")
+    shape = tuple(pixels.shape)
+    if pixels.ndim < 2 or 0 in shape:
+        raise ValueError(
+            f"An array of shape {shape} holds no image: height, width and every other axis must be positive."
+        )
+    if pixels.ndim == 2:
+        pixels, input_data_format = pixels[None], ChannelDimension.FIRST
+    if input_data_format is None:
+        first, last = shape[-3] in (1, 3, 4), shape[-1] in (1, 3, 4)
+        if not first and not last:
+            raise ValueError(
+                f"An array of shape {shape} has no axis of 1, 3 or 4 channels, neither third from last nor last."
+            )
+        input_data_format = ChannelDimension.FIRST if first else ChannelDimension.LAST
+    if ChannelDimension(input_data_format) == ChannelDimension.LAST:
+        pixels = pixels.movedim(-1, -3)
+    channels = pixels.shape[-3]
+    if channels == 1:
+        pixels = pixels.expand(*pixels.shape[:-3], 3, *pixels.shape[-2:])
+    elif channels == 4:
+        pixels = pixels[..., :3, :, :]
+    elif channels != 3:
+        raise ValueError(f"An array of shape {shape} has {channels} channels: 1, 3 or 4 are accepted.")
+    return pixels
+
+
+def resize(pixels: torch.Tensor, height: int, width: int, resample: int = Resampling.BICUBIC) -> torch.Tensor:
+    """
+    Antialiased resizing, of bytes in bytes: within one grey level of PIL's.
+
+    Args:
+        pixels (`torch.Tensor` of shape `(..., 3, height, width)`): Bytes or floats.
+
+    Returns:
+        `torch.Tensor` of shape `(..., 3, height, width)`, in the dtype given.
+    """
+    if pixels.shape[-2:] == (height, width):
+        return pixels
+    if resample not in RESAMPLING_MODES:
+        raise ValueError(f"`resample={resample!r}` is not supported: use one of {[*RESAMPLING_MODES]}.")
+    mode, dtype = RESAMPLING_MODES[resample], pixels.dtype
+    batch = pixels.reshape(-1, *pixels.shape[-3:])
+    if dtype == torch.uint8 and pixels.device.type == "cpu":
+        # Interleaved bytes take the vectorised path.
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        resized = F.interpolate(batch, (height, width), mode=mode, antialias=True)
+    else:
+        resized = F.interpolate(batch.float(), (height, width), mode=mode, antialias=True)
+        if not dtype.is_floating_point:
+            limits = torch.iinfo(dtype)
+            resized = resized.round().clamp(limits.min, limits.max)
+        resized = resized.to(dtype)
+    return resized.reshape(*pixels.shape[:-2], height, width)
+
+
+def resize_exactly(pixels: torch.Tensor, height: int, width: int, resample: int = Resampling.BICUBIC) -> torch.Tensor:
+    """
+    As [`resize`], by PIL for bytes on the CPU: slower, and to the grey level what the release computes.
+
+    Args:
+        pixels (`torch.Tensor` of shape `(3, height, width)`): One image.
+    """
+    if pixels.dtype != torch.uint8 or pixels.device.type != "cpu":
+        return resize(pixels, height, width, resample)
+    image = PIL.Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    return torch.from_numpy(np.array(image.resize((width, height), resample))).permute(2, 0, 1)
+
+
+class TorchPixels:
+    """
+    The pixel operations of transformers' torchvision backend, on torch alone. Mixed into the image and the video
+    processor, in front of their base class.
+    """
+
+    def convert_to_rgb(self, image: torch.Tensor, input_data_format=None) -> torch.Tensor:
+        """One to three channels, alpha dropped; see [`to_channels_first`]."""
+        return to_channels_first(image, input_data_format)
+
+    def resize(self, image: torch.Tensor, size: SizeDict, resample: int | None = None, **kwargs) -> torch.Tensor:
+        """Resizes (..., 3, height, width) to exactly `size`."""
+        if not size.height or not size.width:
+            raise ValueError(f"`size={dict(size)}` is not supported: it must have `height` and `width`.")
+        return resize(image, size.height, size.width, self.resample if resample is None else resample)
+
+    def normalize(self, image: torch.Tensor, mean, std, inplace: bool = False, **kwargs) -> torch.Tensor:
+        """(image - mean) / std for each channel of (..., 3, height, width)."""
+        mean = torch.as_tensor(mean, dtype=image.dtype, device=image.device).view(-1, 1, 1)
+        std = torch.as_tensor(std, dtype=image.dtype, device=image.device).view(-1, 1, 1)
+        return image.sub_(mean).div_(std) if inplace else (image - mean) / std
+
+    def _refuse_cropping(self, **kwargs):
+        if kwargs.get("do_center_crop") or kwargs.get("do_pad"):
+            raise ValueError(
+                f"`do_center_crop` and `do_pad` are not supported by {type(self).__name__}, which resizes instead."
+            )

@@ -1,0 +1,871 @@
+"""Processor of OmniVinci: prompts and media in, the tensors of the model out."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.processing_utils import (
+    _UNMARKED,
+    AudioKwargs,
+    MultiModalData,
+    OmniModalProcessingKwargs,
+    OmniModalProcessorMixin,
+    Unpack,
+)
+from transformers.utils import logging
+from transformers.video_processing_utils import BaseVideoProcessor
+
+from ..planning import (
+    AudioWindows,
+    MediaLayout,
+    Run,
+    TemporalGroup,
+    audio_sequence,
+    count,
+    count_audio_vectors,
+    expand,
+    grouped_sequence,
+    image_sequence,
+    plan_audio,
+    plan_groups,
+    video_sequence,
+)
+from . import media
+from .chat_template import AUDIO_TOKEN, CHAT_TEMPLATE, IMAGE_TOKEN, MEDIA_BRACKETS, SOURCE_KEYS, VIDEO_TOKEN
+from .image_processing_omnivinci import OmniVinciImagesKwargs
+from .media import LoadedVideo, OmniVinciVideoMetadata
+from .video_processing_omnivinci import OmniVinciVideosKwargs, flatten_videos, pad_timestamps
+
+logger = logging.get_logger(__name__)
+
+SHARED_WITH_CONFIG = (
+    "spatial_merge_size",
+    "s2_output_scale_index",
+    "video_pool_sizes",
+    "audio_pooling",
+    "group_duration",
+    "interleave_audio_in_video",
+    "image_start_tokens",
+    "image_end_tokens",
+    "video_start_tokens",
+    "video_end_tokens",
+    "video_separator_tokens",
+    "audio_start_tokens",
+    "audio_end_tokens",
+)
+
+
+class OmniVinciAudioKwargs(AudioKwargs, total=False):
+    """
+    audio_backend (`str`, *optional*):
+        What decodes sound: `"pyav"`, `"decord"`, `"librosa"` or `"torchcodec"`. `None`: for the track of a video what
+        decodes its picture, else PyAV.
+    """
+
+    audio_backend: str | None
+
+
+class OmniVinciProcessorKwargs(OmniModalProcessingKwargs, total=False):
+    images_kwargs: OmniVinciImagesKwargs
+    videos_kwargs: OmniVinciVideosKwargs
+    audio_kwargs: OmniVinciAudioKwargs
+
+
+class OmniVinciBatchFeature(BatchFeature):
+    """
+    A [`BatchFeature`] whose seconds stay in float32: `.to(dtype)` casts everything else, but bfloat16 cannot tell
+    100.0 s from 100.4 s.
+    """
+
+    def to(self, *args, **kwargs) -> "OmniVinciBatchFeature":
+        timestamps = {name: value for name, value in self.data.items() if name.endswith("_timestamps")}
+        super().to(*args, **kwargs)
+        for name, value in timestamps.items():
+            if isinstance(value, torch.Tensor):
+                self.data[name] = value.to(self.data[name].device)
+        return self
+
+
+@dataclass(frozen=True)
+class Placeholder:
+    """A placeholder of a prompt: its modality, `"image"`, `"video"` or `"audio"`, and which medium stands there."""
+
+    modality: str
+    index: int
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """
+    Prompts with their media, sorted but not yet read.
+
+    Attributes:
+        prompts (`list[str]`): One placeholder for every medium.
+        placeholders (`list[list[Placeholder]]`): Those of each prompt, in order.
+        images, videos, clips (`list`): Media of each kind; clips are sounds with a placeholder of their own.
+        tracks (`list`): For each video its sound where that is given, else `None`.
+        heard (`list[bool]`): For each video whether its track is wanted.
+    """
+
+    prompts: list[str]
+    placeholders: list[list[Placeholder]]
+    images: list
+    videos: list
+    clips: list
+    tracks: list
+    heard: list[bool]
+
+    @property
+    def images_by_prompt(self) -> list[list]:
+        """The images of every prompt that has any."""
+        found = [
+            [self.images[slot.index] for slot in slots if slot.modality == "image"] for slots in self.placeholders
+        ]
+        return [images for images in found if images]
+
+
+@dataclass(frozen=True)
+class VideoPlan:
+    """
+    Where the embeddings of one video stand.
+
+    Attributes:
+        timestamps (`list[float]`): Seconds of the sampled frames.
+        windows (`AudioWindows`, *optional*): How its track is cut. `None`: it is seen without sound.
+        groups (`list[TemporalGroup]`): Temporal groups; empty without sound or where they are not interleaved.
+        runs (`list[Run]`): Placeholders and boundary tokens, in order.
+    """
+
+    timestamps: list[float]
+    windows: AudioWindows | None
+    groups: list[TemporalGroup]
+    runs: list[Run]
+
+
+class OmniVinciProcessor(OmniModalProcessorMixin):
+    r"""
+    Turns prompts with images, videos and sound into the tensors of [`OmniVinciForConditionalGeneration`].
+
+    Every placeholder of a medium in the prompt, `<image>`, `<vila/video>` or `<sound>`, becomes as many positions as
+    the medium has embeddings, in the order in which they stand in the sequence: `input_ids` is as long as what the
+    language model reads. With `load_audio_from_video` a video takes its track along, and the two are placed in
+    temporal groups (TEG, section 2.1).
+
+    Args:
+        image_processor ([`OmniVinciImageProcessor`]): Tiles of Dynamic S2.
+        video_processor ([`OmniVinciVideoProcessor`]): Frames.
+        feature_extractor ([`WhisperFeatureExtractor`]): Log-mel spectrograms.
+        tokenizer ([`Qwen2Tokenizer`]): The tokenizer; it knows the three placeholders.
+        chat_template (`str`, *optional*): A Jinja template. `None`: ChatML as in the release.
+        patch_size (`int`, *optional*, defaults to 14): Side in pixels of a patch of the image encoder.
+        max_source_positions (`int`, *optional*, defaults to 1500): Half the mel frames of a window of the audio
+        encoder. audio_pad_to_multiple_of (`float`, *optional*, defaults to 30.0): Seconds to a multiple of which audio
+        is padded. max_audio_duration (`float`, *optional*): Seconds of a clip that are kept. `None`: all.
+        fixed_audio_duration (`float`, *optional*): Seconds to which every clip is padded or cut.
+        spatial_merge_size, s2_output_scale_index, video_pool_sizes, audio_pooling, group_duration,
+        interleave_audio_in_video, image_start_tokens, image_end_tokens, video_start_tokens, video_end_tokens,
+        video_separator_tokens, audio_start_tokens, audio_end_tokens:
+            As in [`OmniVinciConfig`], which must have the same values.
+        use_media_brackets (`bool`, *optional*, defaults to `False`):
+            Whether every medium stands between tokens such as `<|image_bos|>` and `<|image_eos|>`.
+    """
+
+    valid_processor_kwargs = OmniVinciProcessorKwargs
+    text_kwargs = {"padding": True, "padding_side": "left"}
+
+    def __init__(
+        self,
+        image_processor,
+        video_processor,
+        feature_extractor,
+        tokenizer,
+        chat_template=None,
+        patch_size=14,
+        spatial_merge_size=2,
+        s2_output_scale_index=-1,
+        video_pool_sizes=((1, 1, 1),),
+        max_source_positions=1500,
+        audio_pooling="none",
+        audio_pad_to_multiple_of=30.0,
+        max_audio_duration=None,
+        fixed_audio_duration=None,
+        group_duration=30.0,
+        interleave_audio_in_video=True,
+        image_start_tokens=None,
+        image_end_tokens="\n",
+        video_start_tokens=None,
+        video_end_tokens=None,
+        video_separator_tokens=None,
+        audio_start_tokens=None,
+        audio_end_tokens="\n",
+        use_media_brackets=False,
+    ):
+        super().__init__(
+            image_processor,
+            video_processor,
+            feature_extractor,
+            tokenizer,
+            chat_template=CHAT_TEMPLATE if chat_template is None else chat_template,
+        )
+        self.patch_size = patch_size
+        self.spatial_merge_size = spatial_merge_size
+        self.s2_output_scale_index = s2_output_scale_index
+        self.video_pool_sizes = [list(sizes) for sizes in video_pool_sizes]
+        self.max_source_positions = max_source_positions
+        self.audio_pooling = audio_pooling
+        self.audio_pad_to_multiple_of = audio_pad_to_multiple_of
+        self.max_audio_duration = max_audio_duration
+        self.fixed_audio_duration = fixed_audio_duration
+        self.group_duration = group_duration
+        self.interleave_audio_in_video = interleave_audio_in_video
+        self.image_start_tokens = image_start_tokens
+        self.image_end_tokens = image_end_tokens
+        self.video_start_tokens = video_start_tokens
+        self.video_end_tokens = video_end_tokens
+        self.video_separator_tokens = video_separator_tokens
+        self.audio_start_tokens = audio_start_tokens
+        self.audio_end_tokens = audio_end_tokens
+        self.use_media_brackets = use_media_brackets
+        self.image_token, self.video_token, self.audio_token = IMAGE_TOKEN, VIDEO_TOKEN, AUDIO_TOKEN
+        self.image_token_id, self.video_token_id, self.audio_token_id = (
+            self._require_token(token) for token in (IMAGE_TOKEN, VIDEO_TOKEN, AUDIO_TOKEN)
+        )
+
+    # ------------------------------------------------------------------------------------- loading, saving
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+        """
+        Loads what [`save_pretrained`] wrote, or the processor of a checkpoint in the published layout.
+        """
+        from ..conversion import published_processor
+
+        processor = published_processor(cls, pretrained_model_name_or_path, **kwargs)
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs) if processor is None else processor
+
+    @staticmethod
+    def settings_of(config) -> dict:
+        """The arguments that a processor shares with the [`OmniVinciConfig`] of its model."""
+        shared = {name: getattr(config, name) for name in SHARED_WITH_CONFIG}
+        return {
+            "patch_size": config.vision_config.patch_size,
+            "max_source_positions": config.audio_config.max_source_positions,
+            **shared,
+        }
+
+    def check_argument_for_proper_class(self, argument_name, argument):
+        if argument_name != "video_processor":
+            return super().check_argument_for_proper_class(argument_name, argument)
+        # Transformers hides its own base class where torchvision is not installed.
+        if not isinstance(argument, BaseVideoProcessor):
+            raise TypeError(f"`video_processor` must be a BaseVideoProcessor, got {type(argument).__name__}.")
+        return BaseVideoProcessor
+
+    def _require_token(self, token: str) -> int:
+        token_id = self.tokenizer.convert_tokens_to_ids(token)
+        if token_id is None or token_id == self.tokenizer.unk_token_id:
+            raise ValueError(f"The tokenizer does not know {token!r}, which this processor needs in its vocabulary.")
+        return token_id
+
+    # ------------------------------------------------------------------------------------- the direct call
+
+    def __call__(
+        self,
+        text=None,
+        images=None,
+        videos=None,
+        audio=None,
+        audio_from_video_indices: list[int | None] | None = None,
+        **kwargs: Unpack[OmniVinciProcessorKwargs],
+    ) -> BatchFeature:
+        """
+        Prepares prompts with their media.
+
+        Args:
+            text (`str` or `list[str]`):
+                Prompts with one placeholder for every medium. The release's `<sound><vila/video>` for a video with its
+                track is understood too.
+            images: One image, a list, or a list for each prompt; see [`OmniVinciImageProcessor`].
+            videos: One video, a list, or a list for each prompt; see [`OmniVinciVideoProcessor`].
+            audio: One clip, a list, or a list for each prompt: paths, URLs, bytes, file objects, and arrays or tensors
+            of
+                mono samples at the feature extractor's rate, 1-D, floats in [-1, 1] or integers of full scale.
+            audio_from_video_indices (`list[int]`, *optional*):
+                The source of each audio slot where `load_audio_from_video` is set: `None` for a clip of its own, `i`
+                for the track of `videos[i]`. With one `audio` entry per slot tracks are taken from `audio`, otherwise
+                they are decoded from the video's file.
+            kwargs: Options of the tokenizer and of the processors of images, videos and audio, flat or in
+                `images_kwargs`, `videos_kwargs`, ...; among them `num_frames`, `fps`, `video_start`, `video_end`,
+                `video_metadata`, `do_sample_frames`, `load_audio_from_video`, `return_tensors`, `padding_side`,
+                `return_mm_token_type_ids` and `return_metadata`.
+
+        Returns:
+            [`BatchFeature`] with `input_ids` and `attention_mask` (batch, sequence) and, where there are such media,
+
+            - `pixel_values`, `image_grid_hw`: see [`OmniVinciImageProcessor`];
+            - `pixel_values_videos`, `video_timestamps`: see [`OmniVinciVideoProcessor`];
+            - `input_features` (num_windows, mel bins, mel frames), the windows of all clips;
+            - `audio_num_windows` (num_clips,);
+            - `audio_timestamps` (num_clips, most vectors of a clip), the seconds of every vector that stands in the
+              sequence, in float32, filled up with -1.
+
+            Media follow each other as in the prompts, the track of a video where the video stands.
+
+        Raises:
+            ValueError, TypeError, OSError: media and placeholders do not match, or a medium cannot be read.
+        """
+        options = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
+        batch = self._sort(text, images, videos, audio, audio_from_video_indices, options["load_audio_from_video"])
+        image_options, video_options = options["images_kwargs"], options["videos_kwargs"]
+        if kwargs.get("return_metadata"):
+            video_options["return_metadata"] = True
+
+        data, runs = {}, {"image": [], "video": [], "audio": []}
+        if batch.images:
+            data |= self.image_processor(batch.images_by_prompt, **_without(image_options, "return_tensors"))
+            runs["image"] = [self._image_runs(*grid) for grid in data["image_grid_hw"].tolist()]
+
+        clips = [self._load_clip(clip, options["audio_kwargs"]) for clip in batch.clips]
+        windows = [self._plan_audio(len(clip)) for clip in clips]
+        runs["audio"] = [self._audio_runs(clip) for clip in windows]
+
+        loaded = self._load_videos(batch, options)
+        plans = [self.plan_video(video.metadata, _length(video.waveform)) for video in loaded]
+        runs["video"] = [plan.runs for plan in plans]
+        if loaded:
+            data |= self.video_processor(loaded, **_without(video_options, "return_tensors", "video_metadata"))
+
+        heard = []  # waveforms in the order of the prompts, with their windows and the runs that they stand in
+        for slot in (slot for slots in batch.placeholders for slot in slots):
+            if slot.modality == "audio":
+                heard.append((clips[slot.index], windows[slot.index], runs["audio"][slot.index]))
+            elif slot.modality == "video" and plans[slot.index].windows is not None:
+                heard.append((loaded[slot.index].waveform, plans[slot.index].windows, plans[slot.index].runs))
+        if heard:
+            data |= self._extract_features(heard, options["audio_kwargs"])
+
+        return OmniVinciBatchFeature(
+            {**self._tokenize(batch, runs, options), **data},
+            tensor_type=options["text_kwargs"].get("return_tensors"),
+            skip_tensor_conversion=self.skip_tensor_conversion,
+        )
+
+    def count_tokens(
+        self,
+        text=None,
+        images=None,
+        videos=None,
+        audio=None,
+        audio_from_video_indices: list[int | None] | None = None,
+        add_generation_prompt: bool = True,
+        **kwargs: Unpack[OmniVinciProcessorKwargs],
+    ) -> int | list[int]:
+        """
+        The length of prompts in tokens, from the headers of their media: no pixel and no sample of a file is decoded.
+
+        Args:
+            text (`str`, `list[str]` or conversations): Prompts, or what [`apply_chat_template`] takes.
+            images, videos, audio, audio_from_video_indices, kwargs: As when called. The track of a video counts where
+                `load_audio_from_video` is set.
+            add_generation_prompt (`bool`, *optional*, defaults to `True`): For conversations.
+
+        Returns:
+            `int` or `list[int]`: as many as `input_ids` will have without padding, for one prompt or for each.
+        """
+        options = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
+        load_audio_from_video = options["load_audio_from_video"]
+        single = isinstance(text, str)
+        if isinstance(text, (list, tuple)) and text and not isinstance(text[0], str):
+            conversations, is_batched = self._normalize_conversations(text)
+            single = not is_batched
+            images, videos, audio, links = self._multimodal_inputs_from_conversations(
+                conversations, {}, load_audio_from_video
+            )
+            audio_from_video_indices = links["audio_from_video_indices"]
+            text = self.apply_chat_template(conversations, add_generation_prompt=add_generation_prompt)
+        batch = self._sort(text, images, videos, audio, audio_from_video_indices, load_audio_from_video)
+        runs = {
+            "image": [
+                self._image_runs(*(self.image_processor.tile_grid(*media.probe_image(image)) if alone else (1, 1)))
+                for prompt in batch.images_by_prompt
+                for image, alone in ((image, len(prompt) == 1) for image in prompt)
+            ],
+            "video": [self._probe_video(batch, index, options).runs for index in range(len(batch.videos))],
+            "audio": [self._audio_runs(self._plan_audio(self._probe_clip(clip))) for clip in batch.clips],
+        }
+        lengths = [len(ids) for ids in self.tokenizer(batch.prompts)["input_ids"]]
+        for prompt, slots in enumerate(batch.placeholders):
+            lengths[prompt] += sum(count(runs[slot.modality][slot.index]) - 1 for slot in slots)
+        return lengths[0] if single else lengths
+
+    # ----------------------------------------------------------------------------------- sorting the media
+
+    def _sort(self, text, images, videos, audio, audio_from_video_indices, load_audio_from_video: bool) -> PromptBatch:
+        """Assigns media to the placeholders of the prompts; raises where their numbers differ."""
+        prompts = [text] if isinstance(text, str) else text
+        if not isinstance(prompts, (list, tuple)) or not prompts or not all(isinstance(p, str) for p in prompts):
+            raise ValueError(f"`text` must be a prompt or a list of prompts, got {_describe(text)}.")
+        image_counts = [len(_flatten(item)) for item in images] if _is_list_of_lists(images) else None
+        images = self.image_processor.fetch_images(_flatten(images))
+        videos = [] if videos is None else flatten_videos(videos)
+        clips, tracks, heard = self._assign_audio(
+            flatten_audio(audio), audio_from_video_indices, len(videos), load_audio_from_video
+        )
+        prompts = self._strip_pairs(list(prompts), len(clips), sum(heard))
+
+        placeholders, found = [], {"image": 0, "video": 0, "audio": 0}
+        for prompt in prompts:
+            slots = []
+            for match in self._placeholder_pattern.finditer(prompt):
+                slots.append(Placeholder(match.lastgroup, found[match.lastgroup]))
+                found[match.lastgroup] += 1
+            placeholders.append(slots)
+        for modality, given in (("image", images), ("video", videos), ("audio", clips)):
+            if found[modality] != len(given):
+                token = getattr(self, f"{modality}_token")
+                hint = ""
+                if modality == "audio" and videos and not load_audio_from_video:
+                    hint = " The track of a video is taken along with `load_audio_from_video=True`."
+                raise ValueError(
+                    f"The prompts have {found[modality]} {token} placeholders, but {len(given)} {modality} inputs "
+                    f"were given: there must be one for each.{hint}"
+                )
+        if image_counts is not None and len(image_counts) == len(prompts):
+            for prompt, (slots, given) in enumerate(zip(placeholders, image_counts, strict=True)):
+                wanted = sum(slot.modality == "image" for slot in slots)
+                if wanted != given:
+                    raise ValueError(
+                        f"Prompt {prompt} has {wanted} {self.image_token} placeholders, but {given} images were "
+                        "given for it."
+                    )
+        return PromptBatch(prompts, placeholders, images, videos, clips, tracks, heard)
+
+    @property
+    def _placeholder_pattern(self) -> re.Pattern:
+        tokens = {"image": self.image_token, "video": self.video_token, "audio": self.audio_token}
+        return re.compile("|".join(f"(?P<{name}>{_UNMARKED}{re.escape(token)})" for name, token in tokens.items()))
+
+    def _strip_pairs(self, prompts: list[str], num_clips: int, num_heard: int) -> list[str]:
+        """
+        The release writes a video with its track as `<sound><vila/video>`. Such a `<sound>` is no clip of its own: it
+        is taken out where it stands for a track, which the numbers tell.
+        """
+        sound = re.compile(_UNMARKED + re.escape(self.audio_token))
+        pair = re.compile(_UNMARKED + re.escape(self.audio_token + self.video_token))
+        num_sounds = sum(len(sound.findall(prompt)) for prompt in prompts)
+        num_pairs = sum(len(pair.findall(prompt)) for prompt in prompts)
+        if num_heard and num_sounds == num_clips + num_pairs:
+            return [pair.sub(self.video_token, prompt) for prompt in prompts]
+        return prompts
+
+    @staticmethod
+    def _assign_audio(
+        audio: list,
+        audio_from_video_indices: Sequence[int | None] | None,
+        num_videos: int,
+        load_audio_from_video: bool,
+    ) -> tuple[list, list, list[bool]]:
+        """Sorts `audio` into clips of their own and tracks of videos, see `__call__`."""
+        tracks, heard = [None] * num_videos, [False] * num_videos
+        if not load_audio_from_video or not num_videos:
+            return audio, tracks, heard
+        if audio_from_video_indices is None:
+            if audio:
+                raise ValueError("Mixing `audio` with `load_audio_from_video=True` needs `audio_from_video_indices`.")
+            return [], tracks, [True] * num_videos
+        links = [index for index in audio_from_video_indices if index is not None]
+        if len(set(links)) < len(links) or any(not 0 <= index < num_videos for index in links):
+            raise ValueError(
+                f"`audio_from_video_indices={list(audio_from_video_indices)}` must name each of the {num_videos} "
+                "videos at most once, from 0 on."
+            )
+        for index in links:
+            heard[index] = True
+        num_clips = len(audio_from_video_indices) - len(links)
+        if len(audio) == len(audio_from_video_indices):
+            clips = []
+            for clip, index in zip(audio, audio_from_video_indices, strict=True):
+                if index is None:
+                    clips.append(clip)
+                else:
+                    tracks[index] = clip
+            return clips, tracks, heard
+        if len(audio) != num_clips:
+            raise ValueError(
+                f"`audio_from_video_indices` has {num_clips} slots for clips of their own and {len(links)} for "
+                f"tracks, but {len(audio)} audio inputs were given: pass the clips, or the clips and the tracks."
+            )
+        return audio, tracks, heard
+
+    # ----------------------------------------------------------------------------------- reading the media
+
+    def _load_videos(self, batch: PromptBatch, options: dict) -> list[LoadedVideo]:
+        if not batch.videos:
+            return []
+        audio_options = options["audio_kwargs"]
+        loaded = self.video_processor.load_videos(
+            batch.videos,
+            load_audio=[wanted and track is None for wanted, track in zip(batch.heard, batch.tracks, strict=True)],
+            audio_backend=audio_options.get("audio_backend"),
+            sampling_rate=self.feature_extractor.sampling_rate,
+            max_audio_seconds=self._audio_limit,
+            **_without(options["videos_kwargs"], "return_tensors"),
+        )
+        waveforms = [
+            self._load_clip(track, audio_options) if track is not None else video.waveform if wanted else None
+            for video, track, wanted in zip(loaded, batch.tracks, batch.heard, strict=True)
+        ]
+        return [replace(video, waveform=waveform) for video, waveform in zip(loaded, waveforms, strict=True)]
+
+    @property
+    def _audio_limit(self) -> float | None:
+        return self.max_audio_duration if self.fixed_audio_duration is None else self.fixed_audio_duration
+
+    def _load_clip(self, clip, audio_options: dict) -> np.ndarray:
+        """Mono samples in [-1, 1], checked."""
+        rate = self.feature_extractor.sampling_rate
+        if audio_options.get("sampling_rate") not in (None, rate):
+            raise ValueError(
+                f"`sampling_rate={audio_options['sampling_rate']}` differs from the {rate} Hz of the feature "
+                "extractor: resample arrays, or pass files."
+            )
+        if not hasattr(clip, "shape") and not isinstance(clip, (list, tuple)):
+            backend = audio_options.get("audio_backend") or "pyav"
+            return media.load_audio(clip, sampling_rate=rate, max_seconds=self._audio_limit, backend=backend)
+        samples = np.asarray(clip.detach().cpu() if isinstance(clip, torch.Tensor) else clip)
+        if samples.ndim != 1:
+            raise ValueError(f"An audio array of shape {samples.shape} is not mono: one axis of samples is accepted.")
+        if not samples.size:
+            raise ValueError("The audio array has no samples: at least one is needed.")
+        if np.issubdtype(samples.dtype, np.integer):
+            samples = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min or -1)
+        elif not np.issubdtype(samples.dtype, np.floating):
+            raise TypeError(f"An audio array of `{samples.dtype}` is not understood: floats and integers are.")
+        if not np.isfinite(samples).all():
+            raise ValueError("The audio array holds NaN or infinite samples.")
+        return samples.astype(np.float32)
+
+    def _extract_features(self, heard: list[tuple[np.ndarray, AudioWindows, list[Run]]], audio_options: dict) -> dict:
+        """Log-mel windows and seconds of clips; the dynamic range is that of each whole clip."""
+        width = 2 * self.max_source_positions
+        features, timestamps = [], []
+        for waveform, windows, runs in heard:
+            padded = np.zeros(windows.padded_samples, dtype=np.float32)
+            padded[: windows.num_samples] = waveform[: windows.num_samples]
+            mel = self.feature_extractor(
+                padded,
+                sampling_rate=self.feature_extractor.sampling_rate,
+                padding=False,
+                truncation=False,
+                device=str(audio_options.get("device") or "cpu"),
+                return_tensors="pt",
+            )["input_features"][0]
+            mel = torch.nn.functional.pad(mel, (0, windows.num_windows * width - mel.shape[-1]))
+            features.append(mel.unflatten(1, (windows.num_windows, width)).transpose(0, 1))
+            step = windows.padded_duration / self._count_vectors(windows)
+            timestamps.append([(index + 0.5) * step for index in range(count(runs, self.audio_token_id))])
+        return {
+            "input_features": torch.cat(features),
+            "audio_num_windows": torch.tensor([windows.num_windows for _, windows, _ in heard]),
+            "audio_timestamps": pad_timestamps(timestamps),
+        }
+
+    def _probe_clip(self, clip) -> int:
+        """Samples of a clip, by its header."""
+        if hasattr(clip, "shape") or isinstance(clip, (list, tuple)):
+            return len(clip)
+        return round(media.probe_audio(clip) * self.feature_extractor.sampling_rate)
+
+    def _probe_video(self, batch: PromptBatch, index: int, options: dict) -> VideoPlan:
+        """The plan of a video, by its header."""
+        video_options = _without(options["videos_kwargs"], "return_tensors")
+        metadata = self.video_processor.probe_video(batch.videos[index], index, **video_options)
+        num_samples = None
+        if batch.tracks[index] is not None:
+            num_samples = self._probe_clip(batch.tracks[index])
+        elif batch.heard[index] and metadata.audio_duration:
+            num_samples = round(metadata.audio_duration * self.feature_extractor.sampling_rate)
+        return self.plan_video(metadata, num_samples)
+
+    # ------------------------------------------------------------------------------- planning the sequence
+
+    @property
+    def layout(self) -> MediaLayout:
+        """What decides the order of embeddings, as token ids."""
+
+        def ids(text: str | None) -> list[int]:
+            return self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+
+        patches = self.image_processor.s2_scales[0] // self.patch_size
+        return MediaLayout(
+            image_token_id=self.image_token_id,
+            video_token_id=self.video_token_id,
+            audio_token_id=self.audio_token_id,
+            patches_per_side=-(-patches // self.spatial_merge_size),
+            video_pool_sizes=self.video_pool_sizes,
+            audio_pooling=self.audio_pooling,
+            image_start=ids(self.image_start_tokens),
+            image_end=ids(self.image_end_tokens),
+            video_start=ids(self.video_start_tokens),
+            video_end=ids(self.video_end_tokens),
+            video_separator=ids(self.video_separator_tokens),
+            audio_start=ids(self.audio_start_tokens),
+            audio_end=ids(self.audio_end_tokens),
+            group_end=ids("\n"),
+        )
+
+    def plan_video(self, metadata: OmniVinciVideoMetadata, num_samples: int | None = None) -> VideoPlan:
+        """
+        Plans where the embeddings of a sampled video stand.
+
+        Args:
+            metadata ([`OmniVinciVideoMetadata`]): Of the clip, with the `frames_indices` that are looked at.
+            num_samples (`int`, *optional*): Samples of its track. `None`: without sound.
+        """
+        timestamps, layout = list(metadata.timestamps), self.layout
+        if num_samples is None:
+            runs = video_sequence(layout, len(timestamps))
+            return VideoPlan(timestamps, None, [], self._bracket("video", runs))
+        windows = self._plan_audio(num_samples)
+        if not self.interleave_audio_in_video:
+            runs = self._bracket("video", video_sequence(layout, len(timestamps)))
+            return VideoPlan(timestamps, windows, [], self._audio_runs(windows) + runs)
+        constant_rate = metadata.frame_times is None
+        extractor = self.feature_extractor
+        groups = plan_groups(
+            metadata.frames_indices if constant_rate else [second * metadata.fps for second in timestamps],
+            metadata.fps,
+            metadata.total_num_frames if constant_rate else metadata.duration * metadata.fps,
+            self.group_duration,
+            windows.duration,
+            extractor.sampling_rate // extractor.hop_length,
+        )
+        runs = grouped_sequence(layout, groups, len(timestamps), windows.num_mel_frames, self._count_vectors(windows))
+        # The brackets of the sound stay where the release wrote its placeholder, in front of the video.
+        return VideoPlan(timestamps, windows, groups, self._bracket("audio", []) + self._bracket("video", runs))
+
+    def _plan_audio(self, num_samples: int) -> AudioWindows:
+        return plan_audio(
+            num_samples,
+            self.feature_extractor.sampling_rate,
+            self.feature_extractor.hop_length,
+            2 * self.max_source_positions,
+            self.audio_pad_to_multiple_of,
+            self.max_audio_duration,
+            self.fixed_audio_duration,
+        )
+
+    def _count_vectors(self, windows: AudioWindows) -> int:
+        return count_audio_vectors(windows.num_windows, self.max_source_positions, self.audio_pooling)
+
+    def _audio_runs(self, windows: AudioWindows) -> list[Run]:
+        return self._bracket("audio", audio_sequence(self.layout, self._count_vectors(windows)))
+
+    def _image_runs(self, rows: int, columns: int) -> list[Run]:
+        """Of an image by the tile grid of its last scale; (1, 1) is an image that is not tiled."""
+        scales = self.image_processor.s2_scales
+        tiles = [*((scale // scales[0]) ** 2 for scale in scales[:-1]), rows * columns]
+        num_tiles = 1 if (rows, columns) == (1, 1) else tiles[self.s2_output_scale_index]
+        return self._bracket("image", image_sequence(self.layout, num_tiles))
+
+    def _bracket(self, modality: str, runs: list[Run]) -> list[Run]:
+        if not self.use_media_brackets:
+            return runs
+        start, end = (self._require_token(token) for token in MEDIA_BRACKETS[modality])
+        return [(start, 1), *runs, (end, 1)]
+
+    def _tokenize(self, batch: PromptBatch, runs: dict[str, list[list[Run]]], options: dict) -> dict:
+        """
+        Expands placeholders in the text and tokenizes it. Boundary tokens are written as placeholders first and get
+        their ids afterwards: as text they could melt with what stands beside them.
+        """
+        text_options = _without(options["text_kwargs"], "return_tensors")
+        sequences = {modality: [expand(run) for run in runs[modality]] for modality in runs}
+        replacements = {
+            modality: [getattr(self, f"{modality}_token") * len(ids) for ids in sequences[modality]]
+            for modality in runs
+        }
+        texts, offsets = self.get_text_with_replacements(
+            list(batch.prompts), replacements["image"], replacements["video"], replacements["audio"]
+        )
+        encoded = self.tokenizer(texts, **text_options)
+        self._check_special_mm_tokens(texts, encoded, modalities=["image", "video", "audio"])
+        placeholder_ids = {self.image_token_id, self.video_token_id, self.audio_token_id}
+        input_ids = []
+        for row, slots in zip(encoded["input_ids"], batch.placeholders, strict=True):
+            expanded = iter([token for slot in slots for token in sequences[slot.modality][slot.index]])
+            input_ids.append([next(expanded) if token in placeholder_ids else token for token in row])
+        self._warn_if_too_long(max(len(row) for row in input_ids))
+        encoded["input_ids"] = input_ids
+        if options["return_mm_token_type_ids"]:
+            encoded["mm_token_type_ids"] = self.create_mm_token_type_ids(input_ids)
+        if options["return_text_replacement_offsets"]:
+            encoded["text_replacement_offsets"] = offsets
+        return dict(encoded)
+
+    def _warn_if_too_long(self, length: int):
+        limit = self.tokenizer.model_max_length
+        if length > limit:
+            logger.warning(
+                f"The prompt has {length} tokens, more than the {limit} positions of the model: answers will degrade. "
+                "Take fewer frames (`num_frames`), less sound or a part of the clip (`video_start`, `video_end`)."
+            )
+
+    def _get_num_multimodal_tokens(
+        self, image_sizes=None, video_sizes=None, audio_lengths=None, **kwargs
+    ) -> MultiModalData:
+        """
+        Placeholders of media by their sizes.
+
+        Args:
+            image_sizes (`list[list[int]]`, *optional*): (height, width) of images, each alone in its prompt.
+            video_sizes (`list[list[int]]`, *optional*): (num_frames, height, width) of sampled videos without sound.
+            audio_lengths (`list[int]`, *optional*): Samples of audio clips.
+        """
+        counts = {}
+        if image_sizes is not None:
+            grids = [self.image_processor.tile_grid(*size) for size in image_sizes]
+            squares = sum(
+                (scale // self.image_processor.s2_scales[0]) ** 2 for scale in self.image_processor.s2_scales[:-1]
+            )
+            counts["num_image_tokens"] = [count(self._image_runs(*grid), self.image_token_id) for grid in grids]
+            counts["num_image_patches"] = [squares + rows * columns for rows, columns in grids]
+        if video_sizes is not None:
+            counts["num_video_tokens"] = [
+                count(video_sequence(self.layout, num_frames), self.video_token_id) for num_frames, *_ in video_sizes
+            ]
+        if audio_lengths is not None:
+            counts["num_audio_tokens"] = [self._count_vectors(self._plan_audio(length)) for length in audio_lengths]
+        return MultiModalData(**counts)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        return [
+            *self.tokenizer.model_input_names,
+            *self.image_processor.model_input_names,
+            *self.video_processor.model_input_names,
+            "input_features",
+            "audio_num_windows",
+            "audio_timestamps",
+        ]
+
+    # --------------------------------------------------------------------------------------- conversations
+
+    def apply_chat_template(self, conversation, chat_template=None, **kwargs):
+        """
+        As in transformers; options of the processor may stand among the keyword arguments:
+        `apply_chat_template(conversation, tokenize=True, return_dict=True, add_generation_prompt=True,
+        load_audio_from_video=True, num_frames=64, return_tensors="pt")`.
+        """
+        flat = {name: kwargs.pop(name) for name in self._processor_option_names & kwargs.keys()}
+        kwargs["processor_kwargs"] = {**flat, **(kwargs.get("processor_kwargs") or {})}
+        self._check_conversations(conversation)
+        return super().apply_chat_template(conversation, chat_template, **kwargs)
+
+    @property
+    def _processor_option_names(self) -> set[str]:
+        """Options of a call that are none of the template's."""
+        names = set()
+        for name, annotation in self.valid_processor_kwargs.__annotations__.items():
+            names |= {name, *getattr(annotation, "__annotations__", {})}
+        return names - {"return_tensors", "load_audio_from_video"}
+
+    @staticmethod
+    def _check_conversations(conversation):
+        if not isinstance(conversation, (list, tuple)) or not conversation:
+            raise ValueError(f"A conversation is a list of messages, got {_describe(conversation)}.")
+        messages = conversation if isinstance(conversation[0], dict) else [m for chat in conversation for m in chat]
+        for message in messages:
+            content = message.get("content") if isinstance(message, dict) else getattr(message, "content", None)
+            for item in content if isinstance(content, (list, tuple)) else ():
+                kind = item.get("type") if isinstance(item, dict) else None
+                if kind not in ("text", "image_url", *SOURCE_KEYS):
+                    raise ValueError(
+                        f"A content item of type {kind!r} is not understood: use 'text', 'image', 'video' or 'audio'."
+                    )
+
+    def _multimodal_inputs_from_conversations(
+        self, conversations, audio_loading_params: dict, load_audio_from_video: bool = False
+    ):
+        """Media of conversations, not yet read: images and videos for each conversation, audio in one list."""
+        images, videos, audio, links = [], [], [], []
+        for conversation in conversations:
+            images.append([])
+            videos.append([])
+            for message in conversation:
+                content = message.get("content")
+                for item in content if isinstance(content, (list, tuple)) else ():
+                    kind = item["type"]
+                    if kind == "text":
+                        self._refuse_placeholders(item["text"])
+                        continue
+                    source = next((item[key] for key in SOURCE_KEYS[kind] if item.get(key) is not None), None)
+                    if source is None and kind == "image":
+                        continue  # may come in `processor_kwargs`
+                    if source is None:
+                        raise ValueError(
+                            f"A content item of type {kind!r} has no source: give one of {SOURCE_KEYS[kind]}."
+                        )
+                    if kind == "image":
+                        images[-1].append(source)
+                    elif kind == "video":
+                        if load_audio_from_video:
+                            links.append(sum(len(chat) for chat in videos))
+                        videos[-1].append(source)
+                    else:
+                        audio.append(source)
+                        links.append(None)
+        return (
+            images,
+            videos,
+            audio,
+            {"audio_from_video_indices": links, "load_audio_from_video": load_audio_from_video},
+        )
+
+    def _refuse_placeholders(self, text: str):
+        match = self._placeholder_pattern.search(text)
+        if match:
+            raise ValueError(
+                f"A text item contains {match.group()!r}, which stands for a medium: give media as content items of "
+                "their own. `sanitize_control_tokens=True` reads it as plain text."
+            )
+
+
+def flatten_audio(audio) -> list:
+    """The clips of a batch, one after another: sources, 1-D arrays, tensors or lists of samples."""
+    if audio is None:
+        return []
+    if not isinstance(audio, (list, tuple)) or audio and isinstance(audio[0], (int, float)):
+        return [audio]
+    return [clip for item in audio for clip in flatten_audio(item)]
+
+
+def _flatten(images) -> list:
+    """The images of a batch, one after another."""
+    if images is None:
+        return []
+    if isinstance(images, (list, tuple)):
+        return [image for item in images for image in _flatten(item)]
+    return list(images) if getattr(images, "ndim", 3) == 4 else [images]
+
+
+def _is_list_of_lists(images) -> bool:
+    return isinstance(images, (list, tuple)) and bool(images) and all(isinstance(i, (list, tuple)) for i in images)
+
+
+def _without(options: dict, *names: str) -> dict:
+    return {name: value for name, value in options.items() if name not in names}
+
+
+def _length(waveform: np.ndarray | None) -> int | None:
+    return None if waveform is None else len(waveform)
+
+
+def _describe(value) -> str:
+    return f"{type(value).__name__} {value!r:.80}"
+
+
+__all__ = ["OmniVinciProcessor"]
