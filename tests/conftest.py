@@ -1,0 +1,43 @@
+"""Fixtures that several test files share."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import transformers_omnivinci  # noqa: F401
+
+PARITY = Path(__file__).parent / "fixtures" / "parity"
+CASES = {case["name"]: case for case in json.loads((PARITY / "cases.json").read_text())}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    # Tests run in several processes; more threads than cores only wait for each other.
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def load_checkpoint():
+    """Model and processor of a parity checkpoint, loaded once."""
+    from transformers import AutoModel, AutoProcessor
+
+    loaded = {}
+
+    def load(name="published-tiny"):
+        if name not in loaded:
+            loaded[name] = (AutoModel.from_pretrained(PARITY / name), AutoProcessor.from_pretrained(PARITY / name))
+        return loaded[name]
+
+    return load
+
+
+@pytest.fixture
+def model(load_checkpoint):
+    return load_checkpoint()[0]
+
+
+@pytest.fixture
+def processor(load_checkpoint):
+    return load_checkpoint()[1]
