@@ -251,14 +251,14 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
             [clip.flatten(0, 1) for clip in windows.split(num_windows)], batch_first=True
         )  # (num_clips, most vectors, d_model)
         vectors = self.audio_compression(clips)
-        if audio_timestamps.shape[1] > vectors.shape[1]:
-            raise ValueError(
-                f"`audio_timestamps` names {audio_timestamps.shape[1]} vectors of a clip, but the longest clip has "
-                f"{vectors.shape[1]}."
-            )
         heard = audio_timestamps >= 0
+        most = int(heard.sum(1).max())
+        if most > vectors.shape[1]:
+            raise ValueError(
+                f"`audio_timestamps` names {most} vectors of a clip, but the longest clip has {vectors.shape[1]}."
+            )
         timestamps = self._in_full_precision(audio_timestamps[heard])
-        embeddings = self.audio_projector(vectors[:, : heard.shape[1]][heard.to(vectors.device)])
+        embeddings = self.audio_projector(vectors[:, :most][heard[:, :most].to(vectors.device)])
         embeddings = self.audio_time_embedding(embeddings, timestamps)
         return BaseModelOutputWithPooling(
             last_hidden_state=windows, pooler_output=list(embeddings.split(heard.sum(1).tolist()))

@@ -10,9 +10,8 @@ import re
 import tempfile
 import threading
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +45,9 @@ _DROPS_NONREF = {"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8"}
 # costs about as much. No codec reorders frames across more than 16, so none is cut off from those it refers to.
 _MIN_SKIP = 16
 # From this many skipped frames on, seeking beats reading and dropping their packets.
-_MIN_SEEK = 450
+_MIN_SEEK = 100
+# What a further decoder has to do at least, in frames, to be worth opening the file again.
+_MIN_PART = 60
 # Containers with a presentation time for each packet: in others (MPEG-PS), FFmpeg guesses anew after seeking.
 _SEEKABLE_FORMATS = {"flv", "matroska", "mp4", "mpegts"}
 # Seconds that `video_end` may exceed the end of a clip, for annotations are rounded.
@@ -153,34 +154,30 @@ def load_video(
         metadata.video_backend = "pillow" if media.is_image else backend
         indices = _sample(sample_indices_fn, metadata)
         frames, rows = np.unique(indices, return_inverse=True)
-        plan = _plan(timeline, frames + first)
-        track = waveform = None
+        track = None
         if load_audio and timeline.audio is not None:
             span = metadata.duration if video_end is not None else math.inf
             seconds = min(span, math.inf if max_audio_seconds is None else max_audio_seconds)
             track = _Track(sampling_rate, timeline.origin + timeline.times[first], seconds)
-        # Sound is decoded along with the picture if all packets are read anyway, else by itself, without the video's.
-        along = backend == audio_backend == "pyav" and first == 0 and not any(group.seek for group in plan)
+        decode = _decode_image if media.is_image else _VIDEO_DECODERS[backend]
         with (
             _FrameSink(len(frames), transform, timeline.size, num_threads) as sink,
-            ThreadPoolExecutor(1, "audio") as executor,
+            ThreadPoolExecutor(1, "sound") as executor,
         ):
-            reading = None
-            if track is not None and not along:
-                reading = executor.submit(_AUDIO_READERS[audio_backend], media, track, timeline.audio[0])
+            reading = track and executor.submit(_AUDIO_READERS[audio_backend], media, track, timeline.audio[0])
             try:
-                decode = _decode_image if media.is_image else _VIDEO_DECODERS[backend]
-                decode(media, timeline, plan, sink, track if along else None, num_threads)
+                decode(media, timeline, frames + first, sink, num_threads)
             except BaseException:
                 if track is not None:
                     track.full = True
                 raise
             if reading is not None:
                 reading.result()
-    if track is not None:
-        waveform = track.waveform()
-        if max_audio_seconds is None or len(waveform) < round(max_audio_seconds * sampling_rate):
-            metadata.audio_duration = len(waveform) / sampling_rate
+    waveform = None if track is None else track.waveform()
+    if waveform is not None and (
+        max_audio_seconds is None or len(waveform) < round(max_audio_seconds * sampling_rate)
+    ):
+        metadata.audio_duration = len(waveform) / sampling_rate
     if not sink.is_stored.any():
         raise ValueError(f"None of the {len(frames)} frames wanted of {media} can be decoded: the file is damaged.")
     if not sink.is_stored.all():
@@ -759,8 +756,7 @@ def _plan(timeline: _Timeline, frames: np.ndarray) -> list[_Group]:
     """Groups frames so that nothing is decoded between the last of one group and the key frame of the next."""
     if timeline.keys is None:
         return [_Group(None, frames.tolist(), False)]
-    nearest = np.searchsorted(timeline.keys, timeline.pts[frames], "right") - 1
-    keys = timeline.keys[np.maximum(nearest, 0)]
+    keys = timeline.keys[_key_indices(timeline, frames)]
     groups: list[_Group] = []
     for frame, key, position in zip(frames.tolist(), keys.tolist(), np.searchsorted(timeline.pts, keys).tolist()):
         skipped = position - (groups[-1].frames[-1] if groups else 0)
@@ -771,42 +767,53 @@ def _plan(timeline: _Timeline, frames: np.ndarray) -> list[_Group]:
     return groups
 
 
+def _key_indices(timeline: _Timeline, frames: np.ndarray) -> np.ndarray:
+    """The number of the key frame that decoding each frame begins with: the last one shown before it."""
+    return np.maximum(np.searchsorted(timeline.keys, timeline.pts[frames], "right") - 1, 0)
+
+
 class _FrameSink:
-    """Makes decoded pictures the rows of one tensor, in worker threads while the decoder goes on."""
+    """Makes decoded pictures the rows of one tensor, in worker threads while decoders go on."""
 
     def __init__(self, num_rows: int, transform, size: tuple[int, int], num_threads: int | None):
         self.transform, self.size = transform, size
         self.frames: torch.Tensor | None = None
         self.is_stored = np.zeros(num_rows, dtype=bool)
-        self.num_workers = min(4, num_threads or os.cpu_count() or 1)
-        self.pending: deque[Future] = deque()
+        self.error: Exception | None = None
+        num_workers = min(8, num_threads or os.cpu_count() or 1)
+        self.executor = ThreadPoolExecutor(num_workers, "frames")
+        self.slots = threading.BoundedSemaphore(2 * num_workers)
         self.lock, self.local = threading.Lock(), threading.local()
 
     def __enter__(self) -> "_FrameSink":
-        self.executor = ThreadPoolExecutor(self.num_workers, "frames")
         return self
 
     def __exit__(self, exception_type, *_) -> None:
         self.executor.shutdown(cancel_futures=exception_type is not None)
-        if exception_type is None:
-            for future in self.pending:
-                future.result()
+        if exception_type is None and self.error is not None:
+            raise self.error
 
     def put(self, row: int, picture: av.VideoFrame | torch.Tensor) -> None:
         """Hands over a picture; waits if the workers are behind, so that pictures do not pile up."""
-        is_first = not self.pending and isinstance(picture, av.VideoFrame)
-        if is_first and _quarter_turns(picture) % 2 and (picture.height, picture.width) == self.size:
-            self.size = self.size[::-1]  # the container did not tell of this turn
-        while len(self.pending) >= 2 * self.num_workers:
-            self.pending.popleft().result()
-        self.pending.append(self.executor.submit(self._store, row, picture))
+        self.slots.acquire()
+        if self.error is not None:
+            self.slots.release()
+            raise self.error
+        self.executor.submit(self._work, row, picture)
+
+    def _work(self, row: int, picture) -> None:
+        try:
+            self._store(row, picture)
+        except av.FFmpegError:
+            pass  # an unconvertible picture counts as one that cannot be decoded
+        except Exception as error:
+            self.error = error
+        finally:
+            self.slots.release()
 
     def _store(self, row: int, picture) -> None:
         if isinstance(picture, av.VideoFrame):
-            try:
-                picture = self._to_tensor(picture)
-            except av.FFmpegError:
-                return
+            picture = self._to_tensor(picture)
         if self.transform is not None:
             picture = torch.as_tensor(self.transform(picture))
         with self.lock:
@@ -828,6 +835,9 @@ class _FrameSink:
         if not hasattr(self.local, "reformatter"):
             self.local.reformatter = VideoReformatter()
         turns = _quarter_turns(frame)
+        with self.lock:
+            if self.frames is None and turns % 2 and (frame.height, frame.width) == self.size:
+                self.size = self.size[::-1]  # the container did not tell of this turn
         height, width = self.size[::-1] if turns % 2 else self.size
         # At an unchanged size this is the conversion that OpenCV and decord use too, to the last bit.
         rgb = self.local.reformatter.reformat(
@@ -844,76 +854,85 @@ def _quarter_turns(frame: av.VideoFrame) -> int:
     return round(frame.rotation / 90) % 4
 
 
-def _decode_pyav(media: _Media, timeline: _Timeline, plan: list[_Group], sink, track, num_threads) -> None:
-    """Decodes the groups of a plan and, if `track` is given, the sound of the file along with them."""
-    numbers = [frame for group in plan for frame in group.frames]
-    keys = numbers if timeline.keys is None else timeline.pts[numbers].tolist()
-    rows = {key: row for row, key in enumerate(keys)}
-    with media.container() as container:
-        _decode_groups(media, container, timeline, plan, rows, sink, track, num_threads)
+def _decode_pyav(media: _Media, timeline: _Timeline, frames: np.ndarray, sink: _FrameSink, num_threads) -> None:
+    num_threads = num_threads or os.cpu_count() or 1
+    parts = _split(timeline, frames, num_threads)
+    rows = dict(zip(frames.tolist() if timeline.keys is None else timeline.pts[frames].tolist(), range(len(frames))))
+    with ThreadPoolExecutor(len(parts), "video") as executor:
+        for part in [
+            executor.submit(
+                _decode_groups, media, timeline, _plan(timeline, part), rows, sink, num_threads // len(parts)
+            )
+            for part in parts
+        ]:
+            part.result()
     if rows and timeline.keys is not None:
         # Some streams need more than a key frame to begin with (gradual refresh), or mark frames wrongly.
-        with media.container() as container:
-            whole = [_Group(None, [], False)]
-            _decode_groups(media, container, timeline, whole, rows, sink, None, num_threads)
+        _decode_groups(media, timeline, [_Group(None, [], False)], rows, sink, num_threads)
 
 
-def _decode_groups(media, container, timeline, plan, rows: dict[int, int], sink, track, num_threads) -> None:
+def _split(timeline: _Timeline, frames: np.ndarray, num_parts: int) -> list[np.ndarray]:
     """
-    Feeds the decoder the packets that the wanted frames need, and puts these into their rows.
+    Splits frames where a key frame comes between them, so that several decoders have about as much to do.
+
+    A decoder of its own for each part keeps all cores busy; the threads of one decoder mostly wait for each other.
+    """
+    if not timeline.is_seekable:
+        return [frames]
+    key_frames = np.searchsorted(timeline.pts, timeline.keys[_key_indices(timeline, frames)])
+    previous = np.concatenate([[-1], frames[:-1]])
+    decoded = np.cumsum(frames - np.maximum(key_frames - 1, previous))
+    starts = np.flatnonzero(np.diff(key_frames, prepend=-1))[1:]
+    num_parts = min(num_parts, len(starts) + 1, int(decoded[-1]) // _MIN_PART + 1)
+    shares = decoded[-1] * np.arange(1, num_parts) / num_parts
+    cuts = starts[np.abs(decoded[starts - 1] - shares[:, None]).argmin(axis=1)] if num_parts > 1 else []
+    return np.split(frames, np.unique(cuts).astype(int))
+
+
+def _decode_groups(media, timeline, plan: list[_Group], rows: dict[int, int], sink, num_threads: int) -> None:
+    """
+    Feeds a decoder the packets that the frames of a plan need, and puts these into their rows.
 
     Args:
         rows: By presentation time in ticks, or by number where `timeline` has none; what is decoded is taken out.
     """
-    video = _find_stream(media, container, "video")
-    streams = [video] if track is None else [video, _find_stream(media, container, "audio")]
-    _read_only(container, *streams)
-    codec = video.codec_context
-    codec.thread_type, codec.thread_count = "AUTO", num_threads or 0
-    drops_nonref = codec.name in _DROPS_NONREF and plan[0].key is not None
-    count = 0
+    with media.container() as container:
+        video = _find_stream(media, container, "video")
+        _read_only(container, video)
+        codec = video.codec_context
+        codec.thread_type, codec.thread_count = "AUTO", num_threads
+        drops_nonref = codec.name in _DROPS_NONREF and plan[0].key is not None
+        count = 0
 
-    def decode(packet: av.Packet | None) -> None:
-        nonlocal count
-        with suppress(av.FFmpegError):
-            for frame in codec.decode(packet):
-                row = rows.pop(count if timeline.keys is None else frame.pts, None)
-                count += 1
-                if row is not None:
-                    sink.put(row, frame)
+        def decode(packet: av.Packet | None) -> None:
+            nonlocal count
+            with suppress(av.FFmpegError):
+                for frame in codec.decode(packet):
+                    row = rows.pop(count if timeline.keys is None else frame.pts, None)
+                    count += 1
+                    if row is not None:
+                        sink.put(row, frame)
 
-    packets = _demux(container, *streams)
-    for key, frames, seek in plan:
-        if seek:
-            packets = _demux_from(container, video, key)
-        missing = None if key is None else set(timeline.pts[frames].tolist())
-        is_fed = key is None
-        for packet in packets:
-            if packet.stream is not video:
-                track.push(packet)
-                continue
-            is_fed = is_fed or packet.is_keyframe and packet.pts == key
-            if not is_fed:
-                continue
-            if drops_nonref:
-                codec.skip_frame = "DEFAULT" if packet.pts in rows else "NONREF"
-            decode(packet)
-            if not rows:
-                break
-            if missing is not None:
-                missing.discard(packet.pts)
-                if not missing:
+        packets = _demux(container, video)
+        for key, frames, seek in plan:
+            if seek:
+                packets = _demux_from(container, video, key)
+            # The packet of a frame comes after those of all frames that it refers to.
+            missing = None if key is None else set(timeline.pts[frames].tolist())
+            is_fed = key is None
+            for packet in packets:
+                is_fed = is_fed or packet.is_keyframe and packet.pts == key
+                if not is_fed:
+                    continue
+                if drops_nonref:
+                    codec.skip_frame = "DEFAULT" if packet.pts in rows else "NONREF"
+                decode(packet)
+                if missing is not None:
+                    missing.discard(packet.pts)
+                if not rows or missing is not None and not missing:
                     break
-        decode(None)
-        codec.flush_buffers()
-    if track is not None:
-        video.discard = Discard.all
-        for packet in packets:
-            if track.full:
-                break
-            if packet.stream is not video:
-                track.push(packet)
-        track.finish(streams[1])
+            decode(None)
+            codec.flush_buffers()
 
 
 def _demux_from(container, video, key: int) -> Iterator[av.Packet]:
@@ -933,12 +952,11 @@ def _demux_from(container, video, key: int) -> Iterator[av.Packet]:
                     break
 
 
-def _decode_decord(media: _Media, timeline: _Timeline, plan, sink, track, num_threads) -> None:
+def _decode_decord(media: _Media, timeline: _Timeline, frames: np.ndarray, sink: _FrameSink, num_threads) -> None:
     decord = _import_backend("decord")
-    numbers = [frame for group in plan for frame in group.frames]
     try:
         reader = decord.VideoReader(media.reader(), ctx=decord.cpu(0), num_threads=num_threads or 0)
-        for row, number in enumerate(numbers):
+        for row, number in enumerate(frames.tolist()):
             if number < len(reader):
                 picture = reader[number]
                 picture = picture.asnumpy() if hasattr(picture, "asnumpy") else picture
@@ -947,21 +965,20 @@ def _decode_decord(media: _Media, timeline: _Timeline, plan, sink, track, num_th
         raise ValueError(f"decord cannot decode {media}: {str(error).splitlines()[0]}") from error
 
 
-def _decode_torchcodec(media: _Media, timeline: _Timeline, plan, sink, track, num_threads) -> None:
+def _decode_torchcodec(media: _Media, timeline: _Timeline, frames: np.ndarray, sink: _FrameSink, num_threads) -> None:
     torchcodec = _import_backend("torchcodec")
-    numbers = [frame for group in plan for frame in group.frames]
     try:
         reader = torchcodec.VideoDecoder(media.reader(), dimension_order="NHWC", num_ffmpeg_threads=num_threads or 0)
-        for row, number in enumerate(numbers):
+        for row, number in enumerate(frames.tolist()):
             if number < len(reader):
                 sink.put(row, reader[number].permute(2, 0, 1))
     except RuntimeError as error:
         raise ValueError(f"torchcodec cannot decode {media}: {str(error).splitlines()[0]}") from error
 
 
-def _decode_image(media: _Media, timeline: _Timeline, plan, sink, track, num_threads) -> None:
+def _decode_image(media: _Media, timeline: _Timeline, frames: np.ndarray, sink: _FrameSink, num_threads) -> None:
     """The frames of a still or animated image."""
-    rows = {frame: row for row, frame in enumerate(frame for group in plan for frame in group.frames)}
+    rows = {frame: row for row, frame in enumerate(frames.tolist())}
     for number, frame in enumerate(_image_frames(media)):
         if number in rows:
             sink.put(rows[number], torch.from_numpy(np.array(_to_rgb(frame))).permute(2, 0, 1))

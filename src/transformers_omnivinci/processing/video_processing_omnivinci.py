@@ -50,8 +50,9 @@ class OmniVinciVideoProcessor(TorchPixels, BaseVideoProcessor):
 
     Sampling is uniform over the clip (`num_frames`), or at `fps` frames per second up to `max_frames`. Videos come as
     paths, URLs, bytes, file objects, folders or lists of frames, arrays and tensors of shape
-    `(num_frames, height, width, 3)` or `(num_frames, 3, height, width)`, and as `(frames, metadata)`. Frames whose
-    metadata already lists `frames_indices` are taken as they are.
+    `(num_frames, height, width, 3)` or `(num_frames, 3, height, width)`, and as `(frames, metadata)`. Files are always
+    sampled; decoded frames where sampling is asked for, or where they are more than `num_frames`, unless
+    `frames_indices` in their metadata say that they are a sample already.
 
     Returns, when called:
         `pixel_values_videos` of shape `(num_frames of all videos, 3, height, width)` and `video_timestamps` of shape
@@ -141,6 +142,7 @@ class OmniVinciVideoProcessor(TorchPixels, BaseVideoProcessor):
         for name in ("num_frames", "max_frames"):
             if kwargs.get(name) is not None and kwargs[name] < 1:
                 raise ValueError(f"`{name}={kwargs[name]}` is not accepted: at least one frame is needed.")
+        asked = any(kwargs.get(name) for name in ("do_sample_frames", "num_frames", "fps"))
         names = list(self.valid_kwargs.__annotations__)
         validate_kwargs(captured_kwargs=kwargs.keys(), valid_processor_keys=[*names, "return_tensors"])
         validate_typed_dict(self.valid_kwargs, kwargs)
@@ -154,7 +156,7 @@ class OmniVinciVideoProcessor(TorchPixels, BaseVideoProcessor):
         self._refuse_cropping(**kwargs)
         kwargs = self._standardize_kwargs(**kwargs)
         self._validate_preprocess_kwargs(**kwargs)
-        return kwargs
+        return {**kwargs, "sampling_is_asked": asked}
 
     def _load(
         self,
@@ -310,9 +312,9 @@ def _load_frames(frames, metadata, sample_indices_fn, kwargs: dict) -> LoadedVid
     else:
         frames = to_channels_first(frames, kwargs["input_data_format"])
     metadata = _complete_metadata(metadata, len(frames), tuple(frames.shape[-2:]))
-    if sample_indices_fn is not None and (
-        metadata.frames_indices is None or list(metadata.frames_indices) == list(range(len(frames)))
-    ):
+    sampled = metadata.frames_indices is not None and list(metadata.frames_indices) != list(range(len(frames)))
+    too_many = metadata.frames_indices is None and len(frames) > (kwargs["num_frames"] or len(frames))
+    if sample_indices_fn is not None and not sampled and (kwargs["sampling_is_asked"] or too_many):
         if metadata.total_num_frames != len(frames):
             raise ValueError(
                 f"Got {len(frames)} frames of a clip of {metadata.total_num_frames}, without `frames_indices` in "

@@ -1,0 +1,90 @@
+"""The config: defaults, validation, round trips, both layouts."""
+
+import pytest
+from transformers import AutoConfig
+
+from transformers_omnivinci import OmniVinciConfig
+
+from .conftest import PARITY
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "words"),
+    [
+        ({"audio_pooling": "median"}, ValueError, ["audio_pooling", "median", "conv"]),
+        ({"video_time_embedding": "rope"}, ValueError, ["video_time_embedding", "rope", "crte"]),
+        ({"audio_time_period": "medium"}, ValueError, ["audio_time_period", "medium", "longest"]),
+        ({"audio_max_time": 0}, ValueError, ["audio_max_time", "0", "positive"]),
+        ({"video_max_time": float("nan")}, ValueError, ["video_max_time", "nan"]),
+        ({"video_time_rotated_size": 3}, ValueError, ["video_time_rotated_size", "3", "even"]),
+        ({"video_time_rotated_size": 9000}, ValueError, ["video_time_rotated_size", "9000", "3584"]),
+        ({"audio_time_theta": 0.5}, ValueError, ["audio_time_theta", "0.5"]),
+        ({"group_duration": -1}, ValueError, ["group_duration", "-1", "positive"]),
+        ({"group_duration": "long"}, TypeError, ["group_duration", "long"]),
+        ({"s2_scales": [448, 900]}, ValueError, ["s2_scales", "900", "multiples"]),
+        ({"s2_scales": []}, ValueError, ["s2_scales"]),
+        ({"s2_scales": [336, 672]}, ValueError, ["s2_scales", "336", "448"]),
+        ({"s2_output_scale_index": 3}, ValueError, ["s2_output_scale_index", "3"]),
+        ({"vision_feature_layer": -30}, ValueError, ["vision_feature_layer", "-30", "27"]),
+        ({"vision_chunk_size": 0}, ValueError, ["vision_chunk_size", "0"]),
+        ({"video_pool_sizes": [[1, 2]]}, ValueError, ["video_pool_sizes", "triples"]),
+        ({"projector_hidden_act": "gulu"}, ValueError, ["projector_hidden_act", "gulu", "gelu"]),
+        ({"image_token_id": 151650}, ValueError, ["image_token_id", "151650", "different"]),
+        ({"video_end_tokens": "\n"}, ValueError, ["video_end_tokens", "interleave_audio_in_video"]),
+        ({"interleave_audio_in_video": "yes"}, TypeError, ["interleave_audio_in_video", "yes"]),
+        ({"vision_config": {"image_size": 450}}, ValueError, ["image_size", "450", "patch_size"]),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_cannot_be_computed_is_refused(values, error, words):
+    with pytest.raises(error) as raised:
+        OmniVinciConfig(**values)
+    for word in words:
+        assert word in str(raised.value)
+
+
+def test_round_trip(tmp_path):
+    config = OmniVinciConfig(
+        audio_pooling="conv", s2_output_scale_index=0, video_pool_sizes=[[2, 1, 1]], video_separator_tokens="\n"
+    )
+    config.save_pretrained(tmp_path)
+    for loaded in (OmniVinciConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):
+        assert type(loaded) is OmniVinciConfig
+        assert loaded.to_diff_dict() == config.to_diff_dict() | {"transformers_version": loaded.transformers_version}
+
+
+def test_sub_configs():
+    config = OmniVinciConfig()
+    assert config.text_config.model_type == "qwen2" and config.text_config.num_hidden_layers == 28
+    assert config.vision_config.model_type == "siglip_vision_model" and config.vision_config.image_size == 448
+    assert config.audio_config.model_type == "qwen2_audio_encoder" and config.audio_config.encoder_layers == 32
+    assert config.num_vision_layers == 26
+    assert config.get_text_config() is config.text_config
+
+
+def test_tied_embeddings_are_one_fact():
+    for config in (
+        OmniVinciConfig(tie_word_embeddings=True),
+        OmniVinciConfig(text_config={"model_type": "qwen2", "tie_word_embeddings": True}),
+    ):
+        assert config.tie_word_embeddings and config.text_config.tie_word_embeddings
+
+
+@pytest.mark.parametrize("load", [OmniVinciConfig.from_pretrained, AutoConfig.from_pretrained])
+def test_published_layout(load):
+    config = load(PARITY / "published-tiny-short-groups")
+    assert type(config) is OmniVinciConfig
+    assert (config.image_token_id, config.video_token_id, config.audio_token_id) == (387, 388, 390)
+    assert config.s2_scales == [56, 112, 168] and config.group_duration == 5
+    assert config.video_time_embedding == config.audio_time_embedding == "crte"
+    assert config.video_time_rotated_size == 32 and config.video_max_time == 3600
+    assert config.text_config.rope_parameters["rope_theta"] == 1_000_000
+    assert not hasattr(config.text_config, "channel_order_list")
+    assert load(PARITY / "published-tiny-maxpool").audio_pooling == "max"
+
+
+def test_keyword_arguments_override_the_published_settings():
+    config = OmniVinciConfig.from_pretrained(PARITY / "published-tiny", vision_chunk_size=3)
+    assert config.vision_chunk_size == 3
+    config, unused = AutoConfig.from_pretrained(PARITY / "published-tiny", unknown=1, return_unused_kwargs=True)
+    assert unused == {"unknown": 1}
