@@ -194,17 +194,28 @@ def load_video(
 
 
 def probe_video(
-    source, *, video_start: float | None = None, video_end: float | None = None, timeout: float = 30.0
+    source,
+    *,
+    sample_indices_fn: Callable[[OmniVinciVideoMetadata], Sequence[int]] | None = None,
+    video_start: float | None = None,
+    video_end: float | None = None,
+    timeout: float = 30.0,
 ) -> OmniVinciVideoMetadata:
     """
-    What [`load_video`] tells `sample_indices_fn` of a clip, from the headers of its container and, where these leave
-    it open, of its packets. Nothing is decoded, except for animated images.
+    The metadata that [`load_video`] would give, from the headers of a container and, where these leave it open, of
+    its packets. Nothing is decoded, except for animated images.
 
     Args and errors: as of [`load_video`].
     """
     _check_span(video_start, video_end)
     with _open_source(source, timeout) as media:
-        return _read_timeline(media).cut(media, video_start, video_end)[1]
+        timeline = _read_timeline(media)
+        first, metadata = timeline.cut(media, video_start, video_end)
+    indices = _sample(sample_indices_fn, metadata)
+    metadata.frames_indices = indices.tolist()
+    if timeline.is_variable:
+        metadata.frame_times = (timeline.times[indices + first] - timeline.times[first]).tolist()
+    return metadata
 
 
 def load_audio(
@@ -629,7 +640,7 @@ def _read_sample_table(container, video) -> _Packets | None:
     a seek, as FFmpeg mistakes their times if the demuxer discards what lies between.
     """
     table = [(entry.timestamp, entry.is_keyframe, entry.is_discard) for entry in video.index_entries]
-    if "mp4" not in container.format.name or len(table) < 2 or len(table) != video.frames:
+    if "mp4" not in container.format.name or len(table) < 2 or len(table) != video.frames or video.start_time is None:
         return None
     dts, is_key, is_discarded = (np.array(column) for column in zip(*table))
     step = int(dts[1] - dts[0])
@@ -637,11 +648,13 @@ def _read_sample_table(container, video) -> _Packets | None:
         return None
     keys = []
     for timestamp in dts[is_key].tolist():
-        container.seek(timestamp, stream=video)
-        packet = next(_demux(container, video), None)
-        if packet is None or packet.dts != timestamp or packet.pts is None:
-            break
-        keys.append(packet.pts)
+        # FFmpeg seeks by presentation times, which for this frame may be that of decoding, or up to 16 frames later.
+        for delay in (video.start_time - int(dts[0]), _MIN_SKIP * step):
+            container.seek(timestamp + delay, stream=video)
+            packet = next(_demux(container, video), None)
+            if packet is not None and packet.dts == timestamp and packet.pts is not None:
+                keys.append(packet.pts)
+                break
     container.seek(-(1 << 40))
     if len(keys) < is_key.sum() or keys[0] != video.start_time:
         return None
@@ -657,7 +670,7 @@ def _scan(container, video, audio) -> _Packets:
     """Reads all packets of the streams, decoding none."""
     streams = [stream for stream in (video, audio) if stream is not None]
     _read_only(container, *streams)
-    pts, keys, last_duration, audio_end = [], [], 0, None
+    pts, keys, last_duration, ends = [], [], 0, []
     for packet in _demux(container, *streams):
         if packet.stream is video:
             if not packet.is_discard:
@@ -666,7 +679,8 @@ def _scan(container, video, audio) -> _Packets:
                 if packet.is_keyframe:
                     keys.append(packet.pts)
         elif packet.pts is not None:
-            audio_end = max(audio_end or 0.0, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            ends.append(packet.pts + (packet.duration or 0))
+    audio_end = float(max(ends) * audio.time_base) if ends else None
     # AVI and raw streams have no presentation times, or wrong ones where frames are reordered.
     if None in pts or container.format.name == "avi":
         return _Packets(np.arange(len(pts)), None, 1, audio_end)

@@ -1,5 +1,6 @@
 """Processor of OmniVinci: prompts and media in, the tensors of the model out."""
 
+import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +38,7 @@ from . import media
 from .chat_template import AUDIO_TOKEN, CHAT_TEMPLATE, IMAGE_TOKEN, MEDIA_BRACKETS, SOURCE_KEYS, VIDEO_TOKEN
 from .image_processing_omnivinci import OmniVinciImagesKwargs
 from .media import LoadedVideo, OmniVinciVideoMetadata
-from .video_processing_omnivinci import OmniVinciVideosKwargs, flatten_videos, pad_timestamps
+from .video_processing_omnivinci import OmniVinciVideosKwargs, flatten_metadata, flatten_videos, pad_timestamps
 
 logger = logging.get_logger(__name__)
 
@@ -385,6 +386,7 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
                 conversations, {}, load_audio_from_video
             )
             audio_from_video_indices = links["audio_from_video_indices"]
+            self._check_conversations(conversations, refuse_placeholders=True)
             text = self.apply_chat_template(conversations, add_generation_prompt=add_generation_prompt)
         batch = self._sort(text, images, videos, audio, audio_from_video_indices, load_audio_from_video)
         runs = {
@@ -582,7 +584,9 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
     def _probe_video(self, batch: PromptBatch, index: int, options: dict) -> VideoPlan:
         """The plan of a video, by its header."""
         video_options = _without(options["videos_kwargs"], "return_tensors")
-        metadata = self.video_processor.probe_video(batch.videos[index], index, **video_options)
+        given = video_options.pop("video_metadata", None)
+        given = flatten_metadata(given, len(batch.videos))[index]
+        metadata = self.video_processor.probe_video(batch.videos[index], given, **video_options)
         num_samples = None
         if batch.tracks[index] is not None:
             num_samples = self._probe_clip(batch.tracks[index])
@@ -762,19 +766,20 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
         """
         flat = {name: kwargs.pop(name) for name in self._processor_option_names & kwargs.keys()}
         kwargs["processor_kwargs"] = {**flat, **(kwargs.get("processor_kwargs") or {})}
-        self._check_conversations(conversation)
+        self._check_conversations(
+            conversation, refuse_placeholders=kwargs.get("tokenize") and not kwargs.get("sanitize_control_tokens")
+        )
         return super().apply_chat_template(conversation, chat_template, **kwargs)
 
     @property
     def _processor_option_names(self) -> set[str]:
-        """Options of a call that are none of the template's."""
+        """Options of a call that are none of [`apply_chat_template`] itself."""
         names = set()
         for name, annotation in self.valid_processor_kwargs.__annotations__.items():
             names |= {name, *getattr(annotation, "__annotations__", {})}
-        return names - {"return_tensors", "load_audio_from_video"}
+        return names - inspect.signature(super().apply_chat_template).parameters.keys()
 
-    @staticmethod
-    def _check_conversations(conversation):
+    def _check_conversations(self, conversation, refuse_placeholders: bool):
         if not isinstance(conversation, (list, tuple)) or not conversation:
             raise ValueError(f"A conversation is a list of messages, got {_describe(conversation)}.")
         messages = conversation if isinstance(conversation[0], dict) else [m for chat in conversation for m in chat]
@@ -786,6 +791,8 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
                     raise ValueError(
                         f"A content item of type {kind!r} is not understood: use 'text', 'image', 'video' or 'audio'."
                     )
+                if kind == "text" and refuse_placeholders:
+                    self._refuse_placeholders(item["text"])
 
     def _multimodal_inputs_from_conversations(
         self, conversations, audio_loading_params: dict, load_audio_from_video: bool = False
@@ -800,7 +807,6 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
                 for item in content if isinstance(content, (list, tuple)) else ():
                     kind = item["type"]
                     if kind == "text":
-                        self._refuse_placeholders(item["text"])
                         continue
                     source = next((item[key] for key in SOURCE_KEYS[kind] if item.get(key) is not None), None)
                     if source is None and kind == "image":

@@ -112,6 +112,26 @@ class OmniVinciVideoProcessor(TorchPixels, BaseVideoProcessor):
         audio_kwargs = {name: kwargs.pop(name) for name in ("sampling_rate", "max_audio_seconds") if name in kwargs}
         return self._load(videos, load_audio, audio_backend=audio_backend, **audio_kwargs, **self._resolve(kwargs))
 
+    def probe_video(self, video, video_metadata=None, **kwargs) -> OmniVinciVideoMetadata:
+        """
+        The metadata that [`load_videos`] would give, by the header of a file: none of its pixels is decoded.
+
+        Args:
+            video: One video, as when called.
+            video_metadata: Of decoded frames.
+            kwargs: As when called.
+        """
+        if not _is_source(video) or _is_folder(video):
+            return self.load_videos([video], video_metadata=video_metadata, **kwargs)[0].metadata
+        options = self._resolve(kwargs)
+        sample = partial(self.sample_frames, **{name: options[name] for name in ("num_frames", "fps", "max_frames")})
+        return media.probe_video(
+            video,
+            sample_indices_fn=sample if options["do_sample_frames"] else None,
+            video_start=options["video_start"],
+            video_end=options["video_end"],
+        )
+
     def sample_frames(
         self,
         metadata: VideoMetadata,
@@ -174,7 +194,7 @@ class OmniVinciVideoProcessor(TorchPixels, BaseVideoProcessor):
         **kwargs,
     ) -> list[LoadedVideo]:
         videos = flatten_videos(videos)
-        metadata = _flatten_metadata(video_metadata, len(videos))
+        metadata = flatten_metadata(video_metadata, len(videos))
         wants_audio = [load_audio] * len(videos) if isinstance(load_audio, bool) else list(load_audio)
         sample = partial(self.sample_frames, **{k: kwargs[k] for k in ("num_frames", "fps", "max_frames")})
         on_cpu = kwargs["device"] is None or str(kwargs["device"]) == "cpu"
@@ -186,6 +206,8 @@ class OmniVinciVideoProcessor(TorchPixels, BaseVideoProcessor):
         for video, video_metadata, with_audio in zip(videos, metadata, wants_audio, strict=True):
             if isinstance(video, tuple):
                 video, video_metadata = video
+            if _is_folder(video):
+                video = media.load_frames_folder(video)
             if isinstance(video, LoadedVideo):
                 loaded.append(video)
             elif _is_source(video):
@@ -273,6 +295,10 @@ def _is_source(video) -> bool:
     return isinstance(video, (str, bytes, Path)) or hasattr(video, "read")
 
 
+def _is_folder(video) -> bool:
+    return isinstance(video, (str, Path)) and len(str(video)) < 4096 and Path(video).is_dir()
+
+
 def _has_metadata(video) -> bool:
     """Whether a video is given as (frames, metadata)."""
     return isinstance(video, tuple) and len(video) == 2 and isinstance(video[1], (dict, VideoMetadata))
@@ -287,7 +313,7 @@ def _is_list_of_frames(items: Sequence) -> bool:
     return bool(items) and all(is_frame(item) for item in items)
 
 
-def _flatten_metadata(video_metadata, num_videos: int) -> list[VideoMetadata | dict | None]:
+def flatten_metadata(video_metadata, num_videos: int) -> list[VideoMetadata | dict | None]:
     if video_metadata is None:
         return [None] * num_videos
     if isinstance(video_metadata, (dict, VideoMetadata)):
