@@ -1,5 +1,6 @@
 """Small media made of arrays, and chats about them."""
 
+import av
 import numpy as np
 import PIL.Image
 
@@ -37,3 +38,14 @@ def video_item(**kwargs) -> dict:
 
 def audio_item(**kwargs) -> dict:
     return {"type": "audio", "audio": sound(**kwargs)}
+
+
+def render(path, num_frames: int = 60, fps: int = 10) -> None:
+    """Writes a silent H.264 clip of noise: its packets are large, so that damage hits pictures."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"g": "5", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 80, 64, "yuv420p"
+        for index in range(num_frames):
+            pixels = np.random.default_rng(index).integers(0, 256, (64, 80, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())

@@ -1,0 +1,73 @@
+"""Importing the package is cheap and makes transformers know it, in whatever order things are imported."""
+
+import subprocess
+import sys
+
+import pytest
+
+from .conftest import PARITY
+
+CHECKPOINT = str(PARITY / "published-tiny")
+
+
+def run(code: str) -> str:
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_import_brings_no_heavy_library():
+    heavy = "{'torch', 'transformers', 'av', 'PIL', 'numpy', 'typer'}"
+    assert run(f"import sys, transformers_omnivinci; print({heavy} & set(sys.modules))") == "set()"
+
+
+def test_nothing_needs_torchvision_torchaudio_or_torchcodec():
+    code = f"""
+import sys
+for name in ("torchvision", "torchaudio", "torchcodec"):
+    sys.modules[name] = None
+import transformers_omnivinci
+from transformers import AutoModel, AutoProcessor
+processor = AutoProcessor.from_pretrained({CHECKPOINT!r})
+model = AutoModel.from_pretrained({CHECKPOINT!r})
+chat = [{{"role": "user", "content": [{{"type": "video", "path": "demo/clip.mp4"}}]}}]
+inputs = processor.apply_chat_template(
+    chat, tokenize=True, return_dict=True, load_audio_from_video=True, num_frames=2, return_tensors="pt"
+)
+print(model.generate(**inputs, max_new_tokens=2).shape[0])
+"""
+    assert run(code).splitlines()[-1] == "1"
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import transformers_omnivinci; from transformers import AutoConfig, AutoModel, AutoProcessor",
+        "from transformers import AutoConfig, AutoModel, AutoProcessor; import transformers_omnivinci",
+        "from transformers import AutoProcessor; import transformers_omnivinci; from transformers import AutoConfig",
+    ],
+)
+def test_order_of_imports_does_not_matter(imports):
+    code = f"""
+{imports}
+from transformers import AutoModelForImageTextToText, pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
+print(type(AutoConfig.from_pretrained({CHECKPOINT!r})).__name__)
+print(type(AutoProcessor.from_pretrained({CHECKPOINT!r})).__name__)
+print(type(AutoModelForImageTextToText.from_pretrained({CHECKPOINT!r})).__name__)
+print("video-text-to-text" in PIPELINE_REGISTRY.get_supported_tasks())
+"""
+    assert run(code).splitlines() == [
+        "OmniVinciConfig",
+        "OmniVinciProcessor",
+        "OmniVinciForConditionalGeneration",
+        "True",
+    ]
+
+
+def test_unknown_names_are_attribute_errors():
+    import transformers_omnivinci
+
+    assert "OmniVinciProcessor" in dir(transformers_omnivinci)
+    with pytest.raises(AttributeError, match="OmniNada"):
+        transformers_omnivinci.OmniNada  # noqa: B018
