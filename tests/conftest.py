@@ -9,6 +9,7 @@ import torch
 import transformers_omnivinci  # noqa: F401
 
 PARITY = Path(__file__).parent / "fixtures" / "parity"
+CLIP = str(Path(__file__).parents[1] / "demo" / "clip.mp4")
 CASES = {case["name"]: case for case in json.loads((PARITY / "cases.json").read_text())}
 
 

@@ -7,9 +7,8 @@ import PIL.Image
 import pytest
 import torch
 
+from .conftest import CLIP
 from .media_samples import audio_item, image, image_item, render, sound, user, video
-
-CLIP = "demo/clip.mp4"
 
 
 def prepare(processor, conversation, **kwargs):
@@ -185,12 +184,12 @@ def test_frames(processor, frames, options, words):
         ("<sound>", {"audio": [sound(), sound()]}, "1 <sound> placeholders, but 2"),
         ("<vila/video><vila/video>", {"videos": [video()]}, "2 <vila/video> placeholders, but 1"),
         ("<sound><vila/video>", {"videos": [CLIP]}, "1 <sound> placeholders, but 0.*load_audio_from_video=True"),
-        (["<image>", "<image>"], {"images": [[image(), image()], []]}, "Prompt 0 has 1 .* 2 images"),
+        (["<image>", "<image>"], {"images": [[image(), image()], []]}, "Prompt 0 has 1 .* 2 images given"),
         ([], {}, "prompt"),
         (None, {"images": [image()]}, "prompt"),
         ([1, 2], {}, "prompt"),
     ],
-    ids=str,
+    ids=[f"case {index}" for index in range(10)],
 )
 def test_unlike_numbers_of_media_and_placeholders(processor, text, media, words):
     with pytest.raises(ValueError, match=words):

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from transformers_omnivinci import OmniVinciProcessor
 
-from .conftest import PARITY
+from .conftest import CLIP, PARITY
 from .media_samples import audio_item, image_item, user, video_item
 
 
@@ -66,7 +66,7 @@ def test_the_transformers_layout_is_the_same_model(name, load_checkpoint, tmp_pa
     for key, weight in again.state_dict().items():
         assert torch.equal(weight, model.state_dict()[key]), key
     kwargs = {"tokenize": True, "return_dict": True, "add_generation_prompt": True, "return_tensors": "pt"}
-    clip = user({"type": "video", "path": "demo/clip.mp4"}, image_item(), "What?")
+    clip = user({"type": "video", "path": CLIP}, image_item(), "What?")
     inputs = processor.apply_chat_template(clip, load_audio_from_video=True, num_frames=4, **kwargs)
     inputs_again = processor_again.apply_chat_template(clip, load_audio_from_video=True, num_frames=4, **kwargs)
     for key in inputs:

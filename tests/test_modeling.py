@@ -16,7 +16,7 @@ from transformers import (
 
 from transformers_omnivinci import OmniVinciConfig, OmniVinciForConditionalGeneration, OmniVinciModel
 
-from .conftest import PARITY
+from .conftest import CLIP, PARITY
 from .media_samples import audio_item, image_item, user, video_item
 
 MEDIA_KEYS = ("pixel_values", "pixel_values_videos", "input_features")
@@ -65,7 +65,7 @@ def test_batch_gives_each_sample_what_it_gives_alone(model, processor, conversat
 
 
 def test_batch_with_sound_in_videos_gives_each_sample_what_it_gives_alone(model, processor):
-    clip = {"type": "video", "path": "demo/clip.mp4"}
+    clip = {"type": "video", "path": CLIP}
     chats = [user(clip, "Hm?"), user("What?", clip, clip), user(audio_item(), clip, "Longer question, please.")]
     batch = prepare(processor, chats, load_audio_from_video=True, num_frames=4)
     with torch.no_grad():

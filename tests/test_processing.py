@@ -11,10 +11,9 @@ from transformers import AutoImageProcessor, AutoProcessor, AutoVideoProcessor
 
 from transformers_omnivinci import OmniVinciImageProcessor, OmniVinciVideoProcessor
 
-from .conftest import PARITY
+from .conftest import CLIP, PARITY
 from .media_samples import audio_item, image, image_item, sound, user, video, video_item
 
-CLIP = "demo/clip.mp4"
 WAV_HEADER = 44
 
 

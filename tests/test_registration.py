@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from .conftest import PARITY
+from .conftest import CLIP, PARITY
 
 CHECKPOINT = str(PARITY / "published-tiny")
 
@@ -30,7 +30,7 @@ import transformers_omnivinci
 from transformers import AutoModel, AutoProcessor
 processor = AutoProcessor.from_pretrained({CHECKPOINT!r})
 model = AutoModel.from_pretrained({CHECKPOINT!r})
-chat = [{{"role": "user", "content": [{{"type": "video", "path": "demo/clip.mp4"}}]}}]
+chat = [{{"role": "user", "content": [{{"type": "video", "path": {CLIP!r}}}]}}]
 inputs = processor.apply_chat_template(
     chat, tokenize=True, return_dict=True, load_audio_from_video=True, num_frames=2, return_tensors="pt"
 )

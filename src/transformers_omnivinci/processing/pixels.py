@@ -31,7 +31,7 @@ def to_channels_first(pixels, input_data_format: ChannelDimension | str | None =
             raise ValueError(f"The image of {pixels.width} x {pixels.height} pixels is empty.")
         pixels, input_data_format = np.array(pixels.convert("RGB")), ChannelDimension.LAST
     if isinstance(pixels, np.ndarray):
-        pixels = torch.from_numpy(np.ascontiguousarray(pixels))
+        pixels = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
     if not isinstance(pixels, torch.Tensor):
         raise TypeError(f"Pixels come as a PIL image, NumPy array or torch tensor, not as `{type(pixels).__name__}`.")
     shape = tuple(pixels.shape)

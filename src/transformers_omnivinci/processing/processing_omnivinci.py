@@ -1,15 +1,12 @@
 """Processor of OmniVinci: prompts and media in, the tensors of the model out."""
 
 import inspect
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import (
-    _UNMARKED,
     AudioKwargs,
     MultiModalData,
     OmniModalProcessingKwargs,
@@ -38,7 +35,8 @@ from . import media
 from .chat_template import AUDIO_TOKEN, CHAT_TEMPLATE, IMAGE_TOKEN, MEDIA_BRACKETS, SOURCE_KEYS, VIDEO_TOKEN
 from .image_processing_omnivinci import OmniVinciImagesKwargs
 from .media import LoadedVideo, OmniVinciVideoMetadata
-from .video_processing_omnivinci import OmniVinciVideosKwargs, flatten_metadata, flatten_videos, pad_timestamps
+from .prompts import PLACEHOLDER, PromptBatch, sort_media
+from .video_processing_omnivinci import OmniVinciVideosKwargs, flatten_metadata, pad_timestamps
 
 logger = logging.get_logger(__name__)
 
@@ -88,44 +86,6 @@ class OmniVinciBatchFeature(BatchFeature):
             if isinstance(value, torch.Tensor):
                 self.data[name] = value.to(self.data[name].device)
         return self
-
-
-@dataclass(frozen=True)
-class Placeholder:
-    """A placeholder of a prompt: its modality, `"image"`, `"video"` or `"audio"`, and which medium stands there."""
-
-    modality: str
-    index: int
-
-
-@dataclass(frozen=True)
-class PromptBatch:
-    """
-    Prompts with their media, sorted but not yet read.
-
-    Attributes:
-        prompts (`list[str]`): One placeholder for every medium.
-        placeholders (`list[list[Placeholder]]`): Those of each prompt, in order.
-        images, videos, clips (`list`): Media of each kind; clips are sounds with a placeholder of their own.
-        tracks (`list`): For each video its sound where that is given, else `None`.
-        heard (`list[bool]`): For each video whether its track is wanted.
-    """
-
-    prompts: list[str]
-    placeholders: list[list[Placeholder]]
-    images: list
-    videos: list
-    clips: list
-    tracks: list
-    heard: list[bool]
-
-    @property
-    def images_by_prompt(self) -> list[list]:
-        """The images of every prompt that has any."""
-        found = [
-            [self.images[slot.index] for slot in slots if slot.modality == "image"] for slots in self.placeholders
-        ]
-        return [images for images in found if images]
 
 
 @dataclass(frozen=True)
@@ -319,7 +279,7 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
             ValueError, TypeError, OSError: media and placeholders do not match, or a medium cannot be read.
         """
         options = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
-        batch = self._sort(text, images, videos, audio, audio_from_video_indices, options["load_audio_from_video"])
+        batch = sort_media(text, images, videos, audio, audio_from_video_indices, options["load_audio_from_video"])
         image_options, video_options = options["images_kwargs"], options["videos_kwargs"]
         if kwargs.get("return_metadata"):
             video_options["return_metadata"] = True
@@ -388,7 +348,7 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
             audio_from_video_indices = links["audio_from_video_indices"]
             self._check_conversations(conversations, refuse_placeholders=True)
             text = self.apply_chat_template(conversations, add_generation_prompt=add_generation_prompt)
-        batch = self._sort(text, images, videos, audio, audio_from_video_indices, load_audio_from_video)
+        batch = sort_media(text, images, videos, audio, audio_from_video_indices, load_audio_from_video)
         runs = {
             "image": [
                 self._image_runs(*(self.image_processor.tile_grid(*media.probe_image(image)) if alone else (1, 1)))
@@ -402,105 +362,6 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
         for prompt, slots in enumerate(batch.placeholders):
             lengths[prompt] += sum(count(runs[slot.modality][slot.index]) - 1 for slot in slots)
         return lengths[0] if single else lengths
-
-    # ----------------------------------------------------------------------------------- sorting the media
-
-    def _sort(self, text, images, videos, audio, audio_from_video_indices, load_audio_from_video: bool) -> PromptBatch:
-        """Assigns media to the placeholders of the prompts; raises where their numbers differ."""
-        prompts = [text] if isinstance(text, str) else text
-        if not isinstance(prompts, (list, tuple)) or not prompts or not all(isinstance(p, str) for p in prompts):
-            raise ValueError(f"`text` must be a prompt or a list of prompts, got {_describe(text)}.")
-        image_counts = [len(_flatten(item)) for item in images] if _is_list_of_lists(images) else None
-        images = self.image_processor.fetch_images(_flatten(images))
-        videos = [] if videos is None else flatten_videos(videos)
-        clips, tracks, heard = self._assign_audio(
-            flatten_audio(audio), audio_from_video_indices, len(videos), load_audio_from_video
-        )
-        prompts = self._strip_pairs(list(prompts), len(clips), sum(heard))
-
-        placeholders, found = [], {"image": 0, "video": 0, "audio": 0}
-        for prompt in prompts:
-            slots = []
-            for match in self._placeholder_pattern.finditer(prompt):
-                slots.append(Placeholder(match.lastgroup, found[match.lastgroup]))
-                found[match.lastgroup] += 1
-            placeholders.append(slots)
-        for modality, given in (("image", images), ("video", videos), ("audio", clips)):
-            if found[modality] != len(given):
-                token = getattr(self, f"{modality}_token")
-                hint = ""
-                if modality == "audio" and videos and not load_audio_from_video:
-                    hint = " The track of a video is taken along with `load_audio_from_video=True`."
-                raise ValueError(
-                    f"The prompts have {found[modality]} {token} placeholders, but {len(given)} {modality} inputs "
-                    f"were given: there must be one for each.{hint}"
-                )
-        if image_counts is not None and len(image_counts) == len(prompts):
-            for prompt, (slots, given) in enumerate(zip(placeholders, image_counts, strict=True)):
-                wanted = sum(slot.modality == "image" for slot in slots)
-                if wanted != given:
-                    raise ValueError(
-                        f"Prompt {prompt} has {wanted} {self.image_token} placeholders, but {given} images were "
-                        "given for it."
-                    )
-        return PromptBatch(prompts, placeholders, images, videos, clips, tracks, heard)
-
-    @property
-    def _placeholder_pattern(self) -> re.Pattern:
-        tokens = {"image": self.image_token, "video": self.video_token, "audio": self.audio_token}
-        return re.compile("|".join(f"(?P<{name}>{_UNMARKED}{re.escape(token)})" for name, token in tokens.items()))
-
-    def _strip_pairs(self, prompts: list[str], num_clips: int, num_heard: int) -> list[str]:
-        """
-        The release writes a video with its track as `<sound><vila/video>`. Such a `<sound>` is no clip of its own: it
-        is taken out where it stands for a track, which the numbers tell.
-        """
-        sound = re.compile(_UNMARKED + re.escape(self.audio_token))
-        pair = re.compile(_UNMARKED + re.escape(self.audio_token + self.video_token))
-        num_sounds = sum(len(sound.findall(prompt)) for prompt in prompts)
-        num_pairs = sum(len(pair.findall(prompt)) for prompt in prompts)
-        if num_heard and num_sounds == num_clips + num_pairs:
-            return [pair.sub(self.video_token, prompt) for prompt in prompts]
-        return prompts
-
-    @staticmethod
-    def _assign_audio(
-        audio: list,
-        audio_from_video_indices: Sequence[int | None] | None,
-        num_videos: int,
-        load_audio_from_video: bool,
-    ) -> tuple[list, list, list[bool]]:
-        """Sorts `audio` into clips of their own and tracks of videos, see `__call__`."""
-        tracks, heard = [None] * num_videos, [False] * num_videos
-        if not load_audio_from_video or not num_videos:
-            return audio, tracks, heard
-        if audio_from_video_indices is None:
-            if audio:
-                raise ValueError("Mixing `audio` with `load_audio_from_video=True` needs `audio_from_video_indices`.")
-            return [], tracks, [True] * num_videos
-        links = [index for index in audio_from_video_indices if index is not None]
-        if len(set(links)) < len(links) or any(not 0 <= index < num_videos for index in links):
-            raise ValueError(
-                f"`audio_from_video_indices={list(audio_from_video_indices)}` must name each of the {num_videos} "
-                "videos at most once, from 0 on."
-            )
-        for index in links:
-            heard[index] = True
-        num_clips = len(audio_from_video_indices) - len(links)
-        if len(audio) == len(audio_from_video_indices):
-            clips = []
-            for clip, index in zip(audio, audio_from_video_indices, strict=True):
-                if index is None:
-                    clips.append(clip)
-                else:
-                    tracks[index] = clip
-            return clips, tracks, heard
-        if len(audio) != num_clips:
-            raise ValueError(
-                f"`audio_from_video_indices` has {num_clips} slots for clips of their own and {len(links)} for "
-                f"tracks, but {len(audio)} audio inputs were given: pass the clips, or the clips and the tracks."
-            )
-        return audio, tracks, heard
 
     # ----------------------------------------------------------------------------------- reading the media
 
@@ -832,34 +693,12 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
         )
 
     def _refuse_placeholders(self, text: str):
-        match = self._placeholder_pattern.search(text)
+        match = PLACEHOLDER.search(text)
         if match:
             raise ValueError(
                 f"A text item contains {match.group()!r}, which stands for a medium: give media as content items of "
                 "their own. `sanitize_control_tokens=True` reads it as plain text."
             )
-
-
-def flatten_audio(audio) -> list:
-    """The clips of a batch, one after another: sources, 1-D arrays, tensors or lists of samples."""
-    if audio is None:
-        return []
-    if not isinstance(audio, (list, tuple)) or audio and isinstance(audio[0], (int, float)):
-        return [audio]
-    return [clip for item in audio for clip in flatten_audio(item)]
-
-
-def _flatten(images) -> list:
-    """The images of a batch, one after another."""
-    if images is None:
-        return []
-    if isinstance(images, (list, tuple)):
-        return [image for item in images for image in _flatten(item)]
-    return list(images) if getattr(images, "ndim", 3) == 4 else [images]
-
-
-def _is_list_of_lists(images) -> bool:
-    return isinstance(images, (list, tuple)) and bool(images) and all(isinstance(i, (list, tuple)) for i in images)
 
 
 def _without(options: dict, *names: str) -> dict:

@@ -1,0 +1,164 @@
+"""Which medium stands at which placeholder of which prompt: sorted before anything is read."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers.processing_utils import _UNMARKED
+
+from .chat_template import AUDIO_TOKEN, IMAGE_TOKEN, VIDEO_TOKEN
+from .video_processing_omnivinci import flatten_videos
+
+TOKENS = {"image": IMAGE_TOKEN, "video": VIDEO_TOKEN, "audio": AUDIO_TOKEN}
+# `_UNMARKED`: not where transformers has marked a token of the user's text to be read as plain text.
+PLACEHOLDER = re.compile("|".join(f"(?P<{name}>{_UNMARKED}{re.escape(token)})" for name, token in TOKENS.items()))
+PAIR = re.compile(_UNMARKED + re.escape(AUDIO_TOKEN + VIDEO_TOKEN))
+
+
+@dataclass(frozen=True)
+class Placeholder:
+    """A placeholder of a prompt: its modality, `"image"`, `"video"` or `"audio"`, and which medium stands there."""
+
+    modality: str
+    index: int
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """
+    Prompts with their media, sorted but not yet read.
+
+    Attributes:
+        prompts (`list[str]`): One placeholder for every medium.
+        placeholders (`list[list[Placeholder]]`): Those of each prompt, in order.
+        images, videos, clips (`list`): Media of each kind; clips are sounds with a placeholder of their own.
+        tracks (`list`): For each video its sound where that is given, else `None`.
+        heard (`list[bool]`): For each video whether its track is wanted.
+    """
+
+    prompts: list[str]
+    placeholders: list[list[Placeholder]]
+    images: list
+    videos: list
+    clips: list
+    tracks: list
+    heard: list[bool]
+
+    @property
+    def images_by_prompt(self) -> list[list]:
+        """The images of every prompt that has any."""
+        found = [
+            [self.images[slot.index] for slot in slots if slot.modality == "image"] for slots in self.placeholders
+        ]
+        return [images for images in found if images]
+
+
+def sort_media(
+    text, images, videos, audio, audio_from_video_indices: Sequence[int | None] | None, load_audio_from_video: bool
+) -> PromptBatch:
+    """
+    Assigns media to the placeholders of prompts; the arguments are those of [`OmniVinciProcessor.__call__`].
+
+    Raises:
+        ValueError: there are more or fewer media than placeholders, or `text` is no prompt.
+    """
+    prompts = [text] if isinstance(text, str) else text
+    if not isinstance(prompts, (list, tuple)) or not prompts or not all(isinstance(p, str) for p in prompts):
+        raise ValueError(f"`text` must be a prompt or a list of prompts, got {type(text).__name__} {text!r:.80}.")
+    nested = isinstance(images, (list, tuple)) and bool(images) and all(isinstance(i, (list, tuple)) for i in images)
+    images_given = [len(flatten_images(item)) for item in images] if nested else []
+    images = flatten_images(images)
+    videos = [] if videos is None else flatten_videos(videos)
+    clips, tracks, heard = _assign_audio(
+        flatten_audio(audio), audio_from_video_indices, len(videos), load_audio_from_video
+    )
+    prompts = _strip_pairs(prompts, len(clips)) if any(heard) else list(prompts)
+
+    placeholders, found = [], dict.fromkeys(TOKENS, 0)
+    for prompt in prompts:
+        placeholders.append([])
+        for match in PLACEHOLDER.finditer(prompt):
+            placeholders[-1].append(Placeholder(match.lastgroup, found[match.lastgroup]))
+            found[match.lastgroup] += 1
+    for modality, given in (("image", images), ("video", videos), ("audio", clips)):
+        if found[modality] != len(given):
+            tracks_left = modality == "audio" and videos and not load_audio_from_video
+            hint = " The track of a video is taken along with `load_audio_from_video=True`." if tracks_left else ""
+            raise ValueError(
+                f"The prompts have {found[modality]} {TOKENS[modality]} placeholders, but {len(given)} {modality} "
+                f"inputs were given: there must be one for each.{hint}"
+            )
+    for prompt, (slots, given) in enumerate(zip(placeholders, images_given)):
+        wanted = sum(slot.modality == "image" for slot in slots)
+        if len(images_given) == len(prompts) and wanted != given:
+            raise ValueError(
+                f"Prompt {prompt} has {wanted} {IMAGE_TOKEN} placeholders, but {given} images were given."
+            )
+    return PromptBatch(prompts, placeholders, images, videos, clips, tracks, heard)
+
+
+def flatten_images(images) -> list:
+    """The images of a batch, one after another."""
+    if images is None:
+        return []
+    if isinstance(images, (list, tuple)):
+        return [image for item in images for image in flatten_images(item)]
+    return list(images) if getattr(images, "ndim", 3) == 4 else [images]
+
+
+def flatten_audio(audio) -> list:
+    """The clips of a batch, one after another: sources, 1-D arrays, tensors or lists of samples."""
+    if audio is None:
+        return []
+    if not isinstance(audio, (list, tuple)) or (audio and isinstance(audio[0], (int, float))):
+        return [audio]
+    return [clip for item in audio for clip in flatten_audio(item)]
+
+
+def _strip_pairs(prompts: Sequence[str], num_clips: int) -> list[str]:
+    """
+    The release writes a video with its track as `<sound><vila/video>`. Such a `<sound>` is no clip of its own: it is
+    taken out where it stands for a track, which the numbers tell.
+    """
+    num_sounds = sum(match.lastgroup == "audio" for prompt in prompts for match in PLACEHOLDER.finditer(prompt))
+    num_pairs = sum(len(PAIR.findall(prompt)) for prompt in prompts)
+    if num_sounds == num_clips + num_pairs:
+        return [PAIR.sub(VIDEO_TOKEN, prompt) for prompt in prompts]
+    return list(prompts)
+
+
+def _assign_audio(
+    audio: list,
+    audio_from_video_indices: Sequence[int | None] | None,
+    num_videos: int,
+    load_audio_from_video: bool,
+) -> tuple[list, list, list[bool]]:
+    """Sorts `audio` into clips of their own and tracks of videos; says for each video whether it is heard."""
+    tracks, heard = [None] * num_videos, [False] * num_videos
+    if not load_audio_from_video or not num_videos:
+        return audio, tracks, heard
+    if audio_from_video_indices is None:
+        if audio:
+            raise ValueError("Mixing `audio` with `load_audio_from_video=True` needs `audio_from_video_indices`.")
+        return [], tracks, [True] * num_videos
+    links = [index for index in audio_from_video_indices if index is not None]
+    if len(set(links)) < len(links) or any(not 0 <= index < num_videos for index in links):
+        raise ValueError(
+            f"`audio_from_video_indices={list(audio_from_video_indices)}` must name each of the {num_videos} videos "
+            "at most once, from 0 on."
+        )
+    for index in links:
+        heard[index] = True
+    if len(audio) == len(audio_from_video_indices):
+        slots = list(zip(audio, audio_from_video_indices))
+        for clip, index in slots:
+            if index is not None:
+                tracks[index] = clip
+        return [clip for clip, index in slots if index is None], tracks, heard
+    num_clips = len(audio_from_video_indices) - len(links)
+    if len(audio) != num_clips:
+        raise ValueError(
+            f"`audio_from_video_indices` has {num_clips} slots for clips of their own and {len(links)} for tracks, "
+            f"but {len(audio)} audio inputs were given: pass the clips, or the clips and the tracks."
+        )
+    return audio, tracks, heard

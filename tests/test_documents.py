@@ -1,0 +1,31 @@
+"""What the documents show works as written."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: snippet.splitlines()[-1][:30])
+def test_snippets_of_the_readme(snippet, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    namespace: dict = {}
+    exec(compile(snippet, "README.md", "exec"), namespace)
+    if "print(" in snippet:
+        assert capsys.readouterr().out.strip()
+    else:
+        assert namespace["pipe"].task == "video-text-to-text"
+
+
+def test_the_first_example_has_ten_lines():
+    lines = [line for line in SNIPPETS[0].splitlines() if line and not line.startswith(("import", "from"))]
+    assert len(lines) <= 10
+
+
+def test_the_model_card_shows_the_call_of_the_readme():
+    card = (ROOT / "model_card.md").read_text()
+    assert 'AutoModel.from_pretrained("nvidia/omnivinci"' in card
+    assert "load_audio_from_video=True" in card
