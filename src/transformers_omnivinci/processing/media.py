@@ -7,6 +7,7 @@ import io
 import math
 import os
 import re
+import shutil
 import tempfile
 import threading
 import warnings
@@ -35,25 +36,27 @@ VIDEO_BACKENDS = ("pyav", "decord", "torchcodec")
 AUDIO_BACKENDS = ("pyav", "decord", "librosa", "torchcodec")
 IMAGE_SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
-# What `bytes` of an image file begin with, still or animated; anything else given as a video is left to FFmpeg.
+# What image files begin with, still or animated; anything else given as a video is left to FFmpeg.
 _IMAGE_SIGNATURE = re.compile(
-    rb"GIF8|\x89PNG|\xff\xd8\xff|BM....\0\0\0\0|II\*\0|MM\0\*|RIFF....WEBP|....ftypavi[fs]", re.S
+    rb"GIF8|\x89PNG|\xff\xd8\xff|BM....\0\0\0\0|II\*\0|MM\0\*|RIFF....WEBP|....ftypavi[fs]", re.DOTALL
 )
+# How long browsers show a frame of an animated image that does not tell.
+_DEFAULT_FRAME_MS = 100
+# Seconds that `video_end` may exceed the end of a clip, for annotations are rounded.
+_END_TOLERANCE = 1.0
 # Decoders that can leave out, packet by packet, frames which no other frame refers to.
 _DROPS_NONREF = {"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8"}
+# Containers with a presentation time for each packet: in others (MPEG-PS), FFmpeg guesses anew after seeking.
+_SEEKABLE_FORMATS = {"flv", "matroska", "mp4", "mpegts"}
+# Containers whose headers tell exactly how long a track lasts.
+_TIMED_FORMATS = {"aiff", "caf", "flac", "mp4", "w64", "wav"}
 # Fewer unwanted frames than this before a key frame are decoded rather than skipped: emptying and filling the decoder
 # costs about as much. No codec reorders frames across more than 16, so none is cut off from those it refers to.
 _MIN_SKIP = 16
 # From this many skipped frames on, seeking beats reading and dropping their packets.
 _MIN_SEEK = 100
-# What a further decoder has to do at least, in frames, to be worth opening the file again.
-_MIN_PART = 60
-# Containers with a presentation time for each packet: in others (MPEG-PS), FFmpeg guesses anew after seeking.
-_SEEKABLE_FORMATS = {"flv", "matroska", "mp4", "mpegts"}
-# Seconds that `video_end` may exceed the end of a clip, for annotations are rounded.
-_END_TOLERANCE = 1.0
-# How long browsers show a frame of an animated image that does not tell.
-_FALLBACK_FRAME_MS = 100
+# Frames that a further decoder has to decode at least, to be worth opening the file again.
+_MIN_SHARE = 60
 
 
 @dataclass
@@ -128,13 +131,13 @@ def load_video(
             Seconds between which the clip is looked at; nothing else is decoded. The part starts with the frame that
             is on screen at `video_start`, its frame 0 at 0 s, and ends before the one shown from `video_end` on.
             Its sound is cut to the same span. Up to a second after the end of the clip counts as its end.
-        load_audio (`bool`, defaults to `False`): Whether to decode the audio track too.
+        load_audio (`bool`, defaults to `False`): Whether to decode the audio track too, see [`load_audio`].
         sampling_rate (`int`, defaults to 16000): Of the waveform, in Hz.
         max_audio_seconds (`float`, *optional*): The most seconds of sound to decode.
         backend (`str`, defaults to `"pyav"`): What decodes the picture, one of `VIDEO_BACKENDS`.
         audio_backend (`str`, *optional*): What decodes the sound, one of `AUDIO_BACKENDS`. `None`: `backend`.
         timeout (`float`, defaults to 30.0): Seconds that a server may keep a download waiting.
-        num_threads (`int`, *optional*): Threads of the decoder. `None`: one for each core.
+        num_threads (`int`, *optional*): Threads that decode the picture. `None`: one for each core.
 
     Returns:
         [`LoadedVideo`]. A frame that cannot be decoded is left out, with a warning.
@@ -143,11 +146,12 @@ def load_video(
         ValueError, TypeError, OSError: what is given is not accepted, or cannot be read or decoded.
         ImportError: the package of a backend is missing.
     """
-    _check_backend(backend, VIDEO_BACKENDS, "video")
     audio_backend = audio_backend or backend
+    _check_backend(backend, VIDEO_BACKENDS, "video")
     _check_backend(audio_backend, AUDIO_BACKENDS, "audio")
     _check_span(video_start, video_end)
     _check_audio_options(sampling_rate, max_audio_seconds)
+    num_threads = num_threads or _count_cores()
     with _open_source(source, timeout) as media:
         timeline = _read_timeline(media)
         first, metadata = timeline.cut(media, video_start, video_end)
@@ -156,8 +160,8 @@ def load_video(
         frames, rows = np.unique(indices, return_inverse=True)
         track = None
         if load_audio and timeline.audio is not None:
-            span = metadata.duration if video_end is not None else math.inf
-            seconds = min(span, math.inf if max_audio_seconds is None else max_audio_seconds)
+            seconds = math.inf if video_end is None else metadata.duration
+            seconds = seconds if max_audio_seconds is None else min(seconds, max_audio_seconds)
             track = _Track(sampling_rate, timeline.origin + timeline.times[first], seconds)
         decode = _decode_image if media.is_image else _VIDEO_DECODERS[backend]
         with (
@@ -169,28 +173,24 @@ def load_video(
                 decode(media, timeline, frames + first, sink, num_threads)
             except BaseException:
                 if track is not None:
-                    track.full = True
+                    track.is_full = True
                 raise
             if reading is not None:
                 reading.result()
-    waveform = None if track is None else track.waveform()
-    if waveform is not None and (
-        max_audio_seconds is None or len(waveform) < round(max_audio_seconds * sampling_rate)
-    ):
-        metadata.audio_duration = len(waveform) / sampling_rate
     if not sink.is_stored.any():
         raise ValueError(f"None of the {len(frames)} frames wanted of {media} can be decoded: the file is damaged.")
     if not sink.is_stored.all():
-        lost = int((~sink.is_stored).sum())
-        warnings.warn(f"{lost} of {len(frames)} frames of {media} cannot be decoded and are left out.", stacklevel=2)
-    kept = np.flatnonzero(sink.is_stored[rows])
-    metadata.frames_indices = indices[kept].tolist()
-    if timeline.is_variable:
-        times = timeline.times[indices[kept] + first] - timeline.times[first]
-        metadata.frame_times = times.tolist()
+        num_lost = int(np.count_nonzero(~sink.is_stored))
+        warnings.warn(f"{num_lost} of {len(frames)} frames of {media} cannot be decoded: left out.", stacklevel=2)
+    is_kept = sink.is_stored[rows]
+    indices, rows = indices[is_kept], rows[is_kept]
+    timeline.tell(metadata, first, indices)
     metadata.height, metadata.width = sink.size
-    is_whole = np.array_equal(rows[kept], np.arange(len(frames)))
-    return LoadedVideo(sink.frames if is_whole else sink.frames[torch.from_numpy(rows[kept])], metadata, waveform)
+    waveform = None if track is None else track.waveform()
+    if waveform is not None and len(waveform) < (max_audio_seconds or math.inf) * sampling_rate - 1:
+        metadata.audio_duration = len(waveform) / sampling_rate
+    is_ordered = np.array_equal(rows, np.arange(len(sink.frames)))
+    return LoadedVideo(sink.frames if is_ordered else sink.frames[torch.from_numpy(rows)], metadata, waveform)
 
 
 def probe_video(
@@ -211,10 +211,7 @@ def probe_video(
     with _open_source(source, timeout) as media:
         timeline = _read_timeline(media)
         first, metadata = timeline.cut(media, video_start, video_end)
-    indices = _sample(sample_indices_fn, metadata)
-    metadata.frames_indices = indices.tolist()
-    if timeline.is_variable:
-        metadata.frame_times = (timeline.times[indices + first] - timeline.times[first]).tolist()
+    timeline.tell(metadata, first, _sample(sample_indices_fn, metadata))
     return metadata
 
 
@@ -235,7 +232,8 @@ def load_audio(
         source (`str`, `Path`, `bytes` or binary file): See [`load_video`].
         sampling_rate (`int`, defaults to 16000): Of the result, in Hz.
         max_seconds (`float`, *optional*): The most seconds to decode.
-        backend (`str`, defaults to `"pyav"`): What decodes, one of `AUDIO_BACKENDS`.
+        backend (`str`, defaults to `"pyav"`):
+            What decodes, one of `AUDIO_BACKENDS`. More than two channels are mixed by FFmpeg's matrix with `"decord"`.
         timeout (`float`, defaults to 30.0): Seconds that a server may keep a download waiting.
 
     Returns:
@@ -260,9 +258,8 @@ def probe_audio(source, *, timeout: float = 30.0) -> float:
     """Seconds of the audio track of a file, from its header or else its packets; nothing is decoded."""
     with _open_source(source, timeout) as media, media.container() as container:
         stream = _find_stream(media, container, "audio")
-        start, end = _audio_extent(
-            stream, None if _tells_duration(stream) else _scan(container, None, stream).audio_end
-        )
+        is_timed = stream.duration and _is_one_of(container, _TIMED_FORMATS)
+        start, end = _audio_extent(stream, None if is_timed else _scan(container, None, stream).audio_end)
         return max(0.0, end - start)
 
 
@@ -296,16 +293,15 @@ def load_frames_folder(path: str | Path) -> list[PIL.Image.Image]:
         ValueError, OSError: the path is no folder, or none of its files has one of `IMAGE_SUFFIXES`.
     """
     folder = Path(path)
-    if not folder.exists():
-        raise FileNotFoundError(f"There is no folder {str(folder)!r}.")
     if not folder.is_dir():
-        raise NotADirectoryError(f"{str(folder)!r} is not a folder: a folder of image files is accepted.")
+        error = NotADirectoryError if folder.exists() else FileNotFoundError
+        raise error(f"{str(path)!r} is not a folder: one that holds image files is accepted.")
     files = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
     if not files:
-        raise ValueError(f"The folder {str(folder)!r} holds no image: {', '.join(IMAGE_SUFFIXES)} files are accepted.")
+        raise ValueError(f"The folder {str(path)!r} holds no image: {', '.join(IMAGE_SUFFIXES)} files are accepted.")
 
     def natural_key(file: Path) -> list:
-        return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.name.lower())]
+        return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name.lower())]
 
     return [load_image(file) for file in sorted(files, key=natural_key)]
 
@@ -322,12 +318,12 @@ def _check_backend(name: str, known: Sequence[str], kind: str) -> None:
 
 def _import_backend(name: str) -> ModuleType:
     try:
-        module = importlib.import_module({"torchcodec": "torchcodec.decoders"}.get(name, name))
+        module = importlib.import_module("torchcodec.decoders" if name == "torchcodec" else name)
     except (ImportError, OSError, RuntimeError) as error:
         # torchcodec raises RuntimeError where it finds no FFmpeg to link with.
+        package = name if name == "torchcodec" else f'"transformers-omnivinci[{name}]"'
         raise ImportError(
-            f"The backend {name!r} needs a package that is missing or cannot be loaded: "
-            f'pip install "transformers-omnivinci[{name}]".'
+            f"The backend {name!r} needs a package that cannot be imported: pip install {package}"
         ) from error
     if name == "decord":
         importlib.import_module("decord.logging").set_level(-8)  # its FFmpeg writes to stderr else
@@ -369,17 +365,21 @@ def _sample(sample_indices_fn, metadata: OmniVinciVideoMetadata) -> np.ndarray:
     return indices.astype(np.int64)
 
 
+def _count_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 # ------------------------------------------------------------------------------------------------------------- sources
 
 
 class _Media:
-    """The bytes of one source, of which each decoder gets a reader of its own."""
+    """A file that is read, and what messages call it."""
 
-    def __init__(self, name: str, path: str | None = None, file=None):
-        self.name, self.path, self.file = name, path, file
-        self.lock = threading.Lock()
-        with open(path, "rb") if path else self.reader() as reader:
-            head = reader.read(32)
+    def __init__(self, path: str | Path, name: str):
+        # An absolute path cannot be mistaken for one of FFmpeg's protocols.
+        self.path, self.name = os.path.abspath(path), name
+        with open(path, "rb") as file:
+            head = file.read(32)
         if not head:
             raise ValueError(f"{name} is empty.")
         self.is_image = _IMAGE_SIGNATURE.match(head) is not None
@@ -387,114 +387,92 @@ class _Media:
     def __str__(self) -> str:
         return self.name
 
-    def reader(self) -> "str | _Reader":
-        """A path, or a file object that shares nothing but the bytes with any other reader."""
-        return self.path or _Reader(self.file, self.lock)
-
     @contextmanager
     def container(self) -> Iterator[av.container.InputContainer]:
         try:
-            container = av.open(self.reader(), metadata_errors="replace", buffer_size=1 << 18)
-        except (av.FFmpegError, EOFError) as error:
+            container = av.open(self.path, metadata_errors="replace")
+        except av.FFmpegError as error:
             raise ValueError(
-                f"{self} is not a media file that FFmpeg reads, or it is damaged: {error.strerror or error}."
+                f"{self} is not a media file that FFmpeg reads, or is damaged: {error.strerror}."
             ) from error
         with container:
+            if container.format.name == "tty":
+                raise ValueError(f"{self} is a text file: a media file is accepted.")
             yield container
-
-
-class _Reader(io.RawIOBase):
-    """A view of a binary file with a position of its own, so that several threads can read the file."""
-
-    def __init__(self, file, lock: threading.Lock):
-        self.file, self.lock, self.position = file, lock, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer) -> int:
-        with self.lock:
-            self.file.seek(self.position)
-            data = self.file.read(len(buffer))
-        buffer[: len(data)] = data
-        self.position += len(data)
-        return len(data)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_END:
-            with self.lock:
-                offset += self.file.seek(0, io.SEEK_END)
-        elif whence == io.SEEK_CUR:
-            offset += self.position
-        self.position = max(0, offset)
-        return self.position
 
 
 @contextmanager
 def _open_source(source, timeout: float) -> Iterator[_Media]:
-    """A source as [`_Media`], until it is no longer needed: temporary files vanish, a caller's file stays open."""
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        yield _Media(f"The media of {len(source)} bytes", file=io.BytesIO(source))
-    elif hasattr(source, "read"):
-        name = f"The file object {getattr(source, 'name', type(source).__name__)!r}"
-        if not isinstance(source.read(0), bytes):
-            raise TypeError(f"{name} is opened as text: a file opened in binary mode is accepted.")
-        if not (hasattr(source, "seekable") and source.seekable()):
-            with tempfile.SpooledTemporaryFile(max_size=64 << 20) as file:
-                while chunk := source.read(1 << 20):
-                    file.write(chunk)
-                yield _Media(name, file=file)
+    """
+    A source as a file, in a temporary folder if it is none.
+
+    Decoders then read it by themselves, several at a time, without waiting for Python.
+    """
+    text = str(source) if isinstance(source, (str, os.PathLike)) else ""
+    if text and not text.startswith(("http://", "https://", "data:")):
+        path = _find_file(text)
+        yield _Media(path, repr(path))
+        return
+    with tempfile.TemporaryDirectory(prefix="omnivinci-") as folder:
+        path = Path(folder, "media")
+        if text.startswith("data:"):
+            name = f"<{text[:40]}...>"
+            path.write_bytes(_decode_data_url(text))
+        elif text:
+            name = text
+            _download(text, path, timeout)
+        elif isinstance(source, (bytes, bytearray, memoryview)):
+            name = f"<{len(source)} bytes>"
+            path.write_bytes(source)
+        elif hasattr(source, "read"):
+            name = f"<file {getattr(source, 'name', type(source).__name__)}>"
+            _copy(source, path, name)
         else:
-            position = source.tell()
-            try:
-                yield _Media(name, file=source)
-            finally:
-                source.seek(position)
-    elif not isinstance(source, (str, os.PathLike)):
-        raise TypeError(
-            f"Media cannot be read from `{type(source).__name__}`: a path, URL, bytes or binary file is accepted."
-        )
-    elif str(source).startswith(("http://", "https://")):
-        with tempfile.SpooledTemporaryFile(max_size=64 << 20) as file:
-            _download(str(source), file, timeout)
-            yield _Media(str(source), file=file)
-    elif str(source).startswith("data:"):
-        yield _Media("The `data:` URL", file=io.BytesIO(_decode_data_url(str(source))))
-    else:
-        path = os.fspath(source)
-        scheme = re.match(r"([A-Za-z][\w+.-]+)://", path)
-        if scheme and scheme[1].lower() == "file":
-            path = url2pathname(urlparse(path).path)
-        elif scheme and not os.path.exists(path):
-            raise ValueError(f"The URL {path!r} is not read: http, https, file and data URLs are accepted.")
-        if not os.path.exists(path):
-            raise FileNotFoundError(f"There is no file {path!r}.")
-        if os.path.isdir(path):
-            raise IsADirectoryError(
-                f"{path!r} is a folder: a file is accepted, and `load_frames_folder` reads frames."
+            raise TypeError(
+                f"Media cannot be read from `{type(source).__name__}`: a path, URL, bytes or binary file is accepted."
             )
-        if not os.path.isfile(path):
-            raise OSError(f"{path!r} is not a regular file, which media are read from.")
-        # An absolute path cannot be mistaken for one of FFmpeg's protocols.
-        yield _Media(repr(path), path=os.path.abspath(path))
+        yield _Media(path, name)
 
 
-def _download(url: str, file, timeout: float) -> None:
+def _find_file(path: str) -> str:
+    scheme = re.match(r"([A-Za-z][\w+.-]+)://", path)
+    if scheme and scheme[1].lower() == "file":
+        path = url2pathname(urlparse(path).path)
+    elif scheme and not os.path.exists(path):
+        raise ValueError(f"The URL {path[:200]!r} is not read: http, https, file and data URLs are accepted.")
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"There is no file {path[:200]!r}.")
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path!r} is a folder: a file is accepted.")
+    if not os.path.isfile(path):
+        raise OSError(f"{path!r} is not a regular file, which is what media are read from.")
+    return path
+
+
+def _copy(source, path: Path, name: str) -> None:
+    """Writes all of a binary file object to a path; its position stays where it is."""
+    if not isinstance(source.read(0), bytes):
+        raise TypeError(f"{name} is opened as text: a file opened in binary mode is accepted.")
+    position = source.tell() if hasattr(source, "seekable") and source.seekable() else None
+    if position is not None:
+        source.seek(0)
+    with open(path, "wb") as file:
+        shutil.copyfileobj(source, file, 1 << 20)
+    if position is not None:
+        source.seek(position)
+
+
+def _download(url: str, path: Path, timeout: float) -> None:
     try:
-        with httpx.stream("GET", url, follow_redirects=True, timeout=timeout) as response:
+        with httpx.stream("GET", url, follow_redirects=True, timeout=timeout) as response, open(path, "wb") as file:
             response.raise_for_status()
             for chunk in response.iter_bytes(1 << 20):
                 file.write(chunk)
     except httpx.HTTPStatusError as error:
-        response = error.response
-        raise OSError(
-            f"{url} cannot be downloaded: status {response.status_code} {response.reason_phrase}."
-        ) from error
+        status = f"{error.response.status_code} {error.response.reason_phrase}"
+        raise OSError(f"{url} cannot be downloaded: the server answers {status}.") from error
     except httpx.TimeoutException as error:
-        raise TimeoutError(f"{url} cannot be downloaded: no answer for {timeout:g} s.") from error
+        raise TimeoutError(f"{url} cannot be downloaded: the server keeps silent for {timeout:g} s.") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ConnectionError(f"{url} cannot be downloaded: {error or type(error).__name__}.") from error
 
@@ -519,10 +497,11 @@ class _Timeline:
 
     Args:
         times: Seconds of every frame from the first one, float64.
-        pts: Presentation times in ticks, sorted, or `None` if the container has none to rely on: frames are counted.
-        keys: Those of the key frames.
-        origin: Seconds of the first frame on the clock of the container, on which `audio` is the extent of the track.
-        size: Height and width in which frames are shown.
+        size: Height and width of upright frames.
+        pts: Presentation times in ticks, sorted.
+        keys: Those of the key frames, or `None` if times cannot be relied on: frames are counted then.
+        origin: Seconds of the first frame on the clock of the container.
+        audio: Where the audio track starts and ends on that clock; `None`: there is none.
     """
 
     times: np.ndarray
@@ -541,32 +520,36 @@ class _Timeline:
     ) -> tuple[int, OmniVinciVideoMetadata]:
         """The first frame of a part, and the metadata of the part."""
         tolerance = 1e-3 / self.fps
-        first, stop = 0, len(self.times)
         for name, value, limit in (
             ("video_start", video_start, self.duration - tolerance),
             ("video_end", video_end, self.duration + _END_TOLERANCE),
         ):
             if value is not None and value > limit:
                 raise ValueError(f"`{name}={value}` is beyond the end of {media}, which lasts {self.duration:.3f} s.")
+        first, stop = 0, len(self.times)
         if video_start is not None:
             first = max(0, int(np.searchsorted(self.times, video_start + tolerance, "right")) - 1)
         if video_end is not None:
             stop = max(first + 1, int(np.searchsorted(self.times, video_end - tolerance, "left")))
-        start = self.times[first]
-        end = self.times[stop] if stop < len(self.times) else self.duration
+        start, end = float(self.times[first]), float([*self.times[stop : stop + 1], self.duration][0])
         audio_duration = None
         if self.audio is not None:
             audio_end = self.audio[1] - self.origin
-            audio_duration = max(0.0, float((audio_end if video_end is None else min(audio_end, end)) - start))
-        fps = (stop - first) / (end - start) if self.is_variable else self.fps
+            audio_duration = max(0.0, (audio_end if video_end is None else min(audio_end, end)) - start)
         return first, OmniVinciVideoMetadata(
             total_num_frames=stop - first,
-            fps=float(fps),
-            width=self.size[1],
+            fps=(stop - first) / (end - start) if self.is_variable else self.fps,
             height=self.size[0],
-            duration=float(end - start),
+            width=self.size[1],
+            duration=end - start,
             audio_duration=audio_duration,
         )
+
+    def tell(self, metadata: OmniVinciVideoMetadata, first: int, indices: np.ndarray) -> None:
+        """Completes the metadata of the part from frame `first` on by which frames of it were sampled."""
+        metadata.frames_indices = indices.tolist()
+        if self.is_variable:
+            metadata.frame_times = (self.times[first + indices] - self.times[first]).tolist()
 
 
 def _read_timeline(media: _Media) -> _Timeline:
@@ -574,56 +557,49 @@ def _read_timeline(media: _Media) -> _Timeline:
         size, durations = None, []
         for frame in _image_frames(media):
             size = size or _to_rgb(frame).size[::-1]
-            durations.append(frame.info.get("duration") or _FALLBACK_FRAME_MS)
+            durations.append(frame.info.get("duration") or _DEFAULT_FRAME_MS)
         if not durations:
-            raise ValueError(f"{media} is a damaged image: none of its frames can be decoded.")
-        seconds = np.cumsum([0, *durations]) / 1000
-        return _Timeline(seconds[:-1], len(durations) / seconds[-1], seconds[-1], len(set(durations)) > 1, size)
+            raise ValueError(f"{media} is a damaged image: no frame of it can be decoded.")
+        *times, duration = np.cumsum([0, *durations]) / 1000
+        return _Timeline(np.array(times), len(times) / duration, duration, len(set(durations)) > 1, size)
     with media.container() as container:
         video = _find_stream(media, container, "video")
-        audio = _find_stream(media, container, "audio", optional=True)
-        size = (video.height, video.width)
-        if _is_turned(video):
-            size = size[::-1]
-        _read_only(container, video)
+        audio = _find_stream(media, container, "audio", is_optional=True)
+        size = (video.width, video.height) if _is_turned(video) else (video.height, video.width)
         packets = _read_sample_table(container, video) or _scan(container, video, audio)
         if not len(packets.pts):
             raise ValueError(f"The video stream of {media} holds no frame.")
         extent = None if audio is None else _audio_extent(audio, packets.audio_end)
-        rates = [float(rate) for rate in (video.average_rate, video.guessed_rate, video.base_rate) if rate]
+        rates = [float(rate) for rate in (video.average_rate, video.guessed_rate) if rate]
+        numbers = np.arange(len(packets.pts))
         if packets.keys is None:
-            fps = rates[-2:][0] if rates else 25.0
-            times = np.arange(len(packets.pts)) / fps
-            return _Timeline(times, fps, len(times) / fps, False, size, audio=extent)
-        seconds = (packets.pts - packets.pts[0]) * float(video.time_base)
-        if len(seconds) > 1:
-            rates.append((len(seconds) - 1) / seconds[-1])
-        times, is_variable = seconds, True
-        duration = seconds[-1] + float(packets.last_duration * video.time_base)
-        for fps in rates:
-            # Clocks of containers round, and encoders jitter: half a frame is what a constant rate may be off.
-            counted = np.arange(len(seconds)) / fps
-            if np.abs(seconds - counted).max() <= 0.5 / fps:
-                times, is_variable, duration = counted, False, len(seconds) / fps
-                break
-        else:
-            fps = len(seconds) / duration
+            fps = rates[-1] if rates else 25.0
+            return _Timeline(numbers / fps, fps, len(numbers) / fps, False, size, audio=extent)
+        times = (packets.pts - packets.pts[0]) * float(video.time_base)
+        duration = times[-1] + float(packets.last_duration * video.time_base)
+        if len(times) > 1:
+            rates.append((len(times) - 1) / times[-1])
+        # Clocks of containers round, and encoders jitter: half a frame is what a constant rate may be off.
+        fps = next((fps for fps in rates if np.abs(times - numbers / fps).max() <= 0.5 / fps), None)
+        is_variable = fps is None
+        if not is_variable:
+            times, duration = numbers / fps, len(numbers) / fps
         return _Timeline(
             times,
-            fps,
+            len(times) / duration,
             duration,
             is_variable,
             size,
-            pts=packets.pts,
-            keys=packets.keys,
-            is_seekable=_is_seekable(container),
+            packets.pts,
+            packets.keys,
+            is_seekable=_is_one_of(container, _SEEKABLE_FORMATS),
             origin=float(packets.pts[0] * video.time_base),
             audio=extent,
         )
 
 
 class _Packets(NamedTuple):
-    """What packets, or a table of them, tell: times in ticks of the video stream, the end of the audio in seconds."""
+    """What packets tell: times of the video in ticks, `keys` as of [`_Timeline`], the end of the audio in seconds."""
 
     pts: np.ndarray
     keys: np.ndarray | None
@@ -640,12 +616,13 @@ def _read_sample_table(container, video) -> _Packets | None:
     a seek, as FFmpeg mistakes their times if the demuxer discards what lies between.
     """
     table = [(entry.timestamp, entry.is_keyframe, entry.is_discard) for entry in video.index_entries]
-    if "mp4" not in container.format.name or len(table) < 2 or len(table) != video.frames or video.start_time is None:
+    if not _is_one_of(container, {"mp4"}) or len(table) < 2 or len(table) != video.frames or video.start_time is None:
         return None
     dts, is_key, is_discarded = (np.array(column) for column in zip(*table))
     step = int(dts[1] - dts[0])
     if step <= 0 or (np.diff(dts) != step).any() or is_discarded.any() or not is_key[0] or is_key.mean() > 0.1:
         return None
+    _read_only(container, video)
     keys = []
     for timestamp in dts[is_key].tolist():
         # FFmpeg seeks by presentation times, which for this frame may be that of decoding, or up to 16 frames later.
@@ -656,7 +633,7 @@ def _read_sample_table(container, video) -> _Packets | None:
                 keys.append(packet.pts)
                 break
     container.seek(-(1 << 40))
-    if len(keys) < is_key.sum() or keys[0] != video.start_time:
+    if len(keys) < np.count_nonzero(is_key) or keys[0] != video.start_time:
         return None
     # A key frame may be shown after frames that follow it in the file, but a gap in time would show here.
     positions, remainders = np.divmod(np.array(keys) - keys[0], step)
@@ -670,7 +647,7 @@ def _scan(container, video, audio) -> _Packets:
     """Reads all packets of the streams, decoding none."""
     streams = [stream for stream in (video, audio) if stream is not None]
     _read_only(container, *streams)
-    pts, keys, last_duration, ends = [], [], 0, []
+    pts, keys, last_duration, audio_end = [], [], 0, None
     for packet in _demux(container, *streams):
         if packet.stream is video:
             if not packet.is_discard:
@@ -679,20 +656,14 @@ def _scan(container, video, audio) -> _Packets:
                 if packet.is_keyframe:
                     keys.append(packet.pts)
         elif packet.pts is not None:
-            ends.append(packet.pts + (packet.duration or 0))
-    audio_end = float(max(ends) * audio.time_base) if ends else None
+            audio_end = max(audio_end or 0, packet.pts + (packet.duration or 0))
+    audio_end = None if audio_end is None else float(audio_end * audio.time_base)
     # AVI and raw streams have no presentation times, or wrong ones where frames are reordered.
     if None in pts or container.format.name == "avi":
-        return _Packets(np.arange(len(pts)), None, 1, audio_end)
-    # What comes before the first key frame cannot be decoded.
+        return _Packets(np.arange(len(pts)), None, audio_end=audio_end)
     pts, keys = np.unique(np.array(pts, np.int64)), np.unique(np.array(keys or pts[:1], np.int64))
-    return _Packets(pts[np.searchsorted(pts, keys[:1]).sum() :], keys, last_duration, audio_end)
-
-
-def _tells_duration(stream) -> bool:
-    """Whether the header of the file tells exactly how long an audio stream lasts."""
-    names = stream.container.format.name.split(",")
-    return bool(stream.duration) and any(name in names for name in ("mp4", "wav", "flac", "aiff", "w64", "caf"))
+    # What is shown before the first key frame cannot be decoded.
+    return _Packets(pts[pts >= keys[:1].sum()] if len(keys) else pts, keys, last_duration, audio_end)
 
 
 def _audio_extent(stream, scanned_end: float | None) -> tuple[float, float]:
@@ -701,20 +672,20 @@ def _audio_extent(stream, scanned_end: float | None) -> tuple[float, float]:
     if stream.duration is None:
         return start, start if scanned_end is None else scanned_end
     end = start + float(stream.duration * stream.time_base)
-    if scanned_end is not None:
-        # Headers leave out the padding of encoders, packets do not. But some headers are only guesses.
-        end = min(end, scanned_end) if abs(end - scanned_end) < 0.05 else scanned_end
-    return start, end
+    if scanned_end is None:
+        return start, end
+    # Headers leave out the padding of encoders, packets do not. But some headers are only guesses.
+    return start, min(end, scanned_end) if abs(end - scanned_end) < 0.05 else scanned_end
 
 
-def _find_stream(media: _Media, container, kind: str, optional: bool = False):
+def _find_stream(media: _Media, container, kind: str, is_optional: bool = False):
     """The default stream of a kind, or else the first; covers of songs are no video."""
     streams = [
         stream
         for stream in getattr(container.streams, kind)
         if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic
     ]
-    if not streams and not optional:
+    if not streams and not is_optional:
         found = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
         raise ValueError(f"{media} has no {kind} stream that FFmpeg decodes; the streams it has: {found}.")
     return max(streams, key=lambda stream: bool(stream.disposition & Disposition.default), default=None)
@@ -726,8 +697,8 @@ def _read_only(container, *streams) -> None:
         stream.discard = Discard.default if stream in streams else Discard.all
 
 
-def _is_seekable(container) -> bool:
-    return not _SEEKABLE_FORMATS.isdisjoint(container.format.name.split(","))
+def _is_one_of(container, formats: set[str]) -> bool:
+    return not formats.isdisjoint(container.format.name.split(","))
 
 
 def _is_turned(video) -> bool:
@@ -755,46 +726,33 @@ def _demux(container, *streams) -> Iterator[av.Packet]:
                 yield packet
 
 
+def _demux_from(container, stream, key: int) -> Iterator[av.Packet]:
+    """The packets of a stream from the key frame at `key`, in ticks, or an earlier one."""
+    second = round(1 / stream.time_base)
+    # Seeking follows decoding times, or lands anywhere where a container has no index: it may be too late.
+    for back in (0, 1, 10, 100, 1 << 20):
+        with suppress(av.FFmpegError):
+            container.seek(key - back * second, stream=stream)
+            packets = _demux(container, stream)
+            packet = next((packet for packet in packets if packet.is_keyframe and packet.pts is not None), None)
+            if packet is not None and packet.pts <= key:
+                yield packet
+                yield from packets
+                return
+
+
 # ------------------------------------------------------------------------------------------------------------ decoding
-
-
-class _Group(NamedTuple):
-    """Frames decoded in one run from a key frame (ticks) on; `seek`: the file is not read up to there."""
-
-    key: int | None
-    frames: list[int]
-    seek: bool
-
-
-def _plan(timeline: _Timeline, frames: np.ndarray) -> list[_Group]:
-    """Groups frames so that nothing is decoded between the last of one group and the key frame of the next."""
-    if timeline.keys is None:
-        return [_Group(None, frames.tolist(), False)]
-    keys = timeline.keys[_key_indices(timeline, frames)]
-    groups: list[_Group] = []
-    for frame, key, position in zip(frames.tolist(), keys.tolist(), np.searchsorted(timeline.pts, keys).tolist()):
-        skipped = position - (groups[-1].frames[-1] if groups else 0)
-        if groups and skipped < _MIN_SKIP:
-            groups[-1].frames.append(frame)
-        else:
-            groups.append(_Group(key, [frame], timeline.is_seekable and skipped >= _MIN_SEEK))
-    return groups
-
-
-def _key_indices(timeline: _Timeline, frames: np.ndarray) -> np.ndarray:
-    """The number of the key frame that decoding each frame begins with: the last one shown before it."""
-    return np.maximum(np.searchsorted(timeline.keys, timeline.pts[frames], "right") - 1, 0)
 
 
 class _FrameSink:
     """Makes decoded pictures the rows of one tensor, in worker threads while decoders go on."""
 
-    def __init__(self, num_rows: int, transform, size: tuple[int, int], num_threads: int | None):
+    def __init__(self, num_rows: int, transform, size: tuple[int, int], num_threads: int):
         self.transform, self.size = transform, size
         self.frames: torch.Tensor | None = None
         self.is_stored = np.zeros(num_rows, dtype=bool)
-        self.error: Exception | None = None
-        num_workers = min(8, num_threads or os.cpu_count() or 1)
+        self.error: BaseException | None = None
+        num_workers = min(8, num_threads)
         self.executor = ThreadPoolExecutor(num_workers, "frames")
         self.slots = threading.BoundedSemaphore(2 * num_workers)
         self.lock, self.local = threading.Lock(), threading.local()
@@ -809,25 +767,22 @@ class _FrameSink:
 
     def put(self, row: int, picture: av.VideoFrame | torch.Tensor) -> None:
         """Hands over a picture; waits if the workers are behind, so that pictures do not pile up."""
-        self.slots.acquire()
         if self.error is not None:
-            self.slots.release()
             raise self.error
+        self.slots.acquire()
         self.executor.submit(self._work, row, picture)
 
-    def _work(self, row: int, picture) -> None:
+    def _work(self, row: int, picture: av.VideoFrame | torch.Tensor) -> None:
         try:
-            self._store(row, picture)
+            self._store(row, self._to_tensor(picture) if isinstance(picture, av.VideoFrame) else picture)
         except av.FFmpegError:
-            pass  # an unconvertible picture counts as one that cannot be decoded
+            pass  # what cannot be converted counts as not decoded
         except Exception as error:
             self.error = error
         finally:
             self.slots.release()
 
-    def _store(self, row: int, picture) -> None:
-        if isinstance(picture, av.VideoFrame):
-            picture = self._to_tensor(picture)
+    def _store(self, row: int, picture: torch.Tensor) -> None:
         if self.transform is not None:
             picture = torch.as_tensor(self.transform(picture))
         with self.lock:
@@ -837,10 +792,8 @@ class _FrameSink:
                 shape = (len(self.is_stored), *picture.shape)
                 self.frames = torch.empty(shape, dtype=picture.dtype, device=picture.device, memory_format=layout)
         if picture.shape != self.frames.shape[1:]:
-            raise ValueError(
-                f"Frames became tensors of shapes {tuple(self.frames.shape[1:])} and {tuple(picture.shape)}: "
-                "`transform` must return one shape."
-            )
+            shapes = f"{tuple(self.frames.shape[1:])} and {tuple(picture.shape)}"
+            raise ValueError(f"`transform` made tensors of shapes {shapes} of two frames: one shape is accepted.")
         self.frames[row].copy_(picture)
         self.is_stored[row] = True
 
@@ -848,7 +801,7 @@ class _FrameSink:
         """Upright RGB (3, height, width) of the size of the clip, whose resolution may change midway."""
         if not hasattr(self.local, "reformatter"):
             self.local.reformatter = VideoReformatter()
-        turns = _quarter_turns(frame)
+        turns = round(frame.rotation / 90) % 4
         with self.lock:
             if self.frames is None and turns % 2 and (frame.height, frame.width) == self.size:
                 self.size = self.size[::-1]  # the container did not tell of this turn
@@ -863,67 +816,90 @@ class _FrameSink:
         return (picture.rot90(turns) if turns else picture).permute(2, 0, 1)
 
 
-def _quarter_turns(frame: av.VideoFrame) -> int:
-    """Anticlockwise quarter turns that make a frame upright."""
-    return round(frame.rotation / 90) % 4
+def _decode_pyav(media: _Media, timeline: _Timeline, frames: np.ndarray, sink: _FrameSink, num_threads: int) -> None:
+    """
+    Decodes the frames of the given numbers into rows, in this order.
 
-
-def _decode_pyav(media: _Media, timeline: _Timeline, frames: np.ndarray, sink: _FrameSink, num_threads) -> None:
-    num_threads = num_threads or os.cpu_count() or 1
-    parts = _split(timeline, frames, num_threads)
-    rows = dict(zip(frames.tolist() if timeline.keys is None else timeline.pts[frames].tolist(), range(len(frames))))
-    with ThreadPoolExecutor(len(parts), "video") as executor:
-        for part in [
-            executor.submit(
-                _decode_groups, media, timeline, _plan(timeline, part), rows, sink, num_threads // len(parts)
-            )
-            for part in parts
-        ]:
-            part.result()
+    Several decoders that start at different key frames keep all cores busy; the threads of one mostly wait for each
+    other. They take what they decode out of `rows`, which is keyed by presentation times, or by numbers if need be.
+    """
+    rows = {key: row for row, key in enumerate((frames if timeline.keys is None else timeline.pts[frames]).tolist())}
+    shares = _share(timeline, frames, num_threads)
+    num_threads = max(1, num_threads // len(shares))
+    with ThreadPoolExecutor(len(shares), "video") as executor:
+        decoding = [
+            executor.submit(_decode_runs, media, timeline, _plan(timeline, share), rows, sink, num_threads)
+            for share in shares
+        ]
+        try:
+            for share in decoding:
+                share.result()
+        except BaseException as error:
+            sink.error = sink.error or error
+            raise
     if rows and timeline.keys is not None:
         # Some streams need more than a key frame to begin with (gradual refresh), or mark frames wrongly.
-        _decode_groups(media, timeline, [_Group(None, [], False)], rows, sink, num_threads)
+        _decode_runs(media, timeline, [_Run(None, [], False)], rows, sink, num_threads * len(shares))
 
 
-def _split(timeline: _Timeline, frames: np.ndarray, num_parts: int) -> list[np.ndarray]:
-    """
-    Splits frames where a key frame comes between them, so that several decoders have about as much to do.
+class _Run(NamedTuple):
+    """Frames decoded in one go from a key frame (in ticks) on; `seek`: what comes before is not read either."""
 
-    A decoder of its own for each part keeps all cores busy; the threads of one decoder mostly wait for each other.
-    """
+    key: int | None
+    frames: list[int]
+    seek: bool
+
+
+def _key_frames(timeline: _Timeline, frames: np.ndarray) -> np.ndarray:
+    """The number of the key frame that decoding each frame begins with: the last one shown before it."""
+    keys = np.searchsorted(timeline.pts, timeline.keys)
+    return keys[np.maximum(np.searchsorted(keys, frames, "right") - 1, 0)]
+
+
+def _share(timeline: _Timeline, frames: np.ndarray, num_shares: int) -> list[np.ndarray]:
+    """Splits frames where a key frame comes between them, so that each share takes about as long to decode."""
     if not timeline.is_seekable:
         return [frames]
-    key_frames = np.searchsorted(timeline.pts, timeline.keys[_key_indices(timeline, frames)])
-    previous = np.concatenate([[-1], frames[:-1]])
-    decoded = np.cumsum(frames - np.maximum(key_frames - 1, previous))
-    starts = np.flatnonzero(np.diff(key_frames, prepend=-1))[1:]
-    num_parts = min(num_parts, len(starts) + 1, int(decoded[-1]) // _MIN_PART + 1)
-    shares = decoded[-1] * np.arange(1, num_parts) / num_parts
-    cuts = starts[np.abs(decoded[starts - 1] - shares[:, None]).argmin(axis=1)] if num_parts > 1 else []
-    return np.split(frames, np.unique(cuts).astype(int))
+    keys = _key_frames(timeline, frames)
+    num_decoded = np.cumsum(frames - np.maximum(keys - 1, np.concatenate([[-1], frames[:-1]])))
+    starts = np.flatnonzero(np.diff(keys)) + 1
+    num_shares = min(num_shares, len(starts) + 1, int(num_decoded[-1]) // _MIN_SHARE + 1)
+    if num_shares == 1:
+        return [frames]
+    ideal = num_decoded[-1] * np.arange(1, num_shares)[:, None] / num_shares
+    return np.split(frames, np.unique(starts[np.abs(num_decoded[starts - 1] - ideal).argmin(axis=1)]))
 
 
-def _decode_groups(media, timeline, plan: list[_Group], rows: dict[int, int], sink, num_threads: int) -> None:
-    """
-    Feeds a decoder the packets that the frames of a plan need, and puts these into their rows.
+def _plan(timeline: _Timeline, frames: np.ndarray) -> list[_Run]:
+    """Groups frames so that nothing is decoded between the last of one run and the key frame of the next."""
+    if timeline.keys is None:
+        return [_Run(None, frames.tolist(), False)]
+    runs: list[_Run] = []
+    for frame, key in zip(frames.tolist(), _key_frames(timeline, frames).tolist()):
+        num_skipped = key - (runs[-1].frames[-1] if runs else 0)
+        if runs and num_skipped < _MIN_SKIP:
+            runs[-1].frames.append(frame)
+        else:
+            runs.append(_Run(int(timeline.pts[key]), [frame], timeline.is_seekable and num_skipped >= _MIN_SEEK))
+    return runs
 
-    Args:
-        rows: By presentation time in ticks, or by number where `timeline` has none; what is decoded is taken out.
-    """
+
+def _decode_runs(media: _Media, timeline, plan: list[_Run], rows: dict[int, int], sink, num_threads: int) -> None:
+    """Feeds a decoder the packets that the frames of a plan need, and hands over all frames that are in `rows`."""
     with media.container() as container:
         video = _find_stream(media, container, "video")
         _read_only(container, video)
         codec = video.codec_context
         codec.thread_type, codec.thread_count = "AUTO", num_threads
-        drops_nonref = codec.name in _DROPS_NONREF and plan[0].key is not None
-        count = 0
+        can_drop = codec.name in _DROPS_NONREF and plan[0].key is not None
+        num_decoded = 0
 
         def decode(packet: av.Packet | None) -> None:
-            nonlocal count
+            nonlocal num_decoded
             with suppress(av.FFmpegError):
                 for frame in codec.decode(packet):
-                    row = rows.pop(count if timeline.keys is None else frame.pts, None)
-                    count += 1
+                    row = rows.pop(num_decoded if timeline.keys is None else frame.pts, None)
+                    num_decoded += 1
                     if row is not None:
                         sink.put(row, frame)
 
@@ -931,68 +907,51 @@ def _decode_groups(media, timeline, plan: list[_Group], rows: dict[int, int], si
         for key, frames, seek in plan:
             if seek:
                 packets = _demux_from(container, video, key)
-            # The packet of a frame comes after those of all frames that it refers to.
-            missing = None if key is None else set(timeline.pts[frames].tolist())
+            # The packet of a frame follows those of all frames that it refers to.
+            missing = set() if key is None else set(timeline.pts[frames].tolist())
             is_fed = key is None
             for packet in packets:
                 is_fed = is_fed or packet.is_keyframe and packet.pts == key
                 if not is_fed:
                     continue
-                if drops_nonref:
+                if can_drop:
                     codec.skip_frame = "DEFAULT" if packet.pts in rows else "NONREF"
                 decode(packet)
-                if missing is not None:
-                    missing.discard(packet.pts)
-                if not rows or missing is not None and not missing:
+                missing.discard(packet.pts)
+                if not rows or sink.error or key is not None and not missing:
                     break
             decode(None)
             codec.flush_buffers()
 
 
-def _demux_from(container, video, key: int) -> Iterator[av.Packet]:
-    """The packets of a stream from the key frame at `key`, in ticks, or an earlier one."""
-    second = round(1 / video.time_base)
-    for back in (0, 1, 10, 100, 1 << 20):
-        with suppress(av.FFmpegError):
-            container.seek(key - back * second, stream=video)
-            packets = _demux(container, video)
-            # Seeking follows decoding times, or lands anywhere where a container has no index: it may be too late.
-            for packet in packets:
-                if packet.is_keyframe and packet.pts is not None:
-                    if packet.pts <= key:
-                        yield packet
-                        yield from packets
-                        return
-                    break
-
-
-def _decode_decord(media: _Media, timeline: _Timeline, frames: np.ndarray, sink: _FrameSink, num_threads) -> None:
+def _decode_decord(media: _Media, timeline: _Timeline, frames: np.ndarray, sink: _FrameSink, num_threads: int) -> None:
     decord = _import_backend("decord")
     try:
-        reader = decord.VideoReader(media.reader(), ctx=decord.cpu(0), num_threads=num_threads or 0)
-        for row, number in enumerate(frames.tolist()):
-            if number < len(reader):
-                picture = reader[number]
-                picture = picture.asnumpy() if hasattr(picture, "asnumpy") else picture
-                sink.put(row, torch.as_tensor(picture).permute(2, 0, 1))
+        reader = decord.VideoReader(media.path, ctx=decord.cpu(0), num_threads=num_threads)
+        for row, number in enumerate(frames[frames < len(reader)].tolist()):
+            frame = reader[number]
+            sink.put(row, torch.as_tensor(frame.asnumpy() if hasattr(frame, "asnumpy") else frame).permute(2, 0, 1))
     except decord.DECORDError as error:
         raise ValueError(f"decord cannot decode {media}: {str(error).splitlines()[0]}") from error
 
 
-def _decode_torchcodec(media: _Media, timeline: _Timeline, frames: np.ndarray, sink: _FrameSink, num_threads) -> None:
+def _decode_torchcodec(
+    media: _Media, timeline: _Timeline, frames: np.ndarray, sink: _FrameSink, num_threads: int
+) -> None:
     torchcodec = _import_backend("torchcodec")
     try:
-        reader = torchcodec.VideoDecoder(media.reader(), dimension_order="NHWC", num_ffmpeg_threads=num_threads or 0)
-        for row, number in enumerate(frames.tolist()):
-            if number < len(reader):
-                sink.put(row, reader[number].permute(2, 0, 1))
-    except RuntimeError as error:
-        raise ValueError(f"torchcodec cannot decode {media}: {str(error).splitlines()[0]}") from error
+        reader = torchcodec.VideoDecoder(media.path, dimension_order="NHWC", num_ffmpeg_threads=num_threads)
+        for row, number in enumerate(frames[frames < len(reader)].tolist()):
+            sink.put(row, reader[number].permute(2, 0, 1))
+    except (RuntimeError, ValueError) as error:
+        if sink.error is not None:
+            raise
+        raise ValueError(f"torchcodec cannot decode {media}: {error}") from error
 
 
-def _decode_image(media: _Media, timeline: _Timeline, frames: np.ndarray, sink: _FrameSink, num_threads) -> None:
+def _decode_image(media: _Media, timeline: _Timeline, frames: np.ndarray, sink: _FrameSink, num_threads: int) -> None:
     """The frames of a still or animated image."""
-    rows = {frame: row for row, frame in enumerate(frames.tolist())}
+    rows = {number: row for row, number in enumerate(frames.tolist())}
     for number, frame in enumerate(_image_frames(media)):
         if number in rows:
             sink.put(rows[number], torch.from_numpy(np.array(_to_rgb(frame))).permute(2, 0, 1))
@@ -1018,79 +977,80 @@ class _Track:
         self.sampling_rate, self.start = sampling_rate, start
         self.max_samples = math.inf if math.isinf(seconds) else max(1, round(seconds * sampling_rate))
         self.chunks: list[np.ndarray] = []
-        self.num_samples = 0  # negative: this many samples come before `start` yet
-        self.full = False
+        self.num_samples = 0  # negative: so many samples are still to come before `start`
+        self.is_full = False
         self.resampler, self.format = None, None
-        self.clock, self.packet_end = 0.0, None
+        self.clock, self.end = 0.0, None
 
-    def push(self, packet: av.Packet) -> None:
-        """Decodes a packet. One that cannot be decoded becomes silence, by the times of those that follow."""
+    def read(self, packets: Iterator[av.Packet], stream) -> None:
+        """Decodes packets. One that cannot be decoded becomes silence, by the times of those that follow."""
+        end = None
+        for packet in packets:
+            if self.is_full:
+                break
+            self._decode(stream, packet)
+            end = packet.pts + packet.duration if packet.pts is not None and packet.duration else end
+        else:
+            self.end = None if end is None else float(end * stream.time_base)
+        self._decode(stream, None)
+        self._flush()
+
+    def _decode(self, stream, packet: av.Packet | None) -> None:
         with suppress(av.FFmpegError):
-            for frame in [] if self.full else packet.stream.decode(packet):
-                self._add(frame)
-            if packet.pts is not None and packet.duration:
-                self.packet_end = float((packet.pts + packet.duration) * packet.time_base)
+            for frame in stream.decode(packet):
+                self._resample(frame)
 
-    def _add(self, frame: av.AudioFrame) -> None:
-        time = self.clock if frame.pts is None else float(frame.pts * frame.time_base)
+    def _resample(self, frame: av.AudioFrame) -> None:
+        time = self.clock if frame.pts is None else frame.time
         if self.start is None:
             self.start = time
         format = (frame.format.name, frame.layout.name, frame.sample_rate)
-        is_late = 0.1 < time - self.clock < 600  # longer gaps are errors of the clock
-        if self.resampler is None or format != self.format or is_late:
-            is_first = self.resampler is None
+        is_first, is_late = (
+            self.resampler is None,
+            0.1 < time - self.clock < 600,
+        )  # longer gaps are errors of the clock
+        if is_first or is_late or format != self.format:
             self._flush()
             self.resampler, self.format = av.AudioResampler(format="fltp", rate=self.sampling_rate), format
-            if is_first or is_late:
-                self.clock = time
-                self._pad(round((time - self.start) * self.sampling_rate))
+        if is_first or is_late:
+            self.clock = time
+            self._pad(round((time - self.start) * self.sampling_rate))
         self.clock += frame.samples / frame.sample_rate
         for resampled in self.resampler.resample(frame):
             self._append(resampled.to_ndarray().mean(axis=0))
 
     def _flush(self) -> None:
-        if self.resampler is not None:
-            for resampled in self.resampler.resample(None):
-                self._append(resampled.to_ndarray().mean(axis=0))
-
-    def _pad(self, position: int) -> None:
-        """Silence up to a sample of the result; a negative one skips what comes before `start`."""
-        if position > self.num_samples:
-            self._append(np.zeros(int(min(position, self.max_samples)) - self.num_samples, dtype=np.float32))
-        elif not self.chunks:
-            self.num_samples = position
+        for resampled in [] if self.resampler is None else self.resampler.resample(None):
+            self._append(resampled.to_ndarray().mean(axis=0))
 
     def place(self, samples: np.ndarray, track_start: float) -> None:
         """Takes over the whole track, which starts at `track_start` on the clock of the container."""
         self._pad(0 if self.start is None else round((track_start - self.start) * self.sampling_rate))
         self._append(samples)
 
+    def _pad(self, position: int) -> None:
+        """Silence up to a sample of the result; a negative one says how many come before `start`."""
+        if position > self.num_samples:
+            self._append(np.zeros(int(min(position, self.max_samples)) - self.num_samples, dtype=np.float32))
+        elif not self.chunks:
+            self.num_samples = position
+
     def _append(self, samples: np.ndarray) -> None:
-        skipped = min(max(-self.num_samples, 0), len(samples))
+        num_early = max(-self.num_samples, 0)
         self.num_samples += len(samples)
         if self.num_samples > 0:
-            self.chunks.append(samples[skipped:])
-        self.full = self.full or self.num_samples >= self.max_samples
-
-    def finish(self, stream=None) -> None:
-        """Takes out what decoder and resampler hold back."""
-        with suppress(av.FFmpegError):
-            for frame in [] if self.full or stream is None else stream.decode(None):
-                self._add(frame)
-        self._flush()
-        self.resampler = None
+            self.chunks.append(samples[num_early:])
+        self.is_full = self.is_full or self.num_samples >= self.max_samples
 
     def waveform(self) -> np.ndarray:
         """float32 samples in [-1, 1]."""
         waveform = np.concatenate([np.zeros(0, dtype=np.float32), *self.chunks])
-        self.chunks = []
-        if self.packet_end is not None and not self.full:
+        num_samples = min(len(waveform), self.max_samples)
+        if self.end is not None and self.start is not None:
             # Decoders give the last frame in full, though containers tell that its rest is padding.
-            end = max(0, round((self.packet_end - self.start) * self.sampling_rate))
-            waveform = waveform[: end if len(waveform) - end < 0.1 * self.sampling_rate else None]
-        if len(waveform) > self.max_samples:
-            waveform = waveform[: self.max_samples].copy()
-        return np.clip(waveform, -1.0, 1.0, out=waveform)
+            end = max(0, round((self.end - self.start) * self.sampling_rate))
+            num_samples = end if 0 < num_samples - end < 0.1 * self.sampling_rate else num_samples
+        return np.clip(waveform[:num_samples], -1.0, 1.0)
 
 
 def _read_audio_pyav(media: _Media, track: _Track, track_start: float = 0.0) -> None:
@@ -1099,32 +1059,28 @@ def _read_audio_pyav(media: _Media, track: _Track, track_start: float = 0.0) -> 
         _read_only(container, stream)
         packets = _demux(container, stream)
         # Decoders need some sound before the first sample that is to be right.
-        if track.start is not None and track.start - 1 > track_start and _is_seekable(container):
+        if track.start is not None and track.start - 1 > track_start and _is_one_of(container, _SEEKABLE_FORMATS):
             packets = _demux_from(container, stream, math.floor((track.start - 1) / stream.time_base))
-        for packet in packets:
-            if track.full:
-                break
-            track.push(packet)
-        track.finish(stream)
+        track.read(packets, stream)
 
 
 def _read_audio_decord(media: _Media, track: _Track, track_start: float = 0.0) -> None:
     decord = _import_backend("decord")
     with media.container() as container:
-        channels = _find_stream(media, container, "audio").channels
+        num_channels = _find_stream(media, container, "audio").channels
     try:
-        # Without `mono`, decord 0.6 reads the samples of interleaved channels as those of one after the other.
-        reader = decord.AudioReader(media.reader(), ctx=decord.cpu(0), sample_rate=track.sampling_rate, mono=True)
+        # Without `mono`, decord 0.6 takes samples of interleaved channels for those of one after the other.
+        reader = decord.AudioReader(media.path, ctx=decord.cpu(0), sample_rate=track.sampling_rate, mono=True)
     except decord.DECORDError as error:
         raise ValueError(f"decord cannot decode the sound of {media}: {str(error).splitlines()[0]}") from error
     # Its downmix makes stereo 3 dB louder than the mean. Indexing it would list the number of each sample.
-    track.place(reader._array[0] * (2**-0.5 if channels > 1 else 1.0), track_start)
+    track.place(reader._array[0] * (2**-0.5 if num_channels > 1 else 1.0), track_start)
 
 
 def _read_audio_librosa(media: _Media, track: _Track, track_start: float = 0.0) -> None:
     librosa, soundfile = _import_backend("librosa"), importlib.import_module("soundfile")
     try:
-        with soundfile.SoundFile(media.reader()) as file:
+        with soundfile.SoundFile(media.path) as file:
             track.place(librosa.load(file, sr=track.sampling_rate, mono=True)[0], track_start)
     except soundfile.LibsndfileError as error:
         raise ValueError(f"librosa cannot decode {media}: {error} The backend 'pyav' decodes more formats.") from error
@@ -1133,9 +1089,9 @@ def _read_audio_librosa(media: _Media, track: _Track, track_start: float = 0.0) 
 def _read_audio_torchcodec(media: _Media, track: _Track, track_start: float = 0.0) -> None:
     torchcodec = _import_backend("torchcodec")
     try:
-        samples = torchcodec.AudioDecoder(media.reader(), sample_rate=track.sampling_rate).get_all_samples()
+        samples = torchcodec.AudioDecoder(media.path, sample_rate=track.sampling_rate).get_all_samples()
     except (RuntimeError, ValueError) as error:
-        raise ValueError(f"torchcodec cannot decode {media}: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"torchcodec cannot decode the sound of {media}: {error}") from error
     track.place(samples.data.mean(dim=0).numpy(), track_start)
 
 
@@ -1152,22 +1108,21 @@ _AUDIO_READERS = {
 
 @contextmanager
 def _open_image(source, timeout: float) -> Iterator[PIL.Image.Image]:
-    """An image whose pixels are not yet decoded."""
+    """An image whose pixels are not yet decoded; what Pillow says of it becomes a ValueError."""
     if isinstance(source, PIL.Image.Image):
         yield source
         return
     with _open_source(source, timeout) as media:
         try:
-            image = PIL.Image.open(media.reader())
-        except (OSError, PIL.Image.DecompressionBombError) as error:
-            raise ValueError(f"{media} is not an image that Pillow reads, or it is damaged.") from error
-        with image:
-            yield image
+            with PIL.Image.open(media.path) as image:
+                yield image
+        except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+            raise ValueError(f"{media} is not an image that Pillow reads, or is damaged.") from error
 
 
 def _image_frames(media: _Media) -> Iterator[PIL.Image.Image]:
     """The frames of an animated image, decoded, up to the end or to where it can no longer be read."""
-    with PIL.Image.open(media.reader()) as image, suppress(OSError, SyntaxError, ValueError):
+    with suppress(OSError, SyntaxError, ValueError), PIL.Image.open(media.path) as image:
         for frame in PIL.ImageSequence.Iterator(image):
             frame.load()
             yield frame

@@ -35,6 +35,7 @@ from . import media
 from .chat_template import AUDIO_TOKEN, CHAT_TEMPLATE, IMAGE_TOKEN, MEDIA_BRACKETS, SOURCE_KEYS, VIDEO_TOKEN
 from .image_processing_omnivinci import OmniVinciImagesKwargs
 from .media import LoadedVideo, OmniVinciVideoMetadata
+from .pixels import to_channels_first
 from .prompts import PLACEHOLDER, PromptBatch, sort_media
 from .video_processing_omnivinci import OmniVinciVideosKwargs, flatten_metadata, pad_timestamps
 
@@ -251,9 +252,8 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
                 track is understood too.
             images: One image, a list, or a list for each prompt; see [`OmniVinciImageProcessor`].
             videos: One video, a list, or a list for each prompt; see [`OmniVinciVideoProcessor`].
-            audio: One clip, a list, or a list for each prompt: paths, URLs, bytes, file objects, and arrays or tensors
-            of
-                mono samples at the feature extractor's rate, 1-D, floats in [-1, 1] or integers of full scale.
+            audio: One clip, a list, or a list for each prompt: paths, URLs, bytes, file objects, and 1-D arrays or
+                tensors of mono samples at the feature extractor's rate, floats in [-1, 1] or integers of full scale.
             audio_from_video_indices (`list[int]`, *optional*):
                 The source of each audio slot where `load_audio_from_video` is set: `None` for a clip of its own, `i`
                 for the track of `videos[i]`. With one `audio` entry per slot tracks are taken from `audio`, otherwise
@@ -351,9 +351,9 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
         batch = sort_media(text, images, videos, audio, audio_from_video_indices, load_audio_from_video)
         runs = {
             "image": [
-                self._image_runs(*(self.image_processor.tile_grid(*media.probe_image(image)) if alone else (1, 1)))
+                self._image_runs(*(self._probe_tile_grid(image) if len(prompt) == 1 else (1, 1)))
                 for prompt in batch.images_by_prompt
-                for image, alone in ((image, len(prompt) == 1) for image in prompt)
+                for image in prompt
             ],
             "video": [self._probe_video(batch, index, options).runs for index in range(len(batch.videos))],
             "audio": [self._audio_runs(self._plan_audio(self._probe_clip(clip))) for clip in batch.clips],
@@ -404,7 +404,9 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
         if not samples.size:
             raise ValueError("The audio array has no samples: at least one is needed.")
         if np.issubdtype(samples.dtype, np.integer):
-            samples = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min or -1)
+            limits = np.iinfo(samples.dtype)
+            half_range = (limits.max - limits.min + 1) / 2
+            samples = (samples - (limits.min + half_range)) / half_range
         elif not np.issubdtype(samples.dtype, np.floating):
             raise TypeError(f"An audio array of `{samples.dtype}` is not understood: floats and integers are.")
         if not np.isfinite(samples).all():
@@ -435,6 +437,11 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
             "audio_num_windows": torch.tensor([windows.num_windows for _, windows, _ in heard]),
             "audio_timestamps": pad_timestamps(timestamps),
         }
+
+    def _probe_tile_grid(self, image) -> tuple[int, int]:
+        """The tile grid of an image, by its header."""
+        size = to_channels_first(image).shape[-2:] if hasattr(image, "shape") else media.probe_image(image)
+        return self.image_processor.tile_grid(*size)
 
     def _probe_clip(self, clip) -> int:
         """Samples of a clip, by its header."""
