@@ -27,6 +27,7 @@ from .conftest import PARITY
         ({"s2_output_scale_index": 3}, ValueError, ["s2_output_scale_index", "3"]),
         ({"vision_feature_layer": -30}, ValueError, ["vision_feature_layer", "-30", "27"]),
         ({"vision_chunk_size": 0}, ValueError, ["vision_chunk_size", "0"]),
+        ({"audio_chunk_size": -1}, ValueError, ["audio_chunk_size", "-1"]),
         ({"video_pool_sizes": [[1, 2]]}, ValueError, ["video_pool_sizes", "triples"]),
         ({"projector_hidden_act": "gulu"}, ValueError, ["projector_hidden_act", "gulu", "gelu"]),
         ({"image_token_id": 151650}, ValueError, ["image_token_id", "151650", "different"]),

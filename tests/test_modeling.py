@@ -318,9 +318,10 @@ def test_the_config_is_not_changed_by_use(model, inputs):
 
 
 @pytest.mark.parametrize("chunk_size", [1, 2, 100])
-def test_chunks_of_the_vision_tower_do_not_change_features(model, inputs, chunk_size):
+def test_chunks_of_the_encoders_do_not_change_features(model, inputs, chunk_size):
     chunked = copy.deepcopy(model)
-    chunked.config.vision_chunk_size = chunked.model.config.vision_chunk_size = chunk_size
+    for config in (chunked.config, chunked.model.config):
+        config.vision_chunk_size = config.audio_chunk_size = chunk_size
     with torch.no_grad():
         torch.testing.assert_close(chunked.get_inputs_embeds(**inputs), model.get_inputs_embeds(**inputs))
 

@@ -50,6 +50,7 @@ class OmniVinciConfig(PreTrainedConfig):
             the output of the last layer, before the final layer norm. Layers above it are not built.
         vision_chunk_size (`int`, *optional*, defaults to 16):
             How many images or tiles or frames the image encoder takes at a time. Bounds its activation memory.
+        audio_chunk_size (`int`, *optional*, defaults to 16): How many windows the audio encoder takes at a time.
         s2_scales (`list[int]`, *optional*, defaults to `[448, 896, 1344]`):
             Dynamic S2: side lengths in pixels, ascending multiples of the first, which is the tile size.
         s2_output_scale_index (`int`, *optional*, defaults to -1):
@@ -142,6 +143,7 @@ class OmniVinciConfig(PreTrainedConfig):
     audio_token_id: int = 151652
     vision_feature_layer: int = -2
     vision_chunk_size: int = 16
+    audio_chunk_size: int = 16
     s2_scales: list[int] | tuple[int, ...] = (448, 896, 1344)
     s2_output_scale_index: int = -1
     spatial_merge_size: int = 2
@@ -219,7 +221,7 @@ class OmniVinciConfig(PreTrainedConfig):
             self._refuse("vision_feature_layer", f"between {-(layers + 1)} and {layers} for {layers} layers")
         if self.projector_hidden_act not in ACT2FN:
             self._refuse("projector_hidden_act", f"one of {tuple(ACT2FN)}")
-        for field in ("vision_chunk_size", "spatial_merge_size"):
+        for field in ("vision_chunk_size", "audio_chunk_size", "spatial_merge_size"):
             if getattr(self, field) < 1:
                 self._refuse(field, "a positive integer")
         if not self.video_pool_sizes or any(len(p) != 3 or min(p) < 1 for p in self.video_pool_sizes):

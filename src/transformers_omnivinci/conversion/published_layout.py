@@ -338,6 +338,7 @@ def published_processor(processor_class: type, name_or_path, **kwargs):
             feature_size=config.audio_config.num_mel_bins,
             sampling_rate=options["sampling_rate"],
             hop_length=options["hop_length"],
+            padding_side="left",  # the tokenizer's, or stock pipelines refuse batches
         ),
         AutoTokenizer.from_pretrained(folder / "llm", padding_side="left"),
         max_audio_duration=options["max_audio_duration"],

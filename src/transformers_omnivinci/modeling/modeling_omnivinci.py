@@ -196,9 +196,9 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
                 f"{len(pixel_values_videos)}."
             )
         timestamps = self._in_full_precision(video_timestamps[video_timestamps >= 0])
-        # Projected in the same chunks as encoded: embeddings are smaller than patch features.
-        chunks = pixel_values_videos.split(self.config.vision_chunk_size)
-        frames = torch.cat([self.vision_projector(self._encode_images(chunk, **kwargs)) for chunk in chunks])
+        frames = self.vision_projector(
+            self._encode_images(pixel_values_videos, **kwargs), chunk_size=self.config.vision_chunk_size
+        )  # (num_frames, rows, columns, hidden_size)
         if self.config.video_pool_sizes == [[1, 1, 1]]:
             embeddings = self.video_time_embedding(frames.flatten(1, 2), timestamps)
             embeddings = [clip.flatten(0, 1) for clip in embeddings.split(num_frames)]
@@ -246,7 +246,8 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
                 f"`audio_num_windows` describes {sum(num_windows)} windows, but `input_features` has "
                 f"{len(input_features)}."
             )
-        windows = self.audio_tower(input_features.to(self.audio_tower.dtype), **kwargs).last_hidden_state
+        chunks = input_features.to(self.audio_tower.dtype).split(self.config.audio_chunk_size)
+        windows = torch.cat([self.audio_tower(chunk, **kwargs).last_hidden_state for chunk in chunks])
         clips = nn.utils.rnn.pad_sequence(
             [clip.flatten(0, 1) for clip in windows.split(num_windows)], batch_first=True
         )  # (num_clips, most vectors, d_model)
@@ -390,10 +391,11 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
             return inputs_embeds
         features = {f"{name}_features": _flat(output) for name, output in encoded.items()}
         masks = self.get_placeholder_mask(input_ids, inputs_embeds, **features)
+        inputs_embeds = inputs_embeds.clone()
         for name, mask in zip(("image", "video", "audio"), masks, strict=True):
             if name in encoded:
-                embeddings = features[f"{name}_features"].to(inputs_embeds.device, inputs_embeds.dtype)
-                inputs_embeds = inputs_embeds.masked_scatter(mask, embeddings)
+                embeddings = features[f"{name}_features"]
+                inputs_embeds[mask[..., 0]] = embeddings.to(inputs_embeds.device, inputs_embeds.dtype)
         return inputs_embeds
 
     # ------------------------------------------------------------------------------------------------- forward

@@ -37,43 +37,48 @@ class VisionProjector(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.block = config.spatial_merge_size
-        self.num_scales = len(config.s2_scales)
-        width = self.block**2 * self.num_scales * config.vision_config.hidden_size
+        width = self.block**2 * len(config.s2_scales) * config.vision_config.hidden_size
         self.norm = nn.LayerNorm(width)
         self.linear_1 = nn.Linear(width, config.text_config.hidden_size)
         self.act = ACT2FN[config.projector_hidden_act]
         self.linear_2 = nn.Linear(config.text_config.hidden_size, config.text_config.hidden_size)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
+    def forward(self, features: torch.Tensor, chunk_size: int | None = None) -> torch.Tensor:
         """
         Args:
             features (`torch.Tensor` of shape `(batch, height, width, C)`):
                 Patch features of images or tiles. C is `num_scales · hidden_size` of merged tiles, or `hidden_size` of
                 images that are the same at every scale.
+            chunk_size (`int`, *optional*): How many of them are projected at a time. `None`: all.
 
         Returns:
             `torch.Tensor` of shape `(batch, height / block, width / block, text hidden_size)`.
         """
-        blocks = self.block**2
-        once = self.num_scales > 1 and features.shape[-1] * self.num_scales * blocks == self.norm.normalized_shape[0]
-        if once and not self._can_fold():
-            features, once = features.repeat(1, 1, 1, self.num_scales), False
-        features = space_to_depth(features, self.block)
-        hidden_states = self._folded_linear(features) if once else self.linear_1(self.norm(features))
-        return self.linear_2(self.act(hidden_states))
+        width = self.block**2 * features.shape[-1]
+        repeats = self.norm.normalized_shape[0] // width
+        fold = self._fold(repeats) if repeats > 1 else None
+        projected = []
+        for chunk in features.split(chunk_size or len(features)):
+            if fold is not None:
+                normed = nn.functional.layer_norm(space_to_depth(chunk, self.block), (width,), eps=self.norm.eps)
+                hidden_states = nn.functional.linear(normed, *(weight.to(normed.dtype) for weight in fold))
+            else:
+                repeated = chunk.repeat(1, 1, 1, repeats) if repeats > 1 else chunk
+                hidden_states = self.linear_1(self.norm(space_to_depth(repeated, self.block)))
+            projected.append(self.linear_2(self.act(hidden_states)))
+        return projected[0] if len(projected) == 1 else torch.cat(projected)
 
-    def _can_fold(self) -> bool:
-        # A quantized or adapted layer has no plain weight to add up, an offloaded one has none yet.
-        return type(self.linear_1) is nn.Linear and not self.linear_1.weight.is_meta and not self.norm.weight.is_meta
-
-    def _folded_linear(self, features: torch.Tensor) -> torch.Tensor:
-        """`linear_1(norm(x))` for x that repeats the channels of each block `num_scales` times, from one copy."""
-        shape = (self.block**2, self.num_scales, -1)
+    def _fold(self, repeats: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """
+        Weight and bias that give `linear_1(norm(x))` for x that repeats the channels of each block, from one copy
+        normalised without scale and shift. `None` where the layer has no plain weight to add up: quantized, adapted,
+        offloaded.
+        """
+        if type(self.linear_1) is not nn.Linear or self.linear_1.weight.is_meta or self.norm.weight.is_meta:
+            return None
         weight, scale = self.linear_1.weight.float(), self.norm.weight.float()
-        folded_weight = (weight * scale).view(len(weight), *shape).sum(2).flatten(1)  # (hidden, block² · C)
-        folded_bias = self.linear_1.bias.float() + weight @ self.norm.bias.float()
-        normed = nn.functional.layer_norm(features, features.shape[-1:], eps=self.norm.eps)
-        return nn.functional.linear(normed, folded_weight.to(normed.dtype), folded_bias.to(normed.dtype))
+        folded = (weight * scale).view(len(weight), self.block**2, repeats, -1).sum(2).flatten(1)
+        return folded, self.linear_1.bias.float() + weight @ self.norm.bias.float()
 
 
 class AudioProjector(nn.Module):
