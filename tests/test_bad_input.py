@@ -184,7 +184,7 @@ def test_frames(processor, frames, options, words):
         ("<sound>", {"audio": [sound(), sound()]}, "1 <sound> placeholders, but 2"),
         ("<vila/video><vila/video>", {"videos": [video()]}, "2 <vila/video> placeholders, but 1"),
         ("<sound><vila/video>", {"videos": [CLIP]}, "1 <sound> placeholders, but 0.*load_audio_from_video=True"),
-        (["<image>", "<image>"], {"images": [[image(), image()], []]}, "Prompt 0 has 1 .* 2 images given"),
+        (["<image>", "<image>"], {"images": [[image(), image()], []]}, "Prompt 0 has 1 .* 2 images were given"),
         ([], {}, "prompt"),
         (None, {"images": [image()]}, "prompt"),
         ([1, 2], {}, "prompt"),
