@@ -47,7 +47,7 @@ bench: $(STAMP) ## time preprocessing, encoding and merging
 	$(BIN)/python -m benchmarks.encode
 	$(BIN)/python -m benchmarks.merge
 
-conformance: $(STAMP) ## check conformance with the published model
+conformance: $(STAMP) ## run the common tests of transformers on OmniVinci
 	$(BIN)/python conformance/run.py
 
 clean: ## remove what the other targets wrote, but for .venv

@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 import transformers_omnivinci  # noqa: F401
+
+# Properties are about values: how long an example takes depends on what else the machine does.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 PARITY = Path(__file__).parent / "fixtures" / "parity"
 CLIP = str(Path(__file__).parents[1] / "demo" / "clip.mp4")

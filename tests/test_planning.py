@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from transformers_omnivinci.planning import (
@@ -150,7 +150,6 @@ def test_sounds_of_groups_follow_each_other(clip):
         assert abs(end / 100 - heard) <= 0.005 + 1e-6
 
 
-@settings(deadline=None)
 @given(clips(), poolings, st.integers(1, 3), st.booleans())
 def test_grouped_tokens_are_those_of_both_media(clip, pooling, pool_frames, bracketed):
     positions, fps, total, group_duration, audio, start = clip

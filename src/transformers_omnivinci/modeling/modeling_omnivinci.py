@@ -11,7 +11,12 @@ from torch import nn
 from transformers import AutoModel
 from transformers.cache_utils import Cache
 from transformers.generation import GenerationMixin
-from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    BaseModelOutputWithPast,
+    BaseModelOutputWithPooling,
+    ModelOutput,
+)
 from transformers.modeling_utils import PreTrainedModel, slice_logits_to_keep
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple, logging, torch_compilable_check
@@ -19,6 +24,7 @@ from transformers.utils.generic import merge_with_config_defaults
 
 from ..configuration_omnivinci import OmniVinciConfig
 from .audio_compression import AudioCompression
+from .chunks import encode_in_chunks
 from .dynamic_s2 import merge_scales, stitch_tiles, tile_grids
 from .projectors import AudioProjector, VisionProjector
 from .time_embedding import build_time_embedding
@@ -121,12 +127,12 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
 
     # ------------------------------------------------------------------------------------------------- encoders
 
-    def _encode_images(self, pixel_values: torch.Tensor, **kwargs) -> torch.Tensor:
-        """(batch, 3, side, side) to patch features (batch, rows, columns, vision hidden_size)."""
+    def _encode_images(self, pixel_values: torch.Tensor, **kwargs) -> tuple[BaseModelOutput, torch.Tensor]:
+        """(batch, 3, side, side) to the tower's output and patch features (batch, rows, columns, hidden_size)."""
         pixel_values = pixel_values.to(self.vision_tower.dtype)
-        patches = self.vision_tower(pixel_values, chunk_size=self.config.vision_chunk_size, **kwargs).last_hidden_state
+        encoded = self.vision_tower(pixel_values, chunk_size=self.config.vision_chunk_size, **kwargs)
         side = self.config.vision_config.image_size // self.config.vision_config.patch_size
-        return patches.unflatten(1, (side, side))
+        return encoded, encoded.last_hidden_state.unflatten(1, (side, side))
 
     @can_return_tuple
     def get_image_features(
@@ -158,13 +164,13 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
             raise ValueError(
                 f"`image_grid_hw` describes {sum(num_tiles)} tiles, but `pixel_values` has {len(pixel_values)}."
             )
-        patches = self._encode_images(pixel_values, **kwargs)
+        encoded, patches = self._encode_images(pixel_values, **kwargs)
         embeddings = []
         for grid, tiles in zip(grids, patches.split(num_tiles), strict=True):
             if grid != (1, 1):
                 tiles, grid = merge_scales(tiles, scales, *grid, self.config.s2_output_scale_index)
             embeddings.append(stitch_tiles(self.vision_projector(tiles), *grid).flatten(0, 1))
-        return BaseModelOutputWithPooling(last_hidden_state=patches.flatten(1, 2), pooler_output=embeddings)
+        return BaseModelOutputWithPooling(**encoded, pooler_output=embeddings)
 
     @can_return_tuple
     def get_video_features(
@@ -184,7 +190,7 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
 
         Returns:
             [`BaseModelOutputWithPooling`]: `pooler_output`, the embeddings `(num_embeddings, hidden_size)` of each
-            video, and `last_hidden_state`, the projected frames before pooling `(num_frames, patches, hidden_size)`.
+            video, and `last_hidden_state`, the patch features of frames `(num_frames, patches, vision hidden_size)`.
 
         Raises:
             ValueError: the number of frames is not that of the timestamps.
@@ -196,9 +202,9 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
                 f"{len(pixel_values_videos)}."
             )
         timestamps = self._in_full_precision(video_timestamps[video_timestamps >= 0])
-        frames = self.vision_projector(
-            self._encode_images(pixel_values_videos, **kwargs), chunk_size=self.config.vision_chunk_size
-        )  # (num_frames, rows, columns, hidden_size)
+        encoded, patches = self._encode_images(pixel_values_videos, **kwargs)
+        # (num_frames, rows, columns, hidden_size)
+        frames = self.vision_projector(patches, chunk_size=self.config.vision_chunk_size)
         if self.config.video_pool_sizes == [[1, 1, 1]]:
             embeddings = self.video_time_embedding(frames.flatten(1, 2), timestamps)
             embeddings = [clip.flatten(0, 1) for clip in embeddings.split(num_frames)]
@@ -212,7 +218,7 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
                 )
                 for clip, seconds in zip(frames.split(num_frames), timestamps.split(num_frames), strict=True)
             ]
-        return BaseModelOutputWithPooling(last_hidden_state=frames.flatten(1, 2), pooler_output=embeddings)
+        return BaseModelOutputWithPooling(**encoded, pooler_output=embeddings)
 
     @can_return_tuple
     def get_audio_features(
@@ -246,8 +252,9 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
                 f"`audio_num_windows` describes {sum(num_windows)} windows, but `input_features` has "
                 f"{len(input_features)}."
             )
-        chunks = input_features.to(self.audio_tower.dtype).split(self.config.audio_chunk_size)
-        windows = torch.cat([self.audio_tower(chunk, **kwargs).last_hidden_state for chunk in chunks])
+        input_features = input_features.to(self.audio_tower.dtype)
+        encoded = encode_in_chunks(self.audio_tower, input_features, self.config.audio_chunk_size, **kwargs)
+        windows = encoded.last_hidden_state
         clips = nn.utils.rnn.pad_sequence(
             [clip.flatten(0, 1) for clip in windows.split(num_windows)], batch_first=True
         )  # (num_clips, most vectors, d_model)
@@ -261,9 +268,7 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         timestamps = self._in_full_precision(audio_timestamps[heard])
         embeddings = self.audio_projector(vectors[:, :most][heard[:, :most].to(vectors.device)])
         embeddings = self.audio_time_embedding(embeddings, timestamps)
-        return BaseModelOutputWithPooling(
-            last_hidden_state=windows, pooler_output=list(embeddings.split(heard.sum(1).tolist()))
-        )
+        return BaseModelOutputWithPooling(**encoded, pooler_output=list(embeddings.split(heard.sum(1).tolist())))
 
     @staticmethod
     def _in_full_precision(timestamps: torch.Tensor) -> torch.Tensor:
@@ -303,7 +308,8 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
             encoded["audio"] = self.get_audio_features(
                 input_features, audio_timestamps, audio_num_windows, return_dict=True
             )
-        return encoded
+        # Without the features of the encoders, which are as large as the embeddings and not read again.
+        return {name: BaseModelOutputWithPooling(pooler_output=item.pooler_output) for name, item in encoded.items()}
 
     def get_placeholder_mask(
         self,

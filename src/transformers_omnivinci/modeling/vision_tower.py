@@ -5,6 +5,8 @@ from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.siglip.modeling_siglip import SiglipVisionModel
 
+from .chunks import encode_in_chunks
+
 
 class OmniVinciVisionTower(SiglipVisionModel):
     """
@@ -28,8 +30,7 @@ class OmniVinciVisionTower(SiglipVisionModel):
             chunk_size (`int`, *optional*): How many of them are encoded at a time. `None`: all.
 
         Returns:
-            [`BaseModelOutput`] with `last_hidden_state` of shape `(batch, patches, hidden_size)`.
+            [`BaseModelOutput`] with `last_hidden_state` of shape `(batch, patches, hidden_size)` and, where asked for,
+            `hidden_states` and `attentions`.
         """
-        chunks = pixel_values.split(chunk_size or len(pixel_values))
-        encoded = [super(OmniVinciVisionTower, self).forward(chunk, **kwargs).last_hidden_state for chunk in chunks]
-        return BaseModelOutput(last_hidden_state=encoded[0] if len(encoded) == 1 else torch.cat(encoded))
+        return encode_in_chunks(super().forward, pixel_values, chunk_size, **kwargs)

@@ -12,7 +12,7 @@ from . import media
 from .pixels import TorchPixels, resize_exactly, to_channels_first
 
 
-class OmniVinciImagesKwargs(ImagesKwargs, total=False):
+class OmniVinciImageProcessorKwargs(ImagesKwargs, total=False):
     """
     s2_scales (`list[int]`, *optional*):
         Side lengths in pixels of the scales of Dynamic S2. The first is the tile size.
@@ -46,7 +46,7 @@ class OmniVinciImageProcessor(TorchPixels, TorchvisionBackend):
         TypeError: an input is not an image.
     """
 
-    valid_kwargs = OmniVinciImagesKwargs
+    valid_kwargs = OmniVinciImageProcessorKwargs
     model_input_names = ["pixel_values", "image_grid_hw"]
 
     do_resize = True
@@ -107,6 +107,11 @@ class OmniVinciImageProcessor(TorchPixels, TorchvisionBackend):
         **kwargs,
     ) -> BatchFeature:
         self._refuse_cropping(**kwargs)
+        if do_resize is False or kwargs.get("do_convert_rgb") is False:
+            raise ValueError(
+                "`do_resize=False` and `do_convert_rgb=False` are not supported: tiles are RGB, of the sizes of "
+                "`s2_scales`."
+            )
         tiles, grids = [], []
         for prompt in images:
             for image in prompt:

@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from transformers.audio_utils import AudioInput
 from transformers.feature_extraction_utils import BatchFeature
+from transformers.image_utils import ImageInput
 from transformers.processing_utils import (
     AudioKwargs,
     MultiModalData,
@@ -15,6 +17,7 @@ from transformers.processing_utils import (
 )
 from transformers.utils import logging
 from transformers.video_processing_utils import BaseVideoProcessor
+from transformers.video_utils import VideoInput
 
 from ..planning import (
     AudioWindows,
@@ -33,11 +36,11 @@ from ..planning import (
 )
 from . import media
 from .chat_template import AUDIO_TOKEN, CHAT_TEMPLATE, IMAGE_TOKEN, MEDIA_BRACKETS, SOURCE_KEYS, VIDEO_TOKEN
-from .image_processing_omnivinci import OmniVinciImagesKwargs
+from .image_processing_omnivinci import OmniVinciImageProcessorKwargs
 from .media import LoadedVideo, OmniVinciVideoMetadata
 from .pixels import to_channels_first
 from .prompts import PLACEHOLDER, PromptBatch, sort_media
-from .video_processing_omnivinci import OmniVinciVideosKwargs, flatten_metadata, pad_timestamps
+from .video_processing_omnivinci import OmniVinciVideoProcessorKwargs, flatten_metadata, pad_timestamps
 
 logger = logging.get_logger(__name__)
 
@@ -69,8 +72,8 @@ class OmniVinciAudioKwargs(AudioKwargs, total=False):
 
 
 class OmniVinciProcessorKwargs(OmniModalProcessingKwargs, total=False):
-    images_kwargs: OmniVinciImagesKwargs
-    videos_kwargs: OmniVinciVideosKwargs
+    images_kwargs: OmniVinciImageProcessorKwargs
+    videos_kwargs: OmniVinciVideoProcessorKwargs
     audio_kwargs: OmniVinciAudioKwargs
 
 
@@ -236,10 +239,10 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
 
     def __call__(
         self,
-        text=None,
-        images=None,
-        videos=None,
-        audio=None,
+        text: str | list[str] | None = None,
+        images: ImageInput | None = None,
+        videos: VideoInput | None = None,
+        audio: AudioInput | None = None,
         audio_from_video_indices: list[int | None] | None = None,
         **kwargs: Unpack[OmniVinciProcessorKwargs],
     ) -> BatchFeature:
@@ -574,9 +577,28 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
         encoded["input_ids"] = input_ids
         if options["return_mm_token_type_ids"]:
             encoded["mm_token_type_ids"] = self.create_mm_token_type_ids(input_ids)
+        if options["return_text_replacement_offsets"] or "offset_mapping" in encoded:
+            self._move_offsets(texts, offsets, encoded.get("offset_mapping"), batch.placeholders, sequences)
         if options["return_text_replacement_offsets"]:
             encoded["text_replacement_offsets"] = offsets
         return dict(encoded)
+
+    def _move_offsets(self, texts, offsets, offset_mapping, placeholders, sequences):
+        """From the texts with placeholders for boundary tokens to those that `input_ids` stand for, in place."""
+        for row, (text, entries, slots) in enumerate(zip(texts, offsets, placeholders, strict=True)):
+            widths = np.ones(len(text), dtype=int)  # characters that become of each one
+            for entry, slot in zip(entries, slots, strict=True):
+                ids = sequences[slot.modality][slot.index]
+                written = {token: self.tokenizer.decode([token]) for token in set(ids)}
+                start, end = entry["new_span"]
+                widths[start:end] = 0
+                widths[start : end : len(entry["text"])] = [len(written[token]) for token in ids]
+                entry["replacement"] = "".join(written[token] for token in ids)
+            moved = [0, *widths.cumsum().tolist()]
+            for entry in entries:
+                entry["new_span"] = tuple(moved[edge] for edge in entry["new_span"])
+            if offset_mapping is not None:
+                offset_mapping[row] = [(moved[start], moved[end]) for start, end in offset_mapping[row]]
 
     def _warn_if_too_long(self, length: int):
         limit = self.tokenizer.model_max_length

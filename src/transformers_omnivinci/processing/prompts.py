@@ -84,9 +84,11 @@ def sort_media(
         if found[modality] != len(given):
             tracks_left = modality == "audio" and videos and not load_audio_from_video
             hint = " The track of a video is taken along with `load_audio_from_video=True`." if tracks_left else ""
+            token = TOKENS[modality]
             raise ValueError(
-                f"The prompts have {found[modality]} {TOKENS[modality]} placeholders, but {len(given)} {modality} "
-                f"inputs were given: there must be one for each.{hint}"
+                f"The prompts have {found[modality]} {token} placeholders, but {len(given)} {modality} inputs were "
+                f"given: the number of {token} tokens in the prompts should be the same as the number of {modality} "
+                f"inputs.{hint}"
             )
     for prompt, (slots, given) in enumerate(zip(placeholders, images_given)):
         wanted = sum(slot.modality == "image" for slot in slots)

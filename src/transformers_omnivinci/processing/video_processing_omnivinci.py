@@ -28,7 +28,7 @@ DEFAULT_FPS = 24.0
 FRAME_SUFFIXES = tuple(PIL.Image.registered_extensions())
 
 
-class OmniVinciVideosKwargs(VideosKwargs, total=False):
+class OmniVinciVideoProcessorKwargs(VideosKwargs, total=False):
     """
     max_frames (`int`, *optional*):
         The most frames that sampling by `fps` gives; beyond it that many are sampled uniformly.
@@ -62,7 +62,7 @@ class OmniVinciVideoProcessor(TorchPixels, BaseVideoProcessor):
         ValueError, TypeError, OSError: a video cannot be read; the message names it and says what is accepted.
     """
 
-    valid_kwargs = OmniVinciVideosKwargs
+    valid_kwargs = OmniVinciVideoProcessorKwargs
     model_input_names = ["pixel_values_videos", "video_timestamps"]
 
     do_resize = True
