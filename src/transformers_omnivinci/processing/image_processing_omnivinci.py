@@ -1,7 +1,6 @@
 """Image processor of OmniVinci: the tiles of Dynamic S2."""
 
 import torch
-from PIL.Image import Resampling
 from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import SizeDict
@@ -49,14 +48,6 @@ class OmniVinciImageProcessor(TorchPixels, TorchvisionBackend):
     valid_kwargs = OmniVinciImageProcessorKwargs
     model_input_names = ["pixel_values", "image_grid_hw"]
 
-    do_resize = True
-    resample = Resampling.BICUBIC
-    size = {"height": 448, "width": 448}
-    do_rescale = True
-    do_normalize = True
-    image_mean = [0.5, 0.5, 0.5]
-    image_std = [0.5, 0.5, 0.5]
-    do_convert_rgb = True
     s2_scales = [448, 896, 1344]
     max_tiles = 12
 

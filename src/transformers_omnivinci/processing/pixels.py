@@ -104,9 +104,18 @@ def resize_exactly(pixels: torch.Tensor, height: int, width: int, resample: int 
 
 class TorchPixels:
     """
-    The pixel operations of transformers' torchvision backend, on torch alone. Mixed into the image and the video
-    processor, in front of their base class.
+    The pixel operations of transformers' torchvision backend on torch alone, and SigLIP's settings of them. Mixed into
+    the image and the video processor, in front of their base class.
     """
+
+    do_resize = True
+    resample = Resampling.BICUBIC
+    size = {"height": 448, "width": 448}
+    do_rescale = True
+    do_normalize = True
+    image_mean = [0.5, 0.5, 0.5]
+    image_std = [0.5, 0.5, 0.5]
+    do_convert_rgb = True
 
     def convert_to_rgb(self, image: torch.Tensor, input_data_format=None) -> torch.Tensor:
         """One to three channels, alpha dropped; see [`to_channels_first`]."""

@@ -9,7 +9,6 @@ import numpy as np
 import PIL.Image
 import torch
 from huggingface_hub.dataclasses import validate_typed_dict
-from PIL.Image import Resampling
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import SizeDict, validate_kwargs
 from transformers.processing_utils import VideosKwargs
@@ -65,14 +64,6 @@ class OmniVinciVideoProcessor(TorchPixels, BaseVideoProcessor):
     valid_kwargs = OmniVinciVideoProcessorKwargs
     model_input_names = ["pixel_values_videos", "video_timestamps"]
 
-    do_resize = True
-    resample = Resampling.BICUBIC
-    size = {"height": 448, "width": 448}
-    do_rescale = True
-    do_normalize = True
-    image_mean = [0.5, 0.5, 0.5]
-    image_std = [0.5, 0.5, 0.5]
-    do_convert_rgb = True
     do_sample_frames = True
     num_frames = 64
     video_backend = "pyav"
