@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
-from transformers_omnivinci import OmniVinciProcessor
+from transformers_omnivinci import OmniVinciForConditionalGeneration, OmniVinciProcessor
 
 from .conftest import CLIP, PARITY
 from .media_samples import audio_item, image_item, user, video_item
@@ -286,6 +286,18 @@ def test_weights_keep_the_dtype_they_are_stored_in(checkpoint):
         edit_weights(path, lambda weights: weights.update({k: v.bfloat16() for k, v in weights.items()}))
     assert AutoModel.from_pretrained(checkpoint).dtype == torch.bfloat16
     assert AutoModel.from_pretrained(checkpoint, dtype="float16").dtype == torch.float16
+
+
+def test_keyword_arguments_override_settings_of_a_published_model():
+    model = OmniVinciForConditionalGeneration.from_pretrained(
+        PARITY / "published-tiny",
+        vision_chunk_size=3,
+        group_duration=7.0,
+        attn_implementation="eager",
+        dtype="bfloat16",
+    )
+    assert model.config.vision_chunk_size == 3 and model.config.group_duration == 7
+    assert model.config.text_config._attn_implementation == "eager" and model.dtype == torch.bfloat16
 
 
 def test_only_the_conversion_package_knows_the_published_layout():

@@ -369,7 +369,9 @@ def load_published_model(model_class: type, name_or_path, *model_args, config=No
         return None
     folder = _local_folder(name_or_path, weights=True, **kwargs)
     if not isinstance(config, OmniVinciConfig):
-        config, _ = convert_config(folder)
+        known = {field.name for field in fields(OmniVinciConfig)} - {"dtype"}
+        overrides = {name: kwargs.pop(name) for name in known & kwargs.keys()}
+        config = OmniVinciConfig.from_dict(convert_config(folder)[0].to_dict(), **overrides)
     weights, stored_dtype = _open_weights(folder, config)
     weights = _for_class(model_class, config, weights)
     for name in (*HUB_KWARGS, "subfolder", "_from_auto", "use_safetensors"):
