@@ -102,6 +102,16 @@ def resize_exactly(pixels: torch.Tensor, height: int, width: int, resample: int 
     return torch.from_numpy(np.array(image.resize((width, height), resample))).permute(2, 0, 1)
 
 
+def _empty_floats_like(pixels: torch.Tensor) -> torch.Tensor:
+    """
+    Uninitialised float32 on the CPU in the memory layout of `pixels`. NumPy asks for huge pages where torch does not,
+    and the system takes longer to hand out small ones than it takes to write what they hold.
+    """
+    order = sorted(range(pixels.ndim), key=pixels.stride, reverse=True)
+    empty = torch.from_numpy(np.empty([pixels.shape[axis] for axis in order], dtype=np.float32))
+    return empty.permute([order.index(axis) for axis in range(pixels.ndim)])
+
+
 class TorchPixels:
     """
     The pixel operations of transformers' torchvision backend on torch alone, and SigLIP's settings of them. Mixed into
@@ -132,6 +142,18 @@ class TorchPixels:
         mean = torch.as_tensor(mean, dtype=image.dtype, device=image.device).view(-1, 1, 1)
         std = torch.as_tensor(std, dtype=image.dtype, device=image.device).view(-1, 1, 1)
         return image.sub_(mean).div_(std) if inplace else (image - mean) / std
+
+    def rescale_and_normalize(
+        self, images: torch.Tensor, do_rescale: bool, rescale_factor: float, do_normalize: bool, image_mean, image_std
+    ) -> torch.Tensor:
+        """As in transformers; bytes on the CPU faster where all channels have one mean and one deviation."""
+        uniform = do_rescale and do_normalize and len(set(image_mean)) == len(set(image_std)) == 1
+        if not uniform or images.dtype != torch.uint8 or images.device.type != "cpu":
+            return super().rescale_and_normalize(
+                images, do_rescale, rescale_factor, do_normalize, image_mean, image_std
+            )
+        floats = _empty_floats_like(images).copy_(images)
+        return floats.sub_(image_mean[0] / rescale_factor).div_(image_std[0] / rescale_factor)
 
     def _refuse_cropping(self, **kwargs):
         if kwargs.get("do_center_crop") or kwargs.get("do_pad"):
