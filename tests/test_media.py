@@ -11,6 +11,7 @@ import threading
 import time
 import types
 import warnings
+import wave
 from fractions import Fraction
 from pathlib import Path
 
@@ -144,10 +145,15 @@ def test_all_frames_come_in_order(clip, decode_all, name):
 
 @pytest.mark.parametrize("indices", [[0], [71], [19, 20, 21], [5, 33, 62], [0, 0, 40, 40, 40, 71], range(3, 72, 9)])
 @pytest.mark.parametrize("name", CLIPS)
-def test_sampled_frames_are_those_of_a_full_decoding(clip, decode_all, many_seeks, name, indices):
+def test_sampled_frames_are_those_of_a_full_decoding(clip, decode_all, many_seeks, monkeypatch, name, indices):
+    plans = []
+    decode_runs = media._decode_runs
+    monkeypatch.setattr(media, "_decode_runs", lambda *args: plans.append(args[2]) or decode_runs(*args))
     video = media.load_video(clip(name), sample_indices_fn=pick(indices))
     assert video.metadata.frames_indices == list(indices)
     assert np.array_equal(to_arrays(video.frames), decode_all(name)[list(indices)])
+    # Decoding all is the last resort, for streams without key frames or times.
+    assert all(plan[0].key is not None for plan in plans) or name in ("refresh.mkv", "raw.h264") or ".avi" in name
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -164,12 +170,32 @@ def test_any_choice_of_frames(clip, decode_all, many_seeks, name, indices, num_t
 
 def test_long_clip_by_seeking(tmp_path, monkeypatch):
     path = write_video(tmp_path / "long.mp4", 900, size=(64, 48))
-    seeks = []
-    demux_from = media._demux_from
+    seeks, decoders = [], []
+    demux_from, decode_runs = media._demux_from, media._decode_runs
     monkeypatch.setattr(media, "_demux_from", lambda *args: seeks.append(args) or demux_from(*args))
+    monkeypatch.setattr(media, "_decode_runs", lambda *args: decoders.append(args) or decode_runs(*args))
     video = media.load_video(path, sample_indices_fn=pick([150, 450, 899]))
     assert read_numbers(video.frames) == [150, 450, 899]
     assert len(seeks) == 3
+    video = media.load_video(path, sample_indices_fn=pick(range(0, 900, 10)), num_threads=3)
+    assert read_numbers(video.frames) == list(range(0, 900, 10))
+    assert len(decoders) == 1 + 3
+
+
+def test_broadcast_that_starts_between_key_frames(clip, tmp_path):
+    content = clip("open_gop.ts").read_bytes()
+    start = content.index(b"\x47", len(content) // 6 // 188 * 188)
+    video = media.load_video(content[start:])  # no frame is said to be lost: those before the key frame never count
+    numbers = read_numbers(video.frames)
+    assert numbers == list(range(20, 72)) and video.metadata.total_num_frames == 52
+    assert video.metadata.timestamps == pytest.approx(np.arange(52) / 24)
+
+
+@pytest.mark.parametrize("name", ["plain.mp4", "pyramid.mp4", "open_gop.mp4", "late.mp4", "turned.mp4"])
+def test_headers_tell_enough_of_an_mp4(clip, monkeypatch, name):
+    monkeypatch.setattr(media, "_scan", None)
+    assert media.probe_video(clip(name)).total_num_frames == 72
+    assert read_numbers(media.load_video(clip(name), sample_indices_fn=pick([21, 45])).frames) == [21, 45]
 
 
 def test_transform_is_applied_to_each_frame_and_frames_are_dropped(clip):
@@ -262,6 +288,39 @@ def test_dropped_frames_make_the_rate_variable(tmp_path):
         metadata = media.probe_video(path, sample_indices_fn=pick([29, 30, 71]))
         assert metadata.timestamps == pytest.approx([29 / 24, 33 / 24, 74 / 24], abs=1e-3)
         assert metadata.duration == pytest.approx(75 / 24, abs=0.01)
+
+
+def remux(source, target, edit):
+    """Copies packets to another file as `edit` leaves them; it returns whether to keep one."""
+    with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
+        streams = {stream: writer.add_stream_from_template(stream) for stream in reader.streams}
+        for packet in reader.demux():
+            if packet.dts is not None and edit(packet):
+                packet.stream = streams[packet.stream]
+                writer.mux(packet)
+    return target
+
+
+def test_evenly_decoded_frames_need_not_be_evenly_shown(tmp_path):
+    options = {"preset": "veryfast", "threads": "1", "x264-params": "keyint=24:scenecut=0:bframes=0"}
+    even = write_video(tmp_path / "even.mp4", options=options)
+
+    def delay(packet):
+        packet.pts += (packet.pts * packet.time_base >= 2) * round(0.25 / packet.time_base)
+        return True
+
+    path = remux(even, tmp_path / "delayed.mp4", delay)
+    video = media.load_video(path, sample_indices_fn=pick([47, 48, 71]))
+    assert read_numbers(video.frames) == [47, 48, 71]
+    assert video.metadata.timestamps == pytest.approx([47 / 24, 54 / 24, 77 / 24])
+
+
+def test_frames_that_an_edit_list_hides_do_not_count(tmp_path):
+    options = {"avoid_negative_ts": "disabled"}
+    path = write_video(tmp_path / "edited.mp4", pts=list(range(-12, 60)), container_options=options)
+    video = media.load_video(path, sample_indices_fn=lambda metadata: range(metadata.total_num_frames))
+    assert read_numbers(video.frames) == list(range(12, 72))
+    assert video.metadata.timestamps == pytest.approx(np.arange(60) / 24)
 
 
 @pytest.mark.parametrize(
@@ -390,6 +449,9 @@ def test_sound_of_a_part(clip, many_seeks, name):
     delays = range(-40, 41)
     errors = [np.abs(whole[start + d : start + d + 8000] - video.waveform[:8000]).mean() for d in delays]
     assert abs(delays[int(np.argmin(errors))]) <= 0.0015 * RATE
+    assert media.probe_video(clip(name), video_start=1.5, video_end=2.75).audio_duration == pytest.approx(
+        metadata.audio_duration, abs=1e-4
+    )
     open_end = media.load_video(clip(name), load_audio=True, video_start=1.5)
     assert len(open_end.waveform) == pytest.approx(len(whole) - start, abs=40)
 
@@ -411,19 +473,26 @@ def test_sound_may_be_limited_or_missing(clip):
 
 
 def test_lost_sound_becomes_silence(clip, tmp_path):
-    path = tmp_path / "lost.ts"
-    with av.open(str(clip("open_gop.ts"))) as source, av.open(str(path), "w", format="mpegts") as target:
-        streams = {stream: target.add_stream_from_template(stream) for stream in source.streams}
-        for packet in source.demux():
-            if packet.dts is not None and not (
-                packet.stream.type == "audio" and 1 < packet.pts * packet.time_base < 2
-            ):
-                packet.stream = streams[packet.stream]
-                target.mux(packet)
+    def keep(packet):
+        return packet.stream.type == "video" or not 1 < packet.pts * packet.time_base < 2
+
+    path = remux(clip("open_gop.ts"), tmp_path / "lost.ts", keep)
     waveform = media.load_video(path, load_audio=True).waveform
     assert len(waveform) == pytest.approx(3 * RATE, abs=0.06 * RATE)
     assert seconds_heard(waveform, [0.3, 2.3]) == [0, 2]
     assert np.abs(waveform[round(1.2 * RATE) : round(1.8 * RATE)]).max() < 1e-3
+
+
+def test_sound_long_after_the_end_of_the_picture_has_a_wrong_clock(clip, tmp_path):
+    def delay(packet):
+        late = round(1e4 / packet.time_base) * (packet.stream.type == "audio")
+        packet.pts, packet.dts = packet.pts + late, packet.dts + late
+        return True
+
+    path = remux(clip("ntsc.mkv"), tmp_path / "wrong.mkv", delay)
+    waveform = media.load_video(path, load_audio=True).waveform
+    assert len(waveform) == pytest.approx(3 * RATE, abs=0.06 * RATE)
+    assert seconds_heard(waveform, [0.3, 1.3, 2.3]) == [0, 1, 2]
 
 
 SOUNDS = {
@@ -463,6 +532,15 @@ def test_channels_are_averaged(tmp_path):
     samples = np.full((2, RATE), 0.9, np.float32)
     path = write_audio(tmp_path / "loud.wav", Sound(rate=RATE, layout="stereo", codec="pcm_f32le"), samples)
     assert media.load_audio(path)[100:-100] == pytest.approx(0.9, abs=1e-4)
+
+
+def test_any_number_of_channels(tmp_path):
+    for num_channels in (3, 8, 12):
+        with wave.open(str(tmp_path / "channels.wav"), "wb") as file:
+            file.setparams((num_channels, 2, 44_100, 0, "NONE", ""))
+            file.writeframes(np.repeat(render_sound(1, 44_100)[0] * 32_767, num_channels).astype("<i2").tobytes())
+        waveform = media.load_audio(tmp_path / "channels.wav")
+        assert len(waveform) == RATE and np.abs(waveform).max() == pytest.approx(0.5, abs=0.01)
 
 
 def test_audio_of_a_video_starts_with_its_track(clip, tmp_path):
@@ -763,7 +841,7 @@ def test_still_image_is_a_video_of_one_frame(format):
 def test_image_modes(mode):
     image = PIL.Image.fromarray(render_frame(1234))
     if mode == "I;16":
-        image = PIL.Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+        image = PIL.Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 256 + 77)
     elif mode in ("LA", "RGBA"):
         image.putalpha(PIL.Image.new("L", image.size, 100))
         image = image.convert(mode)

@@ -57,6 +57,8 @@ _MIN_SKIP = 16
 _MIN_SEEK = 100
 # Frames that a further decoder has to decode at least, to be worth opening the file again.
 _MIN_SHARE = 60
+# Seconds by which sound must be late for silence to be put before it, and from which on its clock must be wrong.
+_MIN_GAP, _MAX_GAP = 0.1, 600.0
 
 
 @dataclass
@@ -162,7 +164,8 @@ def load_video(
         if load_audio and timeline.audio is not None:
             seconds = math.inf if video_end is None else metadata.duration
             seconds = seconds if max_audio_seconds is None else min(seconds, max_audio_seconds)
-            track = _Track(sampling_rate, timeline.origin + timeline.times[first], seconds)
+            origin = timeline.origin
+            track = _Track(sampling_rate, origin + timeline.times[first], seconds, latest=origin + timeline.duration)
         decode = _decode_image if media.is_image else _VIDEO_DECODERS[backend]
         with (
             _FrameSink(len(frames), transform, timeline.size, num_threads) as sink,
@@ -408,17 +411,17 @@ def _open_source(source, timeout: float) -> Iterator[_Media]:
 
     Decoders then read it by themselves, several at a time, without waiting for Python.
     """
-    text = str(source) if isinstance(source, (str, os.PathLike)) else ""
-    if text and not text.startswith(("http://", "https://", "data:")):
+    text = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
+    if text is not None and not text.startswith(("http://", "https://", "data:")):
         path = _find_file(text)
         yield _Media(path, repr(path))
         return
     with tempfile.TemporaryDirectory(prefix="omnivinci-") as folder:
         path = Path(folder, "media")
-        if text.startswith("data:"):
+        if text is not None and text.startswith("data:"):
             name = f"<{text[:40]}...>"
             path.write_bytes(_decode_data_url(text))
-        elif text:
+        elif text is not None:
             name = text
             _download(text, path, timeout)
         elif isinstance(source, (bytes, bytearray, memoryview)):
@@ -612,8 +615,9 @@ def _read_sample_table(container, video) -> _Packets | None:
     The frames of an mp4 or mov by its sample table, or `None` if this does not settle their times.
 
     The table tells decoding times. Where these are evenly spaced and every frame is shown, presentation times are so
-    too, in another order, from that of the first key frame on. No packets are read but those of key frames, each after
-    a seek, as FFmpeg mistakes their times if the demuxer discards what lies between.
+    too, in another order, if just as many fit between the first and the last one. No packets are read but the last
+    group of pictures and the key frames, each after a seek, as FFmpeg mistakes their times if the demuxer discards
+    what lies between.
     """
     table = [(entry.timestamp, entry.is_keyframe, entry.is_discard) for entry in video.index_entries]
     if not _is_one_of(container, {"mp4"}) or len(table) < 2 or len(table) != video.frames or video.start_time is None:
@@ -623,22 +627,19 @@ def _read_sample_table(container, video) -> _Packets | None:
     if step <= 0 or (np.diff(dts) != step).any() or is_discarded.any() or not is_key[0] or is_key.mean() > 0.1:
         return None
     _read_only(container, video)
-    keys = []
+    keys, packets = [], iter(())
     for timestamp in dts[is_key].tolist():
         # FFmpeg seeks by presentation times, which for this frame may be that of decoding, or up to 16 frames later.
         for delay in (video.start_time - int(dts[0]), _MIN_SKIP * step):
             container.seek(timestamp + delay, stream=video)
-            packet = next(_demux(container, video), None)
+            packets = _demux(container, video)
+            packet = next(packets, None)
             if packet is not None and packet.dts == timestamp and packet.pts is not None:
                 keys.append(packet.pts)
                 break
+    last = max([*keys[-1:], *(packet.pts for packet in packets if packet.pts is not None)], default=None)
     container.seek(-(1 << 40))
-    if len(keys) < np.count_nonzero(is_key) or keys[0] != video.start_time:
-        return None
-    # A key frame may be shown after frames that follow it in the file, but a gap in time would show here.
-    positions, remainders = np.divmod(np.array(keys) - keys[0], step)
-    delays = positions - np.flatnonzero(is_key)
-    if remainders.any() or delays.min() < 0 or delays.max() > _MIN_SKIP:
+    if len(keys) < np.count_nonzero(is_key) or last != keys[0] + step * (len(table) - 1):
         return None
     return _Packets(keys[0] + step * np.arange(len(table)), np.array(keys), step)
 
@@ -650,11 +651,11 @@ def _scan(container, video, audio) -> _Packets:
     pts, keys, last_duration, audio_end = [], [], 0, None
     for packet in _demux(container, *streams):
         if packet.stream is video:
-            if not packet.is_discard:
+            if packet.is_keyframe:
+                keys.append(packet.pts)
+            if not packet.is_discard:  # an edit list may hide frames that others need
                 pts.append(packet.pts)
                 last_duration = packet.duration or last_duration
-                if packet.is_keyframe:
-                    keys.append(packet.pts)
         elif packet.pts is not None:
             audio_end = max(audio_end or 0, packet.pts + (packet.duration or 0))
     audio_end = None if audio_end is None else float(audio_end * audio.time_base)
@@ -720,7 +721,8 @@ def _is_turned(video) -> bool:
 
 def _demux(container, *streams) -> Iterator[av.Packet]:
     """The packets of streams up to the end of the file, or to where it can no longer be read."""
-    with suppress(av.FFmpegError):
+    # PyAV raises IndexError at the end of a file in which another stream has turned up midway.
+    with suppress(av.FFmpegError, IndexError):
         for packet in container.demux(*streams):
             if packet.size:
                 yield packet
@@ -850,18 +852,19 @@ class _Run(NamedTuple):
     seek: bool
 
 
-def _key_frames(timeline: _Timeline, frames: np.ndarray) -> np.ndarray:
-    """The number of the key frame that decoding each frame begins with: the last one shown before it."""
-    keys = np.searchsorted(timeline.pts, timeline.keys)
-    return keys[np.maximum(np.searchsorted(keys, frames, "right") - 1, 0)]
+def _find_keys(timeline: _Timeline, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The key frame that decoding each frame begins with, the last one shown before it: its ticks and its number."""
+    nearest = np.searchsorted(timeline.keys, timeline.pts[frames], "right") - 1
+    keys = timeline.keys[np.maximum(nearest, 0)]
+    return keys, np.searchsorted(timeline.pts, keys)
 
 
 def _share(timeline: _Timeline, frames: np.ndarray, num_shares: int) -> list[np.ndarray]:
     """Splits frames where a key frame comes between them, so that each share takes about as long to decode."""
     if not timeline.is_seekable:
         return [frames]
-    keys = _key_frames(timeline, frames)
-    num_decoded = np.cumsum(frames - np.maximum(keys - 1, np.concatenate([[-1], frames[:-1]])))
+    keys, numbers = _find_keys(timeline, frames)
+    num_decoded = np.cumsum(frames - np.maximum(numbers - 1, np.concatenate([[-1], frames[:-1]])))
     starts = np.flatnonzero(np.diff(keys)) + 1
     num_shares = min(num_shares, len(starts) + 1, int(num_decoded[-1]) // _MIN_SHARE + 1)
     if num_shares == 1:
@@ -875,12 +878,12 @@ def _plan(timeline: _Timeline, frames: np.ndarray) -> list[_Run]:
     if timeline.keys is None:
         return [_Run(None, frames.tolist(), False)]
     runs: list[_Run] = []
-    for frame, key in zip(frames.tolist(), _key_frames(timeline, frames).tolist()):
-        num_skipped = key - (runs[-1].frames[-1] if runs else 0)
+    for frame, key, number in zip(frames.tolist(), *(column.tolist() for column in _find_keys(timeline, frames))):
+        num_skipped = number - (runs[-1].frames[-1] if runs else 0)
         if runs and num_skipped < _MIN_SKIP:
             runs[-1].frames.append(frame)
         else:
-            runs.append(_Run(int(timeline.pts[key]), [frame], timeline.is_seekable and num_skipped >= _MIN_SEEK))
+            runs.append(_Run(key, [frame], timeline.is_seekable and num_skipped >= _MIN_SEEK))
     return runs
 
 
@@ -911,7 +914,7 @@ def _decode_runs(media: _Media, timeline, plan: list[_Run], rows: dict[int, int]
             missing = set() if key is None else set(timeline.pts[frames].tolist())
             is_fed = key is None
             for packet in packets:
-                is_fed = is_fed or packet.is_keyframe and packet.pts == key
+                is_fed = is_fed or packet.pts == key
                 if not is_fed:
                     continue
                 if can_drop:
@@ -971,10 +974,11 @@ class _Track:
         sampling_rate: Of the result, in Hz.
         start: Where on the clock of the container the result starts, in seconds; `None`: where the track does.
         seconds: The most seconds of the result.
+        latest: Where on that clock silence ends at the latest; what seems to sound later has lost its time.
     """
 
-    def __init__(self, sampling_rate: int, start: float | None, seconds: float):
-        self.sampling_rate, self.start = sampling_rate, start
+    def __init__(self, sampling_rate: int, start: float | None, seconds: float, latest: float | None = None):
+        self.sampling_rate, self.start, self.latest = sampling_rate, start, latest
         self.max_samples = math.inf if math.isinf(seconds) else max(1, round(seconds * sampling_rate))
         self.chunks: list[np.ndarray] = []
         self.num_samples = 0  # negative: so many samples are still to come before `start`
@@ -1004,24 +1008,30 @@ class _Track:
         time = self.clock if frame.pts is None else frame.time
         if self.start is None:
             self.start = time
+        is_first, gap = self.resampler is None, time - self.clock
+        is_right = time < (self.clock + _MAX_GAP if self.latest is None else self.latest)
+        is_late = gap > _MIN_GAP and is_right
         format = (frame.format.name, frame.layout.name, frame.sample_rate)
-        is_first, is_late = (
-            self.resampler is None,
-            0.1 < time - self.clock < 600,
-        )  # longer gaps are errors of the clock
         if is_first or is_late or format != self.format:
             self._flush()
-            self.resampler, self.format = av.AudioResampler(format="fltp", rate=self.sampling_rate), format
+            # Interleaved, for PyAV crashes on planes of more than seven channels; and a second at a time.
+            rate = self.sampling_rate
+            self.resampler, self.format = av.AudioResampler(format="flt", rate=rate, frame_size=rate), format
+        if is_first and is_right:
+            self._pad(round((time - self.start) * self.sampling_rate))
+        elif is_late:
+            self._pad(self.num_samples + round(gap * self.sampling_rate))
         if is_first or is_late:
             self.clock = time
-            self._pad(round((time - self.start) * self.sampling_rate))
         self.clock += frame.samples / frame.sample_rate
-        for resampled in self.resampler.resample(frame):
-            self._append(resampled.to_ndarray().mean(axis=0))
+        self._mix(self.resampler.resample(frame))
 
     def _flush(self) -> None:
-        for resampled in [] if self.resampler is None else self.resampler.resample(None):
-            self._append(resampled.to_ndarray().mean(axis=0))
+        self._mix([] if self.resampler is None else self.resampler.resample(None))
+
+    def _mix(self, frames: list[av.AudioFrame]) -> None:
+        for frame in frames:
+            self._append(frame.to_ndarray().reshape(-1, frame.layout.nb_channels).mean(axis=1))
 
     def place(self, samples: np.ndarray, track_start: float) -> None:
         """Takes over the whole track, which starts at `track_start` on the clock of the container."""
@@ -1116,13 +1126,13 @@ def _open_image(source, timeout: float) -> Iterator[PIL.Image.Image]:
         try:
             with PIL.Image.open(media.path) as image:
                 yield image
-        except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        except Exception as error:  # Pillow raises whatever a damaged file makes it stumble over
             raise ValueError(f"{media} is not an image that Pillow reads, or is damaged.") from error
 
 
 def _image_frames(media: _Media) -> Iterator[PIL.Image.Image]:
     """The frames of an animated image, decoded, up to the end or to where it can no longer be read."""
-    with suppress(OSError, SyntaxError, ValueError), PIL.Image.open(media.path) as image:
+    with suppress(Exception), PIL.Image.open(media.path) as image:
         for frame in PIL.ImageSequence.Iterator(image):
             frame.load()
             yield frame

@@ -88,7 +88,7 @@ class OmniVinciVideoProcessor(TorchPixels, BaseVideoProcessor):
         self, videos, load_audio: bool | Sequence[bool] = False, audio_backend: str | None = None, **kwargs
     ) -> list[LoadedVideo]:
         """
-        Decodes and samples, picture and sound of a file in one pass.
+        Decodes and samples, picture and sound of a file side by side.
 
         Args:
             videos: As when called, nested in any way.
