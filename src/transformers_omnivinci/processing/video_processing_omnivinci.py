@@ -77,7 +77,7 @@ class OmniVinciVideoProcessor(TorchPixels, BaseVideoProcessor):
             for video in loaded
         ]
         data = {
-            "pixel_values_videos": torch.cat(frames),
+            "pixel_values_videos": frames[0] if len(frames) == 1 else torch.cat(frames),
             "video_timestamps": pad_timestamps([video.metadata.timestamps for video in loaded]),
         }
         if kwargs["return_metadata"]:
