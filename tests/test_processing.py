@@ -212,6 +212,23 @@ def test_audio_of_every_kind(processor, kind, tmp_path):
     torch.testing.assert_close(actual["input_features"][loud], expected["input_features"][loud], atol=1e-2, rtol=0)
 
 
+@pytest.mark.parametrize("hop_length", [60, 160])
+def test_long_sound_has_the_spectrogram_of_the_whole_clip(hop_length):
+    from transformers import WhisperFeatureExtractor
+
+    processor = AutoProcessor.from_pretrained(PARITY / "published-tiny")
+    processor.feature_extractor = WhisperFeatureExtractor(feature_size=128, hop_length=hop_length)
+    loudness = np.linspace(0, 1, 150 * 16_000, dtype=np.float32) ** 4  # the floor of a part is far below the clip's
+    samples = loudness * np.random.default_rng(0).normal(0, 0.2, len(loudness)).astype(np.float32)
+    inputs = processor(text="<sound>", audio=samples, return_tensors="pt")
+    whole = processor.feature_extractor(
+        samples, sampling_rate=16_000, padding=False, truncation=False, return_tensors="pt"
+    )["input_features"][0]
+    frames = inputs["input_features"].transpose(0, 1).flatten(1)
+    torch.testing.assert_close(frames[:, : whole.shape[1]], whole, atol=1e-4, rtol=0)
+    assert (frames[:, whole.shape[1] :] == 0).all()
+
+
 def test_videos_of_every_kind(processor, tmp_path):
     frames, metadata = video(num_frames=4)
     pictures = [PIL.Image.fromarray(frame) for frame in frames]

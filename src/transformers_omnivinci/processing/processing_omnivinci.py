@@ -423,15 +423,7 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
         for waveform, windows, runs in heard:
             padded = np.zeros(windows.padded_samples, dtype=np.float32)
             padded[: windows.num_samples] = waveform[: windows.num_samples]
-            mel = self.feature_extractor(
-                padded,
-                sampling_rate=self.feature_extractor.sampling_rate,
-                padding=False,
-                truncation=False,
-                device=str(audio_options.get("device") or "cpu"),
-                return_tensors="pt",
-            )["input_features"][0]
-            mel = torch.nn.functional.pad(mel, (0, windows.num_windows * width - mel.shape[-1]))
+            mel = self._log_mel(padded, windows.num_windows * width, str(audio_options.get("device") or "cpu"))
             features.append(mel.unflatten(1, (windows.num_windows, width)).transpose(0, 1))
             step = windows.padded_duration / self._count_vectors(windows)
             timestamps.append([(index + 0.5) * step for index in range(count(runs, self.audio_token_id))])
@@ -440,6 +432,34 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
             "audio_num_windows": torch.tensor([windows.num_windows for _, windows, _ in heard]),
             "audio_timestamps": pad_timestamps(timestamps),
         }
+
+    def _log_mel(self, samples: np.ndarray, width: int, device: str) -> torch.Tensor:
+        """
+        The log-mel spectrogram of a clip, (mel bins, width), zero after its last frame. It is computed a minute at a
+        time, which bounds the memory: frames need the samples around them alone, but for the dynamic range.
+        """
+        extractor, hop = self.feature_extractor, self.feature_extractor.hop_length
+        margin = extractor.n_fft // (2 * hop) + 2  # frames that feel the edge of a part
+        total, step = len(samples) // hop, 60 * extractor.sampling_rate // hop
+        mel = torch.zeros(extractor.feature_size, width)
+        for start in range(0, total, step):
+            stop = min(start + step, total)
+            first, last = max(start - margin, 0), stop + margin
+            part = samples[first * hop : last * hop] if last < total else samples[first * hop :]
+            frames = extractor(
+                part,
+                sampling_rate=extractor.sampling_rate,
+                padding=False,
+                truncation=False,
+                device=device,
+                return_tensors="pt",
+            )["input_features"][0]
+            mel[:, start:stop] = frames[:, start - first : stop - first]
+        # The floor lies 8 decades below the loudest of the whole clip, which is 2 in the units of the features. Those
+        # of the parts lie no higher.
+        heard = mel[:, :total]
+        torch.maximum(heard, heard.max() - 2.0, out=heard)
+        return mel
 
     def _probe_tile_grid(self, image) -> tuple[int, int]:
         """The tile grid of an image, by its header."""
