@@ -980,7 +980,7 @@ class _Track:
     def __init__(self, sampling_rate: int, start: float | None, seconds: float, latest: float | None = None):
         self.sampling_rate, self.start, self.latest = sampling_rate, start, latest
         self.max_samples = math.inf if math.isinf(seconds) else max(1, round(seconds * sampling_rate))
-        self.chunks: list[np.ndarray] = []
+        self.samples = np.empty(0, dtype=np.float32)  # of which the first `num_samples` are filled
         self.num_samples = 0  # negative: so many samples are still to come before `start`
         self.is_full = False
         self.resampler, self.format = None, None
@@ -1042,25 +1042,28 @@ class _Track:
         """Silence up to a sample of the result; a negative one says how many come before `start`."""
         if position > self.num_samples:
             self._append(np.zeros(int(min(position, self.max_samples)) - self.num_samples, dtype=np.float32))
-        elif not self.chunks:
+        elif self.num_samples <= 0:
             self.num_samples = position
 
     def _append(self, samples: np.ndarray) -> None:
-        num_early = max(-self.num_samples, 0)
-        self.num_samples += len(samples)
-        if self.num_samples > 0:
-            self.chunks.append(samples[num_early:])
+        start, stop = self.num_samples, self.num_samples + len(samples)
+        if stop > len(self.samples):
+            # In place, where the system can: parts that are put together in the end take twice the memory.
+            self.samples.resize(max(stop, len(self.samples) * 9 // 8, 1 << 16), refcheck=False)
+        if stop > 0:
+            self.samples[max(start, 0) : stop] = samples[max(-start, 0) :]
+        self.num_samples = stop
         self.is_full = self.is_full or self.num_samples >= self.max_samples
 
     def waveform(self) -> np.ndarray:
         """float32 samples in [-1, 1]."""
-        waveform = np.concatenate([np.zeros(0, dtype=np.float32), *self.chunks])
-        num_samples = min(len(waveform), self.max_samples)
+        num_samples = min(max(self.num_samples, 0), self.max_samples)
         if self.end is not None and self.start is not None:
             # Decoders give the last frame in full, though containers tell that its rest is padding.
             end = max(0, round((self.end - self.start) * self.sampling_rate))
             num_samples = end if 0 < num_samples - end < 0.1 * self.sampling_rate else num_samples
-        return np.clip(waveform[:num_samples], -1.0, 1.0)
+        self.samples.resize(num_samples, refcheck=False)
+        return np.clip(self.samples, -1.0, 1.0, out=self.samples)
 
 
 def _read_audio_pyav(media: _Media, track: _Track, track_start: float = 0.0) -> None:
