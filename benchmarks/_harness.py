@@ -1,0 +1,222 @@
+"""What the benchmarks share: timing in turns, peak memory, the machine, tables and results."""
+
+import ctypes
+import gc
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("torch", "transformers", "numpy", "av", "pillow", "opencv-python-headless", "decord")
+MB = 1e6
+M_MMAP_THRESHOLD = -3  # of glibc
+
+
+# -------------------------------------------------------------------------------------------------------------- time
+
+
+class Timings:
+    """Seconds of each variant, one for each round: passed (`wall`) and worked by all threads together (`cpu`)."""
+
+    def __init__(self, variants: Iterable[str]):
+        self.wall: dict[str, list[float]] = {name: [] for name in variants}
+        self.cpu: dict[str, list[float]] = {name: [] for name in self.wall}
+
+    def median(self, variant: str) -> float:
+        """Seconds passed."""
+        return statistics.median(self.wall[variant])
+
+    def ratio(self, slow: str, fast: str, clock: str = "wall") -> float:
+        """How many times as long `slow` took as `fast`: the median over rounds, in which both met the same noise."""
+        seconds = getattr(self, clock)
+        return statistics.median(a / b for a, b in zip(seconds[slow], seconds[fast], strict=True))
+
+
+def take_turns(
+    variants: Mapping[str, Callable[[], object]], repeats: int, warm_up: bool = True, runs: int = 1
+) -> Timings:
+    """
+    Times variants in turns, so that whatever else the machine does meets all of them alike.
+
+    Args:
+        variants: What to time, by name.
+        repeats: Rounds that count.
+        warm_up: Whether there is one before that does not count.
+        runs: How often a variant runs in its turn, of which the fastest counts: a virtual machine may have to ask its
+            host for the memory of the first.
+    """
+    timings = Timings(variants)
+    for turn in range(repeats + warm_up):
+        for name, run in variants.items():
+            passed = [_time(run) for _ in range(runs)]
+            if turn >= warm_up:
+                wall, cpu = min(passed)
+                timings.wall[name].append(wall)
+                timings.cpu[name].append(cpu)
+    return timings
+
+
+def _time(run: Callable[[], object]) -> tuple[float, float]:
+    gc.collect()
+    synchronize()
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    synchronize()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+# ------------------------------------------------------------------------------------------------------------ memory
+
+
+class PeakMemory:
+    """
+    The most memory held inside a `with` block beyond what was held before it, `bytes`.
+
+    Of a CUDA device it is what torch allocated. Of the process it is the resident set, whose high-water mark is reset
+    where the kernel allows that; elsewhere it is that of the whole process, so that a fresh one should be measured.
+    """
+
+    def __init__(self, device: str = "cpu"):
+        self.device, self.bytes = torch.device(device), 0
+
+    def __enter__(self) -> "PeakMemory":
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self.before = torch.cuda.memory_allocated(self.device)
+        else:
+            with suppress(OSError, AttributeError):
+                ctypes.CDLL(None).malloc_trim(0)  # what is free, yet kept by malloc, would hide what is used next
+            with suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")
+            self.before = _resident("VmRSS")
+        return self
+
+    def __exit__(self, *_) -> None:
+        is_cuda = self.device.type == "cuda"
+        peak = torch.cuda.max_memory_allocated(self.device) if is_cuda else _resident("VmHWM")
+        self.bytes = max(0, peak - self.before)
+
+
+def _resident(field: str) -> int:
+    """`VmRSS`, the resident bytes of this process, or `VmHWM`, the most there were."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) * 1024
+    import resource
+
+    # Only the peak is known here: bytes on macOS, else units of 1024 bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+
+
+def in_fresh_process(function: Callable, *args):
+    """Calls a function of a module in a process that did nothing else before, for the sake of its memory."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_return_what_is_freed) as pool:
+        return pool.submit(function, *args).result()
+
+
+def _return_what_is_freed() -> None:
+    """Makes malloc keep no freed block above a megabyte, which takes some time."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
+
+
+# ------------------------------------------------------------------------------------------------------------ report
+
+
+def describe_machine() -> dict[str, str]:
+    """CPU, cores, memory, system, GPU and versions."""
+    cpu, memory = platform.processor() or platform.machine(), 0
+    with suppress(OSError):
+        models = [
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ]
+        cpu = models[0] if models else cpu
+    with suppress(OSError, ValueError, AttributeError):
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    machine = {
+        "cpu": f"{cpu}, {cores} cores",
+        "memory": f"{memory / 2**30:.0f} GiB",
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "threads": str(torch.get_num_threads()),
+    }
+    if torch.cuda.is_available():
+        machine["gpu"] = torch.cuda.get_device_name()
+    for package in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            machine[package] = importlib.metadata.version(package)
+    return machine
+
+
+class Report:
+    """
+    Prints tables as they are measured and writes all of them to `benchmarks/results/NAME.json`.
+
+    Rows are dictionaries. The end of a key tells the unit: `(s)`, `(ms)`, `(MB)`, or `×` for a ratio.
+    """
+
+    def __init__(self, name: str, arguments: Mapping[str, object], note: str):
+        self.name, self.console = name, Console()
+        if not self.console.is_terminal:
+            self.console = Console(width=150)
+        self.content = {
+            "name": name,
+            "machine": describe_machine(),
+            "arguments": {key: str(value) for key, value in arguments.items()},
+            "note": note,
+            "tables": [],
+        }
+        machine = ", ".join(f"{key} {value}" for key, value in self.content["machine"].items())
+        self.console.print(f"[bold]{name}[/bold] on {machine}", highlight=False)
+        self.console.print(note, highlight=False)
+
+    def add(self, title: str, rows: Sequence[Mapping[str, object]], note: str = "") -> None:
+        """Prints a table and keeps it."""
+        table = Table(title=title, title_justify="left", caption=note or None, caption_justify="left")
+        for index, key in enumerate(rows[0]):
+            table.add_column(key, justify="right" if index else "left")
+        for row in rows:
+            table.add_row(*(_show(key, value) for key, value in row.items()))
+        self.console.print(table)
+        self.content["tables"].append({"title": title, "note": note, "rows": [dict(row) for row in rows]})
+
+    def save(self) -> Path:
+        """Writes the results."""
+        RESULTS.mkdir(exist_ok=True)
+        path = RESULTS / f"{self.name}.json"
+        path.write_text(json.dumps(self.content, indent=2, ensure_ascii=False) + "\n")
+        self.console.print(f"Written to {path.relative_to(RESULTS.parent.parent)}", highlight=False)
+        return path
+
+
+def _show(key: str, value: object) -> str:
+    if value is None:
+        return "–"
+    if not isinstance(value, float):
+        return str(value)
+    if key.endswith("×"):
+        return f"{value:.2f}×"
+    if key.endswith("(MB)"):
+        return f"{value:.0f}"
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
