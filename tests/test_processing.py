@@ -162,6 +162,19 @@ def test_images_of_every_mode(processor, mode):
     assert torch.equal(pixels, expected)
 
 
+@pytest.mark.parametrize("mean", [0.25, [0.25] * 3, [0.1, 0.2, 0.3], None])
+@pytest.mark.parametrize("std", [0.5, [0.1, 0.2, 0.4]])
+def test_normalising(processor, mean, std):
+    frames, metadata = video(num_frames=2)
+    pixels = processor.video_processor(
+        [(frames, metadata)], do_resize=False, image_mean=mean, image_std=std, do_normalize=mean is not None
+    )["pixel_values_videos"]
+    expected = torch.from_numpy(frames).permute(0, 3, 1, 2) / 255
+    if mean is not None:
+        expected = (expected - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1)
+    torch.testing.assert_close(pixels, expected)
+
+
 def test_grey_arrays_and_alpha(processor):
     array = np.asarray(image())
     grey = processor.image_processor(array[..., 0])["pixel_values"]

@@ -147,13 +147,14 @@ class TorchPixels:
         self, images: torch.Tensor, do_rescale: bool, rescale_factor: float, do_normalize: bool, image_mean, image_std
     ) -> torch.Tensor:
         """As in transformers; bytes on the CPU faster where all channels have one mean and one deviation."""
-        uniform = do_rescale and do_normalize and len(set(image_mean)) == len(set(image_std)) == 1
+        means, deviations = np.unique(image_mean), np.unique(image_std)
+        uniform = do_rescale and do_normalize and len(means) == len(deviations) == 1
         if not uniform or images.dtype != torch.uint8 or images.device.type != "cpu":
             return super().rescale_and_normalize(
                 images, do_rescale, rescale_factor, do_normalize, image_mean, image_std
             )
         floats = _empty_floats_like(images).copy_(images)
-        return floats.sub_(image_mean[0] / rescale_factor).div_(image_std[0] / rescale_factor)
+        return floats.sub_(means.item() / rescale_factor).div_(deviations.item() / rescale_factor)
 
     def _refuse_cropping(self, **kwargs):
         if kwargs.get("do_center_crop") or kwargs.get("do_pad"):
