@@ -24,7 +24,7 @@ MB = 1e6
 M_MMAP_THRESHOLD = -3  # of glibc
 
 
-# -------------------------------------------------------------------------------------------------------------- time
+# ------------------------------------------------------------------------------------------------------------ time
 
 
 class Timings:
@@ -39,7 +39,7 @@ class Timings:
         return statistics.median(self.wall[variant])
 
     def ratio(self, slow: str, fast: str, clock: str = "wall") -> float:
-        """How many times as long `slow` took as `fast`: the median over rounds, in which both met the same noise."""
+        """How many times as long `slow` took as `fast`: the median over rounds, in which noise is alike."""
         seconds = getattr(self, clock)
         return statistics.median(a / b for a, b in zip(seconds[slow], seconds[fast], strict=True))
 
@@ -54,8 +54,8 @@ def take_turns(
         variants: What to time, by name.
         repeats: Rounds that count.
         warm_up: Whether there is one before that does not count.
-        runs: How often a variant runs in its turn, of which the fastest counts: a virtual machine may have to ask its
-            host for the memory of the first.
+        runs: How often a variant runs in its turn, of which the fastest counts: a virtual machine may have to ask
+            its host for the memory of the first.
     """
     timings = Timings(variants)
     for turn in range(repeats + warm_up):
@@ -82,15 +82,15 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-# ------------------------------------------------------------------------------------------------------------ memory
+# ---------------------------------------------------------------------------------------------------------- memory
 
 
 class PeakMemory:
     """
     The most memory held inside a `with` block beyond what was held before it, `bytes`.
 
-    Of a CUDA device it is what torch allocated. Of the process it is the resident set, whose high-water mark is reset
-    where the kernel allows that; elsewhere it is that of the whole process, so that a fresh one should be measured.
+    Of a CUDA device it is what torch allocated. Of the process it is the resident set, whose high-water mark is
+    reset where the kernel allows that; elsewhere it is that of the whole process: measure a fresh one.
     """
 
     def __init__(self, device: str = "cpu"):
@@ -139,7 +139,7 @@ def _return_what_is_freed() -> None:
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
 
 
-# ------------------------------------------------------------------------------------------------------------ report
+# ---------------------------------------------------------------------------------------------------------- report
 
 
 def describe_machine() -> dict[str, str]:

@@ -1,8 +1,8 @@
 """
 Encoding frames: the image encoder and the vision projector, against the way of the release.
 
-The release runs all layers of SigLIP over all frames at once, keeps the hidden states of every layer and reads one of
-them; and it projects the features of a frame repeated once for each scale of Dynamic S2.
+The release runs all layers of SigLIP over all frames at once, keeps the hidden states of every layer and reads one
+of them; and it projects the features of a frame repeated once for each scale of Dynamic S2.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from transformers_omnivinci.modeling.vision_tower import OmniVinciVisionTower
 from ._harness import MB, PeakMemory, Report, in_fresh_process, take_turns
 
 NOTE = (
-    "Shapes of SigLIP-so400m at 448 px and of the published projector, random weights. Memory is what is held at most "
-    "beyond weights, pixels and the features that are returned."
+    "Shapes of SigLIP-so400m at 448 px and of the published projector, random weights. Memory is what is held at "
+    "most beyond weights, pixels and the features that are returned."
 )
 READ = -2  # the hidden state that is read
 
@@ -37,7 +37,7 @@ def build_towers(num_layers: int, device: torch.device, dtype: torch.dtype):
 
 
 @torch.inference_mode()
-def compare_towers(sizes: list[tuple[int, int]], chunk_size: int, device: torch.device, dtype: torch.dtype) -> list:
+def compare_towers(sizes: list[tuple[int, int]], chunk_size: int, device: torch.device, dtype) -> list[dict]:
     """Rows for (layers, frames) in turn."""
     _compare_towers(2, 1, 1, device, dtype)  # fills the caches of the libraries
     return [_compare_towers(*size, chunk_size, device, dtype) for size in sizes]

@@ -22,7 +22,7 @@ from transformers_omnivinci.processing.prompts import Placeholder, PromptBatch
 
 from ._harness import Report, take_turns
 
-NOTE = "Published settings of the sequence, a narrow language model of one layer that does not run, random weights."
+NOTE = "Published settings of the sequence; a narrow language model that does not run, with random weights."
 TOKENIZER = Path(__file__).parent.parent / "tests" / "fixtures" / "parity" / "published-tiny" / "llm"
 SAMPLING_RATE, FPS = 16_000, 30.0
 
@@ -65,8 +65,8 @@ def build_model(hidden_size: int, device: str, dtype: torch.dtype) -> OmniVinciM
     return OmniVinciModel(config).to(device, dtype).eval()
 
 
-def plan_and_tokenize(processor: OmniVinciProcessor, seconds: int, num_frames: int, repeats: int) -> tuple[dict, list]:
-    """Time to plan a video with sound and to write its prompt; and the prompt, by modality of each position."""
+def plan_and_tokenize(processor, seconds: int, num_frames: int, repeats: int) -> tuple[dict, list[int]]:
+    """Time to plan a video with sound and to write its prompt; and the token ids of that."""
     total = round(seconds * FPS)
     metadata = OmniVinciVideoMetadata(total_num_frames=total, fps=FPS, duration=total / FPS)
     metadata.frames_indices = processor.video_processor.sample_frames(metadata, num_frames=num_frames).tolist()

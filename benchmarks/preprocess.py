@@ -1,8 +1,8 @@
 """
 Preprocessing videos: from a file to the tensors of the model, against the way of the release.
 
-The release seeks once for every sampled frame with OpenCV, resizes each with PIL, normalises it with NumPy and reads
-the sound with decord. Both ways compute the same frames and sounds, which is checked.
+The release seeks once for every sampled frame with OpenCV, resizes each with PIL, normalises it with NumPy and
+reads the sound with decord. The tables tell how far the tensors of both ways differ.
 """
 
 import argparse
@@ -30,7 +30,7 @@ RATE, SOUND_RATE, HEIGHT, WIDTH = 30, 48_000, 720, 1280
 GROUP, SCENE = 250, 450  # frames
 
 
-# ------------------------------------------------------------------------------------------------------------- clips
+# ----------------------------------------------------------------------------------------------------------- clips
 
 
 def make_clip(path: Path, seconds: int) -> Path:
@@ -64,7 +64,8 @@ def _pictures(num_frames: int):
         height, width = HEIGHT + 400, WIDTH + 700
         coarse = random.integers(0, 256, (height // 90, width // 90, 3), dtype=np.uint8)
         fine = random.integers(0, 256, (height // 12, width // 12, 3), dtype=np.uint8)
-        coarse, fine = (cv2.resize(part, (width, height), interpolation=cv2.INTER_CUBIC) for part in (coarse, fine))
+        cubic = cv2.INTER_CUBIC
+        coarse, fine = (cv2.resize(part, (width, height), interpolation=cubic) for part in (coarse, fine))
         scene = cv2.addWeighted(coarse, 0.7, fine, 0.3, 0)
         speed = random.uniform(0.5, 2.0)
         colours, phases = random.integers(0, 256, (8, 3)).tolist(), random.uniform(0, 6.28, (8, 2))
@@ -118,7 +119,7 @@ def repeat_clip(source: Path, path: Path, times: int) -> Path:
     return part.rename(path)
 
 
-# --------------------------------------------------------------------------------------------------- both ways
+# ------------------------------------------------------------------------------------------------------- both ways
 
 
 @functools.cache
@@ -269,7 +270,7 @@ def measure_memory(warm_up: Path, path: Path, num_frames: int) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.preprocess", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--seconds", type=int, default=120, help="of the clip that is sampled densely (default: 120)")
+    parser.add_argument("--seconds", type=int, default=120, help="of the densely sampled clip (default: 120)")
     parser.add_argument("--frames", type=int, default=64, help="sampled from it (default: 64)")
     parser.add_argument("--long-seconds", type=int, default=3600, help="of the long clip (default: 3600)")
     parser.add_argument("--long-frames", type=int, default=16, help="sampled from it (default: 16)")
