@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from . import __version__
+from .registration import MODEL_TYPE
 
 # torch and transformers are imported by the commands: `omnivinci --help` needs neither.
 
@@ -263,7 +264,7 @@ def _check_model(model: str) -> None:
     from transformers import AutoConfig
 
     model_type = AutoConfig.from_pretrained(model).model_type
-    if model_type != "omnivinci":
+    if model_type != MODEL_TYPE:
         raise ValueError(f"{model!r} holds a model of type {model_type!r}: a checkpoint of OmniVinci is accepted.")
 
 

@@ -24,10 +24,10 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import cached_file, logging
 
 from ..configuration_omnivinci import OmniVinciConfig
+from ..registration import PUBLISHED_MODEL_TYPE
 
 logger = logging.get_logger(__name__)
 
-MODEL_TYPE = "vila"
 COMPONENTS = ("llm", "vision_tower", "sound_tower", "mm_projector", "sound_mm_projector")
 HUB_KWARGS = ("cache_dir", "force_download", "local_files_only", "token", "revision")
 AUDIO_POOLINGS = {
@@ -66,14 +66,13 @@ def is_published(name_or_path, **hub_kwargs) -> bool:
     if os.path.isdir(name_or_path):
         config_file = os.path.join(name_or_path, "config.json")
     else:
-        hub_kwargs = {name: hub_kwargs[name] for name in HUB_KWARGS if hub_kwargs.get(name) is not None}
         config_file = cached_file(
-            str(name_or_path), "config.json", _raise_exceptions_for_missing_entries=False, **hub_kwargs
+            str(name_or_path), "config.json", _raise_exceptions_for_missing_entries=False, **_hub_options(hub_kwargs)
         )
     return (
         config_file is not None
         and os.path.isfile(config_file)
-        and _read_json(config_file).get("model_type") == MODEL_TYPE
+        and _read_json(config_file).get("model_type") == PUBLISHED_MODEL_TYPE
     )
 
 
@@ -83,8 +82,12 @@ def _local_folder(name_or_path, weights: bool, **hub_kwargs) -> Path:
         return Path(name_or_path)
     patterns = ["config.json", "generation_config.json", "*/*.json", "llm/merges.txt"]
     patterns += ["*/*.safetensors"] if weights else []
-    hub_kwargs = {name: hub_kwargs[name] for name in HUB_KWARGS if hub_kwargs.get(name) is not None}
-    return Path(snapshot_download(str(name_or_path), allow_patterns=patterns, **hub_kwargs))
+    return Path(snapshot_download(str(name_or_path), allow_patterns=patterns, **_hub_options(hub_kwargs)))
+
+
+def _hub_options(kwargs: dict) -> dict:
+    """What of the arguments of a `from_pretrained` says how the Hub is asked."""
+    return {name: kwargs[name] for name in HUB_KWARGS if kwargs.get(name) is not None}
 
 
 def _read_json(path) -> dict:
@@ -287,7 +290,7 @@ def _read_media_token_ids(folder: Path) -> dict[str, int]:
 class PublishedConfig(PreTrainedConfig):
     """What `AutoConfig` finds for the published `model_type`; it gives an [`OmniVinciConfig`]."""
 
-    model_type = MODEL_TYPE
+    model_type = PUBLISHED_MODEL_TYPE
 
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from ..planning import tile_grids
+
 
 def stitch_tiles(tiles: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     """(rows · columns, height, width, C) in reading order to one map (rows · height, columns · width, C)."""
@@ -23,11 +25,6 @@ def area_resize(feature_map: torch.Tensor, height: int, width: int) -> torch.Ten
     channels_first = feature_map.permute(2, 0, 1)[None].float()
     resized = nn.functional.interpolate(channels_first, size=(height, width), mode="area")
     return resized[0].permute(1, 2, 0).to(feature_map.dtype)
-
-
-def tile_grids(scales: list[int], rows: int, columns: int) -> list[tuple[int, int]]:
-    """(rows, columns) of the tiles at each scale: square below the last, the image's own at the last."""
-    return [(scale // scales[0],) * 2 for scale in scales[:-1]] + [(rows, columns)]
 
 
 def merge_scales(

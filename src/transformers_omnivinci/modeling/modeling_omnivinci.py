@@ -23,9 +23,10 @@ from transformers.utils import TransformersKwargs, can_return_tuple, logging, to
 from transformers.utils.generic import merge_with_config_defaults
 
 from ..configuration_omnivinci import OmniVinciConfig
+from ..planning import tile_grids
 from .audio_compression import AudioCompression
 from .chunks import encode_in_chunks
-from .dynamic_s2 import merge_scales, stitch_tiles, tile_grids
+from .dynamic_s2 import merge_scales, stitch_tiles
 from .projectors import AudioProjector, VisionProjector
 from .time_embedding import build_time_embedding
 from .video_pooling import pool_clip
@@ -156,10 +157,7 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         """
         scales = self.config.s2_scales
         grids = [tuple(grid) for grid in image_grid_hw.tolist()]
-        num_tiles = [
-            1 if grid == (1, 1) else sum(rows * columns for rows, columns in tile_grids(scales, *grid))
-            for grid in grids
-        ]
+        num_tiles = [sum(rows * columns for rows, columns in tile_grids(scales, *grid)) for grid in grids]
         if sum(num_tiles) != len(pixel_values):
             raise ValueError(
                 f"`image_grid_hw` describes {sum(num_tiles)} tiles, but `pixel_values` has {len(pixel_values)}."
@@ -205,19 +203,15 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         encoded, patches = self._encode_images(pixel_values_videos, **kwargs)
         # (num_frames, rows, columns, hidden_size)
         frames = self.vision_projector(patches, chunk_size=self.config.vision_chunk_size)
-        if self.config.video_pool_sizes == [[1, 1, 1]]:
-            embeddings = self.video_time_embedding(frames.flatten(1, 2), timestamps)
-            embeddings = [clip.flatten(0, 1) for clip in embeddings.split(num_frames)]
-        else:
-            embeddings = [
-                torch.cat(
-                    [
-                        self.video_time_embedding(*pool_clip(clip, seconds, pool_size)).flatten(0, 1)
-                        for pool_size in self.config.video_pool_sizes
-                    ]
-                )
-                for clip, seconds in zip(frames.split(num_frames), timestamps.split(num_frames), strict=True)
-            ]
+        embeddings = [
+            torch.cat(
+                [
+                    self.video_time_embedding(*pool_clip(clip, seconds, pool_size)).flatten(0, 1)
+                    for pool_size in self.config.video_pool_sizes
+                ]
+            )
+            for clip, seconds in zip(frames.split(num_frames), timestamps.split(num_frames), strict=True)
+        ]
         return BaseModelOutputWithPooling(**encoded, pooler_output=embeddings)
 
     @can_return_tuple

@@ -8,7 +8,7 @@ from transformers.pipelines.base import Pipeline
 from transformers.utils import requires_backends
 
 from ..processing import media
-from ..processing.prompts import flatten_audio
+from ..processing.prompts import flatten_audio, is_waveform
 from ..registration import MODEL_TYPE
 
 
@@ -38,6 +38,6 @@ class AnyToAnyWithoutTorchvisionPipeline(AnyToAnyPipeline):
 
     def _load_clip(self, clip):
         """Samples of a source; arrays, tensors and lists of samples are left to the processor."""
-        if hasattr(clip, "shape") or isinstance(clip, (list, tuple)):
+        if is_waveform(clip):
             return clip
         return media.load_audio(clip, sampling_rate=self.processor.feature_extractor.sampling_rate)

@@ -6,7 +6,7 @@ Order and time, planned as plain integers and seconds: no tensor library, no mod
 - `sequence`: how many embeddings each medium has, and in which order they stand in the prompt.
 """
 
-from .sampling import AudioWindows, choose_tile_grid, plan_audio, sample_at_fps, sample_uniformly
+from .sampling import AudioWindows, choose_tile_grid, plan_audio, sample_at_fps, sample_uniformly, tile_grids
 from .sequence import (
     MediaLayout,
     Run,
@@ -37,5 +37,6 @@ __all__ = [
     "plan_groups",
     "sample_at_fps",
     "sample_uniformly",
+    "tile_grids",
     "video_sequence",
 ]

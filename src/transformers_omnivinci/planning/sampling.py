@@ -68,6 +68,16 @@ def choose_tile_grid(height: int, width: int, scales: list[int], max_tiles: int)
     return best
 
 
+def tile_grids(scales: list[int], rows: int, columns: int) -> list[tuple[int, int]]:
+    """
+    (rows, columns) of the tiles of an image at each scale: square below the last, `rows` x `columns` at the last. An
+    image that is not tiled, (1, 1), is one tile.
+    """
+    if (rows, columns) == (1, 1):
+        return [(1, 1)]
+    return [(scale // scales[0],) * 2 for scale in scales[:-1]] + [(rows, columns)]
+
+
 @dataclass(frozen=True)
 class AudioWindows:
     """

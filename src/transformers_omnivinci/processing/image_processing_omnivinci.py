@@ -6,7 +6,7 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import SizeDict
 from transformers.processing_utils import ImagesKwargs
 
-from ..planning import choose_tile_grid
+from ..planning import choose_tile_grid, tile_grids
 from . import media
 from .pixels import TorchPixels, resize_exactly, to_channels_first
 
@@ -103,12 +103,12 @@ class OmniVinciImageProcessor(TorchPixels, TorchvisionBackend):
                 "`do_resize=False` and `do_convert_rgb=False` are not supported: tiles are RGB, of the sizes of "
                 "`s2_scales`."
             )
-        tiles, grids = [], []
+        side, tiles, grids = s2_scales[0], [], []
         for prompt in images:
             for image in prompt:
                 grid = self.tile_grid(*image.shape[-2:], s2_scales, max_tiles) if len(prompt) == 1 else (1, 1)
                 grids.append(grid)
-                for side, rows, columns in self._tilings(s2_scales, *grid, tiled=len(prompt) == 1):
+                for rows, columns in tile_grids(s2_scales, *grid):
                     resized = resize_exactly(image, rows * side, columns * side, resample)
                     blocks = resized.unflatten(1, (rows, side)).unflatten(3, (columns, side))  # (3, r, side, c, side)
                     tiles.append(blocks.permute(1, 3, 0, 2, 4).flatten(0, 1))
@@ -118,14 +118,6 @@ class OmniVinciImageProcessor(TorchPixels, TorchvisionBackend):
         return BatchFeature(
             {"pixel_values": pixel_values, "image_grid_hw": torch.tensor(grids)}, tensor_type=return_tensors
         )
-
-    @staticmethod
-    def _tilings(scales: list[int], rows: int, columns: int, tiled: bool) -> list[tuple[int, int, int]]:
-        """(tile side, rows, columns) at every scale of one image."""
-        side = scales[0]
-        if not tiled:
-            return [(side, 1, 1)]
-        return [(side, scale // side, scale // side) for scale in scales[:-1]] + [(side, rows, columns)]
 
 
 __all__ = ["OmniVinciImageProcessor"]

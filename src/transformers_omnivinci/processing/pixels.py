@@ -127,10 +127,6 @@ class TorchPixels:
     image_std = [0.5, 0.5, 0.5]
     do_convert_rgb = True
 
-    def convert_to_rgb(self, image: torch.Tensor, input_data_format=None) -> torch.Tensor:
-        """One to three channels, alpha dropped; see [`to_channels_first`]."""
-        return to_channels_first(image, input_data_format)
-
     def resize(self, image: torch.Tensor, size: SizeDict, resample: int | None = None, **kwargs) -> torch.Tensor:
         """Resizes (..., 3, height, width) to exactly `size`."""
         if not size.height or not size.width:

@@ -1,6 +1,7 @@
 """Processor of OmniVinci: prompts and media in, the tensors of the model out."""
 
 import inspect
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,6 +33,7 @@ from ..planning import (
     image_sequence,
     plan_audio,
     plan_groups,
+    tile_grids,
     video_sequence,
 )
 from . import media
@@ -39,7 +41,7 @@ from .chat_template import AUDIO_TOKEN, CHAT_TEMPLATE, IMAGE_TOKEN, MEDIA_BRACKE
 from .image_processing_omnivinci import OmniVinciImageProcessorKwargs
 from .media import LoadedVideo, OmniVinciVideoMetadata
 from .pixels import to_channels_first
-from .prompts import PLACEHOLDER, PromptBatch, sort_media
+from .prompts import PLACEHOLDER, PromptBatch, is_waveform, sort_media
 from .video_processing_omnivinci import OmniVinciVideoProcessorKwargs, flatten_metadata, pad_timestamps
 
 logger = logging.get_logger(__name__)
@@ -398,7 +400,7 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
                 f"`sampling_rate={audio_options['sampling_rate']}` differs from the {rate} Hz of the feature "
                 "extractor: resample arrays, or pass files."
             )
-        if not hasattr(clip, "shape") and not isinstance(clip, (list, tuple)):
+        if not is_waveform(clip):
             backend = audio_options.get("audio_backend") or "pyav"
             return media.load_audio(clip, sampling_rate=rate, max_seconds=self._audio_limit, backend=backend)
         samples = np.asarray(clip.detach().cpu() if isinstance(clip, torch.Tensor) else clip)
@@ -468,7 +470,7 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
 
     def _probe_clip(self, clip) -> int:
         """Samples of a clip, by its header."""
-        if hasattr(clip, "shape") or isinstance(clip, (list, tuple)):
+        if is_waveform(clip):
             return len(clip)
         return round(media.probe_audio(clip) * self.feature_extractor.sampling_rate)
 
@@ -561,10 +563,9 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
 
     def _image_runs(self, rows: int, columns: int) -> list[Run]:
         """Of an image by the tile grid of its last scale; (1, 1) is an image that is not tiled."""
-        scales = self.image_processor.s2_scales
-        tiles = [*((scale // scales[0]) ** 2 for scale in scales[:-1]), rows * columns]
-        num_tiles = 1 if (rows, columns) == (1, 1) else tiles[self.s2_output_scale_index]
-        return self._bracket("image", image_sequence(self.layout, num_tiles))
+        grids = tile_grids(self.image_processor.s2_scales, rows, columns)
+        merged = grids[self.s2_output_scale_index] if len(grids) > 1 else grids[0]
+        return self._bracket("image", image_sequence(self.layout, math.prod(merged)))
 
     def _bracket(self, modality: str, runs: list[Run]) -> list[Run]:
         if not self.use_media_brackets:
@@ -642,11 +643,10 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
         counts = {}
         if image_sizes is not None:
             grids = [self.image_processor.tile_grid(*size) for size in image_sizes]
-            squares = sum(
-                (scale // self.image_processor.s2_scales[0]) ** 2 for scale in self.image_processor.s2_scales[:-1]
-            )
             counts["num_image_tokens"] = [count(self._image_runs(*grid), self.image_token_id) for grid in grids]
-            counts["num_image_patches"] = [squares + rows * columns for rows, columns in grids]
+            counts["num_image_patches"] = [
+                sum(map(math.prod, tile_grids(self.image_processor.s2_scales, *grid))) for grid in grids
+            ]
         if video_sizes is not None:
             counts["num_video_tokens"] = [
                 count(video_sequence(self.layout, num_frames), self.video_token_id) for num_frames, *_ in video_sizes

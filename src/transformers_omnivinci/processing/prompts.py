@@ -117,6 +117,11 @@ def flatten_audio(audio) -> list:
     return [clip for item in audio for clip in flatten_audio(item)]
 
 
+def is_waveform(clip) -> bool:
+    """Whether a clip is samples, an array, tensor or list, and no source that is yet to be decoded."""
+    return hasattr(clip, "shape") or isinstance(clip, (list, tuple))
+
+
 def _strip_pairs(prompts: Sequence[str], num_clips: int) -> list[str]:
     """
     The release writes a video with its track as `<sound><vila/video>`. Such a `<sound>` is no clip of its own: it is
