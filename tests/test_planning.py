@@ -161,7 +161,9 @@ def test_grouped_tokens_are_those_of_both_media(clip, pooling, pool_frames, brac
     windows = plan_audio(max(1, round(audio * 16_000)), 16_000, 160, 3000)
     groups = plan_groups(positions, fps, total, group_duration, windows.duration, 100, start)
     num_vectors = count_audio_vectors(windows.num_windows, 1500, pooling)
-    runs = grouped_sequence(plan, groups, len(positions), windows.num_mel_frames, num_vectors)
+    parts = grouped_sequence(plan, groups, len(positions), windows.num_mel_frames, num_vectors)
+    assert len(parts) == len(groups)
+    runs = [run for part in parts for run in part]
     alone, sound = video_sequence(plan, len(positions)), audio_sequence(plan, num_vectors)
     # All of the picture is there, in order; the sound from its start on; two newlines a group.
     ids = expand(runs)

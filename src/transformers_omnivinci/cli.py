@@ -163,7 +163,7 @@ def timeline(
             raise ValueError(f"{clip!r} is {'an image' if kind == 'image' else 'a sound'}: a video is accepted.")
         if model is not None:
             _check_model(model)
-        from .plotting import plot_timeline, timeline_groups
+        from .plotting import count_tokens, plot_timeline, timeline_groups
 
         processor = _processor_of(model)
         sampling_rate = processor.feature_extractor.sampling_rate
@@ -188,10 +188,9 @@ def timeline(
         facts = f"{metadata.width} x {metadata.height}, {metadata.duration:.2f} s at {metadata.fps:.2f} fps"
         console.print(Text.assemble((name, "bold"), f"  {facts}, {'no sound' if plan.windows is None else 'sound'}"))
         console.print(_table(groups, plan.timestamps))
-        kinds = ("video", "audio", "boundary")
-        numbers = [sum(getattr(group, f"num_{kind}_tokens") for group in groups) for kind in kinds]
-        parts = ", ".join(f"{number:,} {kind}" for kind, number in zip(kinds, numbers))
-        console.print(f"{sum(numbers):,} tokens: {parts}")
+        numbers = count_tokens(groups)
+        parts = ", ".join(f"{number:,} {kind}" for kind, number in numbers.items())
+        console.print(f"{sum(numbers.values()):,} tokens: {parts}")
         if model is None:
             console.print("Planned for the 9B model; --model plans for another checkpoint.", style="dim")
         if plot is not None:

@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .planning import (
-    audio_sequence,
-    count,
-    count_audio_vectors,
-    expand,
-    interleave,
-    video_sequence,
-)
+from .planning import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,37 +66,25 @@ def timeline_groups(processor: OmniVinciProcessor, plan: VideoPlan, duration: fl
         `list[TimelineGroup]`: as they follow each other in the sequence. Media brackets stand around the whole clip:
         they count to the first and the last one.
     """
-    layout, num_frames, windows = processor.layout, len(plan.timestamps), plan.windows
-
-    def measure(tokens: Sequence[int]) -> tuple[int, int, int]:
-        video, audio = tokens.count(layout.video_token_id), tokens.count(layout.audio_token_id)
-        return video, audio, len(tokens) - video - audio
-
-    tokens = expand(plan.runs)
-    if windows is None:
-        return [TimelineGroup("picture", 0.0, duration, range(num_frames), range(0), *measure(tokens))]
-    num_vectors = count_audio_vectors(windows.num_windows, processor.max_source_positions, processor.audio_pooling)
-    num_mel_frames = windows.num_mel_frames
-    audio_length = count(audio_sequence(layout, num_vectors))
-    if not plan.groups:
-        audio_length += 2 * processor.use_media_brackets
-        sound, picture = tokens[:audio_length], tokens[audio_length:]
-        return [
-            TimelineGroup("sound", 0.0, duration, range(0), range(num_mel_frames), *measure(sound)),
-            TimelineGroup("picture", 0.0, duration, range(num_frames), range(0), *measure(picture)),
-        ]
-    video_length = count(video_sequence(layout, num_frames))
-    shares = interleave(plan.groups, num_frames, video_length, num_mel_frames, audio_length)
-    # Brackets: those of the sound, empty, and the first one of the video come before all groups.
-    groups, position, end = [], 0, 3 * processor.use_media_brackets
-    for index, (group, (video, audio)) in enumerate(zip(plan.groups, shares, strict=True)):
-        end += len(video) + len(audio) + 2 * len(layout.group_end)
-        if index == len(plan.groups) - 1:
-            end = len(tokens)
-        parts = (group.start, group.end, group.frames, group.mel_frames, *measure(tokens[position:end]))
-        groups.append(TimelineGroup(f"group {index + 1}", *parts))
-        position = end
+    spans = [
+        (f"group {index}", group.start, group.end, group.frames, group.mel_frames)
+        for index, group in enumerate(plan.groups, 1)
+    ]
+    if not spans:
+        if plan.windows is not None:
+            spans.append(("sound", 0.0, duration, range(0), range(plan.windows.num_mel_frames)))
+        spans.append(("picture", 0.0, duration, range(len(plan.timestamps)), range(0)))
+    groups = []
+    for span, runs in zip(spans, plan.parts, strict=True):
+        video, audio = count(runs, processor.video_token_id), count(runs, processor.audio_token_id)
+        groups.append(TimelineGroup(*span, video, audio, count(runs) - video - audio))
     return groups
+
+
+def count_tokens(groups: Sequence[TimelineGroup]) -> dict[str, int]:
+    """The tokens of all groups by kind: `"video"`, `"audio"` and `"boundary"`."""
+    kinds = ("video", "audio", "boundary")
+    return {kind: sum(getattr(group, f"num_{kind}_tokens") for group in groups) for kind in kinds}
 
 
 def format_seconds(second: float, digits: int = 1) -> str:
@@ -217,9 +198,7 @@ def _draw_groups(axes: Axes, groups: Sequence[TimelineGroup]) -> None:
 
 
 def _draw_head(axes: Axes, groups: Sequence[TimelineGroup], timestamps: Sequence[float], title: str) -> None:
-    numbers = {
-        kind: sum(getattr(group, f"num_{kind}_tokens") for group in groups) for kind in ("video", "audio", "boundary")
-    }
+    numbers = count_tokens(groups)
     parts = ", ".join(f"{number:,} {kind}" for kind, number in numbers.items() if number)
     num_groups = sum(group.name.startswith("group") for group in groups)
     facts = [

@@ -77,15 +77,12 @@ def grouped_sequence(
     num_frames: int,
     num_mel_frames: int,
     num_vectors: int,
-) -> list[Run]:
-    """The runs of a video with sound in TEG order: picture, newline, sound, newline of each group (equation 3)."""
+) -> list[list[Run]]:
+    """The runs of each group of a video with sound: picture, newline, sound, newline (equation 3)."""
     video, audio = video_sequence(layout, num_frames), audio_sequence(layout, num_vectors)
     shares = interleave(groups, num_frames, count(video), num_mel_frames, count(audio))
-    runs = []
-    for video_share, audio_share in shares:
-        runs += _slice(video, video_share) + _literal(layout.group_end)
-        runs += _slice(audio, audio_share) + _literal(layout.group_end)
-    return runs
+    end = _literal(layout.group_end)
+    return [_slice(video, video_share) + end + _slice(audio, audio_share) + end for video_share, audio_share in shares]
 
 
 def count(runs: Iterable[Run], token_id: int | None = None) -> int:

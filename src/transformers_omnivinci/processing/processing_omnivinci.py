@@ -103,13 +103,20 @@ class VideoPlan:
         timestamps (`list[float]`): Seconds of the sampled frames.
         windows (`AudioWindows`, *optional*): How its track is cut. `None`: it is seen without sound.
         groups (`list[TemporalGroup]`): Temporal groups; empty without sound or where they are not interleaved.
-        runs (`list[Run]`): Placeholders and boundary tokens, in order.
+        parts (`list[list[Run]]`):
+            Placeholders and boundary tokens, in order: of each group; without groups of the sound, if there is any,
+            and of the picture. Media brackets around the whole clip belong to the first and the last part.
     """
 
     timestamps: list[float]
     windows: AudioWindows | None
     groups: list[TemporalGroup]
-    runs: list[Run]
+    parts: list[list[Run]]
+
+    @property
+    def runs(self) -> list[Run]:
+        """Those of all parts."""
+        return [run for part in self.parts for run in part]
 
 
 class OmniVinciProcessor(OmniModalProcessorMixin):
@@ -522,14 +529,13 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
             metadata ([`OmniVinciVideoMetadata`]): Of the clip, with the `frames_indices` that are looked at.
             num_samples (`int`, *optional*): Samples of its track. `None`: without sound.
         """
-        timestamps, layout = list(metadata.timestamps), self.layout
+        timestamps = list(metadata.timestamps)
         if num_samples is None:
-            runs = video_sequence(layout, len(timestamps))
-            return VideoPlan(timestamps, None, [], self._bracket("video", runs))
+            return VideoPlan(timestamps, None, [], [self._video_runs(len(timestamps))])
         windows = self._plan_audio(num_samples)
         if not self.interleave_audio_in_video:
-            runs = self._bracket("video", video_sequence(layout, len(timestamps)))
-            return VideoPlan(timestamps, windows, [], self._audio_runs(windows) + runs)
+            parts = [self._audio_runs(windows), self._video_runs(len(timestamps))]
+            return VideoPlan(timestamps, windows, [], parts)
         constant_rate = metadata.frame_times is None
         extractor = self.feature_extractor
         groups = plan_groups(
@@ -540,9 +546,15 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
             windows.duration,
             extractor.sampling_rate // extractor.hop_length,
         )
-        runs = grouped_sequence(layout, groups, len(timestamps), windows.num_mel_frames, self._count_vectors(windows))
-        # The brackets of the sound stay where the release wrote its placeholder, in front of the video.
-        return VideoPlan(timestamps, windows, groups, self._bracket("audio", []) + self._bracket("video", runs))
+        parts = grouped_sequence(
+            self.layout, groups, len(timestamps), windows.num_mel_frames, self._count_vectors(windows)
+        )
+        if self.use_media_brackets:
+            # The brackets of the sound stay where the release wrote its placeholder, in front of the video.
+            start, end = self._bracket("video", [])
+            parts[0] = [*self._bracket("audio", []), start, *parts[0]]
+            parts[-1] = [*parts[-1], end]
+        return VideoPlan(timestamps, windows, groups, parts)
 
     def _plan_audio(self, num_samples: int) -> AudioWindows:
         return plan_audio(
@@ -560,6 +572,10 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
 
     def _audio_runs(self, windows: AudioWindows) -> list[Run]:
         return self._bracket("audio", audio_sequence(self.layout, self._count_vectors(windows)))
+
+    def _video_runs(self, num_frames: int) -> list[Run]:
+        """Of a video without sound."""
+        return self._bracket("video", video_sequence(self.layout, num_frames))
 
     def _image_runs(self, rows: int, columns: int) -> list[Run]:
         """Of an image by the tile grid of its last scale; (1, 1) is an image that is not tiled."""
