@@ -1,6 +1,7 @@
 """What cannot be used is refused at once, in a sentence: what was given, what is wrong, what is accepted."""
 
 import time
+import wave
 
 import numpy as np
 import PIL.Image
@@ -17,6 +18,15 @@ def prepare(processor, conversation, **kwargs):
 
 def watch(processor, source, **kwargs):
     return prepare(processor, user({"type": "video", "path": str(source)}, "?"), **kwargs)
+
+
+def write_silence(path, num_samples):
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(bytes(2 * num_samples))
+    return path
 
 
 @pytest.fixture(autouse=True)
@@ -59,28 +69,28 @@ def test_truncated_mp4(processor, tmp_path):
 
 
 def test_sound_without_picture_as_video(processor, tmp_path):
-    import wave
-
-    path = tmp_path / "sound.wav"
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16_000)
-        file.writeframes(bytes(3200))
+    path = write_silence(tmp_path / "sound.wav", num_samples=1600)
     with pytest.raises(ValueError, match="sound.wav"):
         watch(processor, path)
 
 
 def test_zero_length_sound(processor, tmp_path):
-    import wave
-
-    path = tmp_path / "nothing.wav"
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16_000)
+    path = write_silence(tmp_path / "nothing.wav", num_samples=0)
     with pytest.raises((ValueError, OSError), match="nothing.wav"):
         prepare(processor, user({"type": "audio", "path": str(path)}))
+
+
+# Messages
+
+
+@pytest.mark.parametrize(
+    ("item", "words"), [({"type": "smell"}, "type 'smell'"), ({"type": "text"}, "has no text but None")]
+)
+def test_content_items_are_refused_when_counted_too(processor, item, words):
+    with pytest.raises(ValueError, match=words):
+        prepare(processor, user(item))
+    with pytest.raises(ValueError, match=words):
+        processor.count_tokens(user(item))
 
 
 # Options

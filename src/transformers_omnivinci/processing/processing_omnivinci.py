@@ -354,11 +354,11 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
         if isinstance(text, (list, tuple)) and text and not isinstance(text[0], str):
             conversations, is_batched = self._normalize_conversations(text)
             single = not is_batched
+            self._check_conversations(conversations, refuse_placeholders=True)
             images, videos, audio, links = self._multimodal_inputs_from_conversations(
                 conversations, {}, load_audio_from_video
             )
             audio_from_video_indices = links["audio_from_video_indices"]
-            self._check_conversations(conversations, refuse_placeholders=True)
             text = self.apply_chat_template(conversations, add_generation_prompt=add_generation_prompt)
         batch = sort_media(text, images, videos, audio, audio_from_video_indices, load_audio_from_video)
         runs = {
@@ -717,6 +717,8 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
                     raise ValueError(
                         f"A content item of type {kind!r} is not understood: use 'text', 'image', 'video' or 'audio'."
                     )
+                if kind == "text" and not isinstance(item.get("text"), str):
+                    raise ValueError(f"A content item of type 'text' has no text but {item.get('text')!r:.80}.")
                 if kind == "text" and refuse_placeholders:
                     self._refuse_placeholders(item["text"])
 
