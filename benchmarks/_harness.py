@@ -1,5 +1,6 @@
 """What the benchmarks share: timing in turns, peak memory, the machine, tables and results."""
 
+import argparse
 import ctypes
 import gc
 import importlib.metadata
@@ -22,6 +23,18 @@ RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "transformers", "numpy", "av", "pillow", "opencv-python-headless", "decord")
 MB = 1e6
 M_MMAP_THRESHOLD = -3  # of glibc
+
+
+# ------------------------------------------------------------------------------------------------------- arguments
+
+
+def parser_on_device(prog: str, description: str) -> argparse.ArgumentParser:
+    """A parser that knows `--device` and `--dtype`."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    cuda = torch.cuda.is_available()
+    parser.add_argument("--device", default="cuda" if cuda else "cpu", help="default: a GPU if there is one")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16" if cuda else "float32")
+    return parser
 
 
 # ------------------------------------------------------------------------------------------------------------ time

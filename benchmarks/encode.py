@@ -5,8 +5,6 @@ The release runs all layers of SigLIP over all frames at once, keeps the hidden 
 of them; and it projects the features of a frame repeated once for each scale of Dynamic S2.
 """
 
-import argparse
-
 import torch
 from transformers import SiglipVisionConfig
 from transformers.models.siglip.modeling_siglip import SiglipVisionModel
@@ -15,7 +13,7 @@ from transformers_omnivinci import OmniVinciConfig
 from transformers_omnivinci.modeling.projectors import VisionProjector
 from transformers_omnivinci.modeling.vision_tower import OmniVinciVisionTower
 
-from ._harness import MB, PeakMemory, Report, in_fresh_process, take_turns
+from ._harness import MB, PeakMemory, Report, in_fresh_process, parser_on_device, take_turns
 
 NOTE = (
     "Shapes of SigLIP-so400m at 448 px and of the published projector, random weights. Memory is what is held at "
@@ -116,10 +114,7 @@ def build_projector(device: torch.device, dtype: torch.dtype) -> VisionProjector
 
 @torch.inference_mode()
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.encode", description=__doc__.split("\n\n")[0])
-    cuda = torch.cuda.is_available()
-    parser.add_argument("--device", default="cuda" if cuda else "cpu", help="default: a GPU if there is one")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16" if cuda else "float32")
+    parser = parser_on_device("python -m benchmarks.encode", __doc__.split("\n\n")[0])
     parser.add_argument("--frames", type=int, default=8, help="the most frames that are encoded (default: 8)")
     parser.add_argument("--chunk-size", type=int, default=2, help="frames that we encode at a time (default: 2)")
     parser.add_argument("--layers", type=int, nargs="+", default=[6, 13, 27], help="depths (default: 6 13 27)")

@@ -2,7 +2,6 @@
 Laying out and merging the sequence: time by length, from a planned video to the embeddings that the model reads.
 """
 
-import argparse
 import math
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from transformers_omnivinci import (
 from transformers_omnivinci.processing.media import OmniVinciVideoMetadata
 from transformers_omnivinci.processing.prompts import Placeholder, PromptBatch
 
-from ._harness import Report, take_turns
+from ._harness import Report, parser_on_device, take_turns
 
 NOTE = "Published settings of the sequence; a narrow language model that does not run, with random weights."
 TOKENIZER = Path(__file__).parent.parent / "tests" / "fixtures" / "parity" / "published-tiny" / "llm"
@@ -142,10 +141,7 @@ def add_exponents(rows: list[dict], *keys: str) -> None:
 
 @torch.inference_mode()
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.merge", description=__doc__.strip())
-    cuda = torch.cuda.is_available()
-    parser.add_argument("--device", default="cuda" if cuda else "cpu", help="default: a GPU if there is one")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16" if cuda else "float32")
+    parser = parser_on_device("python -m benchmarks.merge", __doc__.strip())
     parser.add_argument("--hidden-size", type=int, default=896, help="of the embeddings (default: 896)")
     parser.add_argument("--batch-size", type=int, default=2, help="rows of a batch (default: 2)")
     parser.add_argument("--positions", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="of a batch")
