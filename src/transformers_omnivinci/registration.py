@@ -5,16 +5,21 @@ Transformers keeps names of classes in its mappings and imports a class when it 
 are added to each mapping when the module that holds it is imported, by an import hook, or at once if it already is.
 """
 
+import functools
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from types import ModuleType
 
 MODEL_TYPE = "omnivinci"
 PUBLISHED_MODEL_TYPE = "vila"
 PACKAGE = __name__.rpartition(".")[0]
+
+hub_options_of_auto_config: ContextVar[dict] = ContextVar("hub_options_of_auto_config", default={})  # noqa: B039
+"""The arguments of the `AutoConfig.from_pretrained` that is running: it keeps from configs how the Hub is asked."""
 
 
 def _add_names(mapping, names: dict[str, object]):
@@ -26,6 +31,17 @@ def _add_names(mapping, names: dict[str, object]):
 def _register_configs(module: ModuleType):
     module.CONFIG_MAPPING._mapping[MODEL_TYPE] = "OmniVinciConfig"
     module.CONFIG_MAPPING._mapping[PUBLISHED_MODEL_TYPE] = "PublishedConfig"
+    stock = module.AutoConfig.from_pretrained
+
+    @functools.wraps(stock)
+    def from_pretrained(pretrained_model_name_or_path, **kwargs):
+        token = hub_options_of_auto_config.set(kwargs)
+        try:
+            return stock(pretrained_model_name_or_path, **kwargs)
+        finally:
+            hub_options_of_auto_config.reset(token)
+
+    module.AutoConfig.from_pretrained = staticmethod(from_pretrained)
 
 
 def _register_models(module: ModuleType):

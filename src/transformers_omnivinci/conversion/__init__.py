@@ -1,10 +1,8 @@
-"""The published layout of `nvidia/omnivinci`, which no other package of this project knows."""
+"""The published layout of `nvidia/omnivinci`, which no other package of this project knows; conversion to and fro."""
 
-from .published_layout import (
+from .loading import (
     PublishedConfig,
     VILAProcessor,
-    convert_config,
-    is_published,
     load_published_model,
     published_config,
     published_processor,
@@ -13,8 +11,6 @@ from .published_layout import (
 __all__ = [
     "PublishedConfig",
     "VILAProcessor",
-    "convert_config",
-    "is_published",
     "load_published_model",
     "published_config",
     "published_processor",

@@ -1,0 +1,123 @@
+"""Loading of checkpoints in the published layout, as `from_pretrained` and the Auto classes do."""
+
+from dataclasses import fields
+from pathlib import Path
+
+from transformers import AutoTokenizer, GenerationConfig, WhisperFeatureExtractor
+from transformers.configuration_utils import PreTrainedConfig
+
+from ..configuration_omnivinci import OmniVinciConfig
+from ..registration import PUBLISHED_MODEL_TYPE, hub_options_of_auto_config
+from .published_layout import HUB_OPTIONS, published_folder
+from .settings import convert_config
+from .weights import check_weights, open_published
+
+
+class PublishedConfig(PreTrainedConfig):
+    """What `AutoConfig` finds for the published `model_type`; it gives an [`OmniVinciConfig`]."""
+
+    model_type = PUBLISHED_MODEL_TYPE
+
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs):
+        name_or_path = kwargs.get("name_or_path") or config_dict.get("_name_or_path", "")
+        config = published_config(name_or_path, **hub_options_of_auto_config.get())
+        if config is None:
+            raise OSError(f"{str(name_or_path)!r} is not a checkpoint in the published layout.")
+        return OmniVinciConfig.from_dict(config.to_dict(), **kwargs)
+
+
+class VILAProcessor:
+    """The processor class that published repositories name; it gives an [`OmniVinciProcessor`]."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+        from ..processing import OmniVinciProcessor
+
+        return OmniVinciProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+
+def published_config(name_or_path, **kwargs) -> OmniVinciConfig | None:
+    """The config of a checkpoint in the published layout; `None` for any other."""
+    folder = published_folder(name_or_path, weights=False, **kwargs)
+    return None if folder is None else convert_config(folder)[0]
+
+
+def published_processor(processor_class: type, name_or_path, **kwargs):
+    """The processor of a checkpoint in the published layout; `None` for any other."""
+    folder = published_folder(name_or_path, weights=False, **kwargs)
+    if folder is None:
+        return None
+    from ..processing import OmniVinciImageProcessor, OmniVinciVideoProcessor
+
+    config, options = convert_config(folder)
+    pixel_options, tile = options["pixel_options"], config.s2_scales[0]
+    return processor_class(
+        OmniVinciImageProcessor(s2_scales=config.s2_scales, max_tiles=options["max_tiles"], **pixel_options),
+        OmniVinciVideoProcessor(
+            size={"height": tile, "width": tile}, num_frames=options["num_frames"], **pixel_options
+        ),
+        WhisperFeatureExtractor(
+            feature_size=config.audio_config.num_mel_bins,
+            sampling_rate=options["sampling_rate"],
+            hop_length=options["hop_length"],
+            padding_side="left",  # the tokenizer's, or stock pipelines refuse batches
+        ),
+        AutoTokenizer.from_pretrained(folder / "llm", padding_side="left"),
+        max_audio_duration=options["max_audio_duration"],
+        fixed_audio_duration=options["fixed_audio_duration"],
+        use_media_brackets=options["use_media_brackets"],
+        **processor_class.settings_of(config),
+    )
+
+
+def load_published_model(model_class: type, name_or_path, *model_args, config=None, **kwargs):
+    """
+    A model from a checkpoint in the published layout; `None` for any other. The model is made on the meta device, and
+    each weight is read from its memory-mapped file when it is placed.
+
+    Args:
+        model_class (`type`): [`OmniVinciForConditionalGeneration`] or [`OmniVinciModel`].
+        name_or_path (`str` or `Path`): Local folder or repository.
+        model_args, config, kwargs: As in [`PreTrainedModel.from_pretrained`].
+
+    Raises:
+        OSError: a component or a file of it is missing or damaged.
+        ValueError: weights are missing, unexpected or of another shape; the message lists them.
+    """
+    folder = published_folder(name_or_path, weights=True, **kwargs)
+    if folder is None:
+        return None
+    if not isinstance(config, OmniVinciConfig):
+        known = {field.name for field in fields(OmniVinciConfig)} - {"dtype"}
+        overrides = {name: kwargs.pop(name) for name in known & kwargs.keys()}
+        config = OmniVinciConfig.from_dict(convert_config(folder)[0].to_dict(), **overrides)
+    weights = check_weights(model_class, config, open_published(folder, config))
+    for name in (*HUB_OPTIONS, "subfolder", "_from_auto", "use_safetensors"):
+        kwargs.pop(name, None)
+    dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
+    stored_dtype = next(weight.dtype for name, weight in weights.items() if "language_model." in name)
+    model = model_class.from_pretrained(
+        None,
+        *model_args,
+        config=config,
+        state_dict={name: weight.slice for name, weight in weights.items()},
+        dtype=stored_dtype if dtype in (None, "auto") else dtype,
+        **kwargs,
+    )
+    loaded = model[0] if isinstance(model, tuple) else model
+    loaded.config.name_or_path = str(name_or_path)
+    if loaded.can_generate():
+        loaded.generation_config = published_generation_config(folder, loaded.generation_config)
+    return model
+
+
+def published_generation_config(folder: Path, default: GenerationConfig) -> GenerationConfig:
+    """The one of the root, else that of the language model, else `default`; with the padding of the tokenizer."""
+    for place in (folder, folder / "llm"):
+        if (place / "generation_config.json").is_file():
+            default = GenerationConfig.from_pretrained(place)
+            break
+    if default.pad_token_id is None:
+        default.pad_token_id = AutoTokenizer.from_pretrained(folder / "llm").pad_token_id
+    return default

@@ -1,0 +1,443 @@
+"""
+The settings of the published layout, read into an [`OmniVinciConfig`] and written from one.
+
+Nothing is assumed about the values of a checkpoint: they are read, and what is read and cannot be computed is refused.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from transformers import Qwen2AudioEncoderConfig, Qwen2Config, SiglipVisionConfig
+
+from ..configuration_omnivinci import OmniVinciConfig
+from ..registration import PUBLISHED_MODEL_TYPE
+from .published_layout import COMPONENTS, read_json
+
+AUDIO_POOLINGS = {
+    "mlp": "none",
+    "mlp_downsample_pool_max": "max",
+    "mlp_downsample_pool": "avg",
+    "mlp_downsample": "conv",
+}
+TIME_PERIODS = {"shortest": "shortest", "longest": "longest", "MTCT": "shortest"}
+MEDIA_TOKENS = {"image": "<image>", "video": "<vila/video>", "audio": "<sound>"}
+ENCODERS = {
+    "image": ("BasicImageEncoder",),
+    "video": ("BasicVideoEncoder", "TSPVideoEncoder"),
+    "sound": ("BasicSoundEncoder",),
+}
+PIXEL_OPTIONS = ("image_mean", "image_std", "rescale_factor")
+
+
+@dataclass
+class PublishedSettings:
+    """
+    What the configs of a checkpoint say.
+
+    Attributes:
+        config (`OmniVinciConfig`, *optional*): `None` if something is refused.
+        processor_options (`dict`): What only the processor needs: options of its parts by name.
+        understood (`dict`): Values by `file: key` that decide what is computed.
+        ignored (`dict`): Values that nothing reads: leftovers of training and of other tools.
+        refused (`dict`): A sentence for each setting that is not supported.
+    """
+
+    config: OmniVinciConfig | None = None
+    processor_options: dict = field(default_factory=dict)
+    understood: dict = field(default_factory=dict)
+    ignored: dict = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def convert_config(folder: Path) -> tuple[OmniVinciConfig, dict]:
+    """
+    Reads the settings of a checkpoint.
+
+    Args:
+        folder (`Path`): A checkpoint in the published layout.
+
+    Returns:
+        `tuple[OmniVinciConfig, dict]`: the config, and what only the processor needs: options of its parts by name.
+
+    Raises:
+        OSError: a component folder is missing.
+        ValueError: settings are not supported; the message names each, its value and what is supported.
+    """
+    settings = read_settings(folder)
+    if settings.refused:
+        raise ValueError(" ".join(settings.refused.values()))
+    return settings.config, settings.processor_options
+
+
+def read_settings(folder: Path) -> PublishedSettings:
+    """As [`convert_config`], but settings that are not supported are told and not raised."""
+    return _Reader(folder).read()
+
+
+# ---------------------------------------------------------------------------------------------------------- reading
+
+
+class _Recorded:
+    """Settings of a file, or of an entry of one, that remember which of them were read."""
+
+    def __init__(self, where: str, values: dict):
+        self.where, self.values, self.seen = where, values, set()
+
+    def get(self, key: str, default=None):
+        self.seen.add(key)
+        return self.values.get(key, default)
+
+    def divided(self) -> tuple[dict, dict]:
+        """What was read and what was not."""
+        read, unread = {}, {}
+        for key, value in self.values.items():
+            (read if key in self.seen else unread)[f"{self.where}{key}"] = value
+        return read, unread
+
+
+class _Reader:
+    """Reads the configs of a checkpoint. What is not supported is noted, and the reading goes on."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.refused: dict[str, str] = {}
+        self.root = _Recorded("config.json: ", read_json(folder / "config.json"))
+        self.components = {
+            name: _Recorded(f"{name}/config.json: ", _read_component_config(folder, name)) for name in COMPONENTS
+        }
+        self.encoders = {name: self._open_encoder(name) for name in ENCODERS}
+
+    def read(self) -> PublishedSettings:
+        values = {
+            "text_config": self._known_fields(Qwen2Config, "llm", "rope_theta", "rope_scaling"),
+            "vision_config": self._known_fields(SiglipVisionConfig, "vision_tower") | {"vision_use_head": False},
+            "audio_config": self._known_fields(Qwen2AudioEncoderConfig, "sound_tower"),
+            **self._read_vision(),
+            **self._read_audio(),
+            **self._read_boundary_tokens(),
+            **self._read_time_embedding("video", self.encoders["video"]),
+            **self._read_time_embedding("audio", self.encoders["sound"]),
+            **{f"{modality}_token_id": index for modality, index in self._read_media_token_ids().items()},
+            "group_duration": self.root.get("interleaved_video_segment_duration", 30),
+            "interleave_audio_in_video": self.root.get("interleaved_vis_aud_in_video", True),
+        }
+        options = self._read_processor_options()
+        config = None
+        if not self.refused:
+            try:
+                config = OmniVinciConfig(
+                    **values,
+                    architectures=["OmniVinciForConditionalGeneration"],
+                    name_or_path=str(self.folder),
+                )
+            except (TypeError, ValueError) as error:
+                self.refused["OmniVinciConfig"] = str(error)
+        understood, ignored = {}, {}
+        for recorded in (self.root, *self.encoders.values(), *self.components.values()):
+            read, unread = recorded.divided()
+            understood |= read
+            ignored |= unread
+        for name in ENCODERS:  # its entries stand for it
+            understood.pop(f"config.json: {name}_encoder", None)
+        return PublishedSettings(config, options, understood, ignored, self.refused)
+
+    def _refuse(self, key: str, value, supported) -> None:
+        self.refused[key] = (
+            f"`{key}={value!r}` of the published checkpoint is not supported: supported are {supported}."
+        )
+
+    def _require(self, key: str, supported: tuple) -> None:
+        value = self.root.get(key, supported[0])
+        if value not in supported:
+            self._refuse(key, value, supported)
+
+    def _open_encoder(self, name: str) -> _Recorded:
+        """An encoder's settings, given as a JSON string or a dict; "None", "True" and "False" are what they say."""
+        key = f"{name}_encoder"
+        value = self.root.get(key) or {}
+        try:
+            value = json.loads(value) if isinstance(value, str) else dict(value)
+        except (TypeError, ValueError):
+            self._refuse(key, value, "a dict or its JSON")
+            value = {}
+        words = {"None": None, "True": True, "False": False}
+        values = {name: words.get(item, item) if isinstance(item, str) else item for name, item in value.items()}
+        encoder = _Recorded(f"config.json: {key}.", values)
+        target = str(encoder.get("_target_", ENCODERS[name][0])).rsplit(".", 1)[-1]
+        if target not in ENCODERS[name]:
+            self._refuse(f"{key}._target_", target, ENCODERS[name])
+        return encoder
+
+    def _known_fields(self, config_class: type, component: str, *more: str) -> dict:
+        """What a config class knows of a component's settings: release configs carry leftovers of other tools."""
+        known = {field.name for field in fields(config_class)} | set(more)
+        known -= {"transformers_version", "architectures", "dtype"}
+        settings = self.components[component]
+        values = {key: settings.get(key) for key in settings.values.keys() & known}
+        return {key: value for key, value in sorted(values.items()) if value is not None}
+
+    def _read_vision(self) -> dict:
+        self._require("dynamic_s2", (True,))
+        self._require("image_aspect_ratio", ("dynamic_s2",))
+        self._require("mm_vision_select_feature", ("cls_patch",))
+        named = self.components["mm_projector"].get("mm_projector_type")
+        projector = (self.root.get("mm_projector_cfg") or {}).get("mm_projector_type", named)
+        if projector != "mlp_downsample":
+            self._refuse("mm_projector_cfg.mm_projector_type", projector, ("mlp_downsample",))
+        return {
+            "vision_feature_layer": self.root.get("mm_vision_select_layer", -2),
+            "s2_scales": self._read_scales(),
+            "s2_output_scale_index": self.root.get("s2_resize_output_to_scale_idx", 0),
+            "video_pool_sizes": self.encoders["video"].get("pool_sizes", [[1, 1, 1]]),
+        }
+
+    def _read_scales(self) -> list[int] | None:
+        scales = self.root.get("s2_scales")
+        try:
+            return [int(scale) for scale in (scales.split(",") if isinstance(scales, str) else scales)]
+        except (TypeError, ValueError):
+            return self._refuse("s2_scales", scales, 'side lengths in pixels such as "448,896,1344"')
+
+    def _read_audio(self) -> dict:
+        named = self.components["sound_mm_projector"].get("sound_mm_projector_type")
+        nested = (self.root.get("sound_mm_projector_cfg") or {}).get("sound_mm_projector_type")
+        kind = self.root.get("sound_mm_projector")
+        if not isinstance(kind, str) or "/" in kind:  # a path of the training run
+            kind = nested or named
+        if kind not in AUDIO_POOLINGS:
+            self._refuse("sound_mm_projector", kind, tuple(AUDIO_POOLINGS))
+        return {"audio_pooling": AUDIO_POOLINGS.get(kind)}
+
+    def _read_boundary_tokens(self) -> dict:
+        tokens = {}
+        for name, modality in (("image", "image"), ("video", "video"), ("sound", "audio")):
+            tokens[f"{modality}_start_tokens"] = self.encoders[name].get("start_tokens")
+            tokens[f"{modality}_end_tokens"] = self.encoders[name].get("end_tokens", "\n")
+        tokens["video_separator_tokens"] = self.encoders["video"].get("sep_tokens")
+        return tokens
+
+    def _read_time_embedding(self, modality: str, encoder: _Recorded) -> dict:
+        key = encoder.where.removeprefix("config.json: ").removesuffix(".")
+        if not encoder.get("embed_time", False):
+            return {f"{modality}_time_embedding": "none"}
+        kind, period = encoder.get("time_embed_type", "pixel"), encoder.get("period_fix")
+        size, max_time = encoder.get("trope_dim"), encoder.get("max_time")
+        if kind not in ("pixel", "lang", "learned_embed"):
+            self._refuse(f"{key}.time_embed_type", kind, ("pixel", "lang", "learned_embed"))
+        time = {f"{modality}_time_embedding": "learned" if kind == "learned_embed" else "crte"}
+        if max_time is not None:
+            time[f"{modality}_max_time"] = float(max_time)
+        if kind == "learned_embed":
+            return time
+        if period not in TIME_PERIODS:
+            # RoTE of the paper's ablation, whose released formula is not known well enough to be exact.
+            self._refuse(f"{key}.period_fix", period, tuple(TIME_PERIODS))
+        for name, value in (("trope_dim", size), ("max_time", max_time)):
+            if value is None:
+                self._refuse(f"{key}.{name}", None, "a positive number")
+        time[f"{modality}_time_period"] = TIME_PERIODS.get(period)
+        time[f"{modality}_time_rotated_size"] = None if size is None else int(size) // 2
+        return time
+
+    def _read_processor_options(self) -> dict:
+        max_duration, fixed_duration = self._read_audio_chunk_length()
+        preprocessor_file, pixel_options = self.folder / "vision_tower" / "preprocessor_config.json", {}
+        if preprocessor_file.is_file():
+            pixel_options = {k: v for k, v in read_json(preprocessor_file).items() if k in PIXEL_OPTIONS}
+        return {
+            "max_tiles": self.root.get("max_tiles", 12),
+            "num_frames": self.root.get("num_video_frames", 8),
+            "sampling_rate": self.root.get("audio_sampling_rate", 16_000),
+            "hop_length": self.root.get("audio_hop_length", 60),
+            "max_audio_duration": max_duration,
+            "fixed_audio_duration": fixed_duration,
+            "use_media_brackets": bool(self.root.get("mm_use_bos_eos_tokens", False)),
+            "pixel_options": pixel_options,
+        }
+
+    def _read_audio_chunk_length(self) -> tuple[float | None, float | None]:
+        """(seconds of a clip that are kept, seconds to which every clip is padded or cut)."""
+        value = self.root.get("audio_chunk_length", 120)
+        mode, _, seconds = str(value).rpartition("_")
+        try:
+            if value == "max":
+                return None, None
+            if mode == "fix":
+                return None, float(seconds)
+            if mode in ("", "max"):
+                return float(seconds), None
+        except ValueError:
+            pass
+        self._refuse("audio_chunk_length", value, 'seconds such as 120, "max", "max_3600" and "fix_30"')
+        return None, None
+
+    def _read_media_token_ids(self) -> dict[str, int]:
+        """The ids of the media tokens, from whichever file of the tokenizer tells them."""
+        folder, ids = self.folder / "llm", {}
+        if (folder / "added_tokens.json").is_file():
+            ids |= read_json(folder / "added_tokens.json")
+        if (folder / "tokenizer.json").is_file():
+            added = read_json(folder / "tokenizer.json").get("added_tokens", [])
+            ids |= {token["content"]: token["id"] for token in added}
+        if (folder / "tokenizer_config.json").is_file():
+            added = read_json(folder / "tokenizer_config.json").get("added_tokens_decoder", {})
+            ids |= {token["content"]: int(index) for index, token in added.items()}
+        missing = [token for token in MEDIA_TOKENS.values() if token not in ids]
+        if missing:
+            self.refused["llm"] = f"The tokenizer in {folder} does not know {missing}, the placeholders of media."
+            return {}
+        return {modality: ids[token] for modality, token in MEDIA_TOKENS.items()}
+
+
+def _read_component_config(folder: Path, name: str) -> dict:
+    if not (folder / name).is_dir():
+        raise OSError(f"{folder} has no folder `{name}`: the published layout has {', '.join(COMPONENTS)}.")
+    if not (folder / name / "config.json").is_file():
+        raise OSError(f"{folder / name} has no config.json.")
+    return read_json(folder / name / "config.json")
+
+
+# ---------------------------------------------------------------------------------------------------------- writing
+
+
+def published_configs(config: OmniVinciConfig, processor) -> dict[str, dict]:
+    """
+    The JSON files of the published layout that say what a config and a processor say.
+
+    Args:
+        config (`OmniVinciConfig`): Of the model.
+        processor (`OmniVinciProcessor`): Its processor.
+
+    Returns:
+        `dict[str, dict]`: contents by file name. Whether they say all, reading them again tells.
+    """
+    text, vision, audio = (_plain(part) for part in (config.text_config, config.vision_config, config.audio_config))
+    text["rope_theta"] = text.pop("rope_parameters")["rope_theta"]
+    pooling = next(name for name, pooling in AUDIO_POOLINGS.items() if pooling == config.audio_pooling)
+    projector = {"mm_projector_type": "mlp_downsample", "model_type": "v2l_projector"}
+    sound_projector = {"sound_mm_projector_type": pooling, "model_type": "sound_mm_projector"}
+    if processor.fixed_audio_duration is not None:
+        chunk_length = f"fix_{processor.fixed_audio_duration:g}"
+    else:
+        chunk_length = "max" if processor.max_audio_duration is None else f"max_{processor.max_audio_duration:g}"
+    root = {
+        "architectures": ["VILAForCausalLM"],
+        "model_type": PUBLISHED_MODEL_TYPE,
+        "dynamic_s2": True,
+        "s2_scales": ",".join(map(str, config.s2_scales)),
+        "s2_resize_output_to_scale_idx": config.s2_output_scale_index,
+        "image_aspect_ratio": "dynamic_s2",
+        "max_tiles": processor.image_processor.max_tiles,
+        "num_video_frames": processor.video_processor.num_frames,
+        "mm_vision_select_feature": "cls_patch",
+        "mm_vision_select_layer": config.vision_feature_layer,
+        "mm_use_bos_eos_tokens": processor.use_media_brackets,
+        "hidden_size": config.text_config.hidden_size,
+        "image_encoder": _encoder_settings(config, "image", "BasicImageEncoder"),
+        "video_encoder": _encoder_settings(config, "video", "TSPVideoEncoder"),
+        "sound_encoder": _encoder_settings(config, "audio", "BasicSoundEncoder"),
+        "llm_cfg": text,
+        "vision_tower_cfg": vision,
+        "sound_tower_cfg": audio,
+        "mm_projector_cfg": projector,
+        "sound_mm_projector_cfg": sound_projector,
+        "load_audio_in_video": True,
+        "interleaved_vis_aud_in_video": config.interleave_audio_in_video,
+        "interleaved_video_segment_duration": config.group_duration,
+        "audio_sampling_rate": processor.feature_extractor.sampling_rate,
+        "audio_hop_length": processor.feature_extractor.hop_length,
+        "audio_chunk_length": chunk_length,
+    }
+    pixels = {name: getattr(processor.image_processor, name) for name in PIXEL_OPTIONS}
+    return {
+        "config.json": root,
+        "llm/config.json": {**text, "architectures": ["Qwen2ForCausalLM"]},
+        "vision_tower/config.json": {**vision, "architectures": ["SiglipVisionModel"]},
+        "vision_tower/preprocessor_config.json": {
+            "image_processor_type": "SiglipImageProcessor",
+            "resample": processor.image_processor.resample,
+            "size": {"height": config.s2_scales[0], "width": config.s2_scales[0]},
+            **pixels,
+        },
+        "sound_tower/config.json": {**audio, "architectures": ["Qwen2AudioEncoder"]},
+        "mm_projector/config.json": {**projector, "architectures": ["MultimodalProjector"]},
+        "sound_mm_projector/config.json": {**sound_projector, "architectures": ["SoundMultimodalProjector"]},
+    }
+
+
+def check_published(folder: Path, config: OmniVinciConfig, processor, read_processor: Callable) -> None:
+    """
+    Refuses what the published layout cannot say.
+
+    Args:
+        folder (`Path`): Where the files of [`published_configs`] and the tokenizer were written.
+        config, processor: What they should say.
+        read_processor (`Callable`): Gives the processor of a folder.
+
+    Raises:
+        ValueError: names the settings that are other ones when read again.
+    """
+    said, wanted = _effective(convert_config(folder)[0]), _effective(config)
+    lost = {key for key in wanted if said.get(key) != wanted[key]}
+    said, wanted = read_processor(folder).to_dict(), processor.to_dict()
+    lost |= {key for key in wanted if said.get(key) != wanted[key]}
+    if lost:
+        raise ValueError(
+            f"The published layout has no place for these settings as they are: {', '.join(sorted(lost))}."
+        )
+
+
+NEUTRAL = {
+    "_name_or_path",
+    "architectures",
+    "audio_chunk_size",
+    "dtype",
+    "initializer_range",
+    "transformers_version",
+    "vision_chunk_size",
+}
+"""Settings that decide nothing of what a trained model computes."""
+
+
+def _effective(config: OmniVinciConfig) -> dict:
+    """What of the settings decides what a trained model computes, with what `None` stands for."""
+    values = {key: value for key, value in config.to_dict().items() if key not in NEUTRAL}
+    for modality in ("video", "audio"):
+        kind = values[f"{modality}_time_embedding"]
+        values[f"{modality}_time_rotated_size"] = getattr(config, f"{modality}_time_rotated_size") or (
+            config.text_config.hidden_size
+        )
+        read = {"none": (), "learned": ("max_time",), "rote": ("rotated_size", "theta")}
+        for name in ("max_time", "period", "rotated_size", "theta"):
+            if name not in read.get(kind, ("max_time", "period", "rotated_size")):
+                del values[f"{modality}_time_{name}" if name != "max_time" else f"{modality}_max_time"]
+    return values
+
+
+def _plain(config) -> dict:
+    return {key: value for key, value in config.to_diff_dict().items() if key not in ("dtype", "transformers_version")}
+
+
+def _encoder_settings(config: OmniVinciConfig, modality: str, target: str) -> str:
+    values = {
+        "_target_": f"llava.model.encoders.{target}",
+        "start_tokens": getattr(config, f"{modality}_start_tokens"),
+        "end_tokens": getattr(config, f"{modality}_end_tokens"),
+    }
+    if modality == "video":
+        values |= {"sep_tokens": config.video_separator_tokens, "pool_sizes": config.video_pool_sizes}
+    if modality != "image":
+        embedding = getattr(config, f"{modality}_time_embedding")
+        values["embed_time"] = embedding != "none"
+        if embedding != "none":
+            size = getattr(config, f"{modality}_time_rotated_size") or config.text_config.hidden_size
+            values |= {
+                "time_embed_type": "learned_embed" if embedding == "learned" else "pixel",
+                "period_fix": getattr(config, f"{modality}_time_period"),
+                "trope_dim": 2 * size,
+                "max_time": getattr(config, f"{modality}_max_time"),
+            }
+    words = {name: str(value) if value is None or isinstance(value, bool) else value for name, value in values.items()}
+    return json.dumps(words)
