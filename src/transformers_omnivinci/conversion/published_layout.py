@@ -39,13 +39,18 @@ def published_folder(name_or_path, weights: bool, **options) -> Path | None:
     if name_or_path is None or os.path.isfile(name_or_path):
         return None
     if os.path.isdir(name_or_path):
-        config_file = os.path.join(name_or_path, "config.json")
-        return Path(name_or_path) if os.path.isfile(config_file) and _names_release(config_file) else None
+        return Path(name_or_path) if is_published(Path(name_or_path)) else None
     options = hub_options(name_or_path, options)
     config_file = cached_file(str(name_or_path), "config.json", _raise_exceptions_for_missing_entries=False, **options)
-    if config_file is None or not _names_release(config_file):
+    if config_file is None or not is_published(Path(config_file).parent):
         return None
     return download(name_or_path, FILES + WEIGHTS if weights else FILES, **options)
+
+
+def is_published(folder: Path) -> bool:
+    """Whether a local folder is in the published layout."""
+    config_file = folder / "config.json"
+    return config_file.is_file() and read_json(config_file).get("model_type") == PUBLISHED_MODEL_TYPE
 
 
 def download(repo_id, patterns: list[str], **options) -> Path:
@@ -87,7 +92,3 @@ def read_json(path) -> dict:
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds a {type(values).__name__}: a JSON object is accepted.")
     return values
-
-
-def _names_release(config_file) -> bool:
-    return read_json(config_file).get("model_type") == PUBLISHED_MODEL_TYPE

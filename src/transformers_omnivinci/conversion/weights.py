@@ -1,6 +1,8 @@
 """Weights in safetensors files: opened without being read, and named as either layout names them."""
 
+import math
 import re
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from ..configuration_omnivinci import OmniVinciConfig
 from .published_layout import COMPONENTS, read_json
 
 INDEX = "model.safetensors.index.json"
+WEIGHTS_FILE = "model.safetensors"
 PREFIXES = {
     "llm": {"model.": "model.language_model.", "lm_head.": "lm_head."},
     "vision_tower": {"vision_model.": "model.vision_tower.", "": "model.vision_tower."},
@@ -32,34 +35,52 @@ FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 """The dtypes that weights may have, by their name in safetensors."""
 
 
-class StoredTensor:
+@dataclass(frozen=True)
+class TensorHeader:
     """
-    A tensor of a safetensors file, which is read when it is asked for.
+    What the header of a safetensors file tells of a tensor.
 
     Attributes:
         path (`Path`): The file.
         key (`str`): Its name there.
         shape (`tuple[int]`): Its shape.
-        dtype (`torch.dtype`): Its dtype.
+        stored_dtype (`str`): Its dtype, as safetensors names it.
     """
 
-    def __init__(self, path: Path, file, key: str):
-        self.path, self.key, self._file = path, key, file
-        self.slice = file.get_slice(key)
-        self.shape = tuple(self.slice.get_shape())
-        if self.slice.get_dtype() not in FLOATS:
-            raise ValueError(
-                f"The weight {key} in {path} is of dtype {self.slice.get_dtype()}: {', '.join(FLOATS)} are accepted."
-            )
-        self.dtype = FLOATS[self.slice.get_dtype()]
+    path: Path
+    key: str
+    shape: tuple[int, ...]
+    stored_dtype: str
 
-    def read(self) -> torch.Tensor:
-        """Its values, memory-mapped: pages of the file are read as they are touched."""
-        return self._file.get_tensor(self.key)
+    def __post_init__(self):
+        if self.stored_dtype not in FLOATS:
+            accepted = ", ".join(FLOATS)
+            raise ValueError(
+                f"The weight {self.key} in {self.path} is of dtype {self.stored_dtype}: {accepted} are accepted."
+            )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return FLOATS[self.stored_dtype]
+
+    @property
+    def num_parameters(self) -> int:
+        return math.prod(self.shape)
 
     def num_bytes(self, dtype: torch.dtype | None = None) -> int:
         """Its size in `dtype`; `None`: as stored."""
-        return torch.Size(self.shape).numel() * (dtype or self.dtype).itemsize
+        return self.num_parameters * (dtype or self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class StoredTensor(TensorHeader):
+    """A tensor of an open file, which is read when it is asked for: `slice[...]` a part, `read()` the whole."""
+
+    slice: object
+
+    def read(self) -> torch.Tensor:
+        """Its values, memory-mapped: pages of the file are read as they are touched."""
+        return self.slice[...]
 
 
 def open_published(folder: Path, config: OmniVinciConfig) -> dict[str, StoredTensor]:
@@ -70,13 +91,18 @@ def open_published(folder: Path, config: OmniVinciConfig) -> dict[str, StoredTen
         OSError: a file is missing or damaged, or there are only pickled weights.
         ValueError: a weight has a dtype that is not one of floats.
     """
-    weights = {}
-    for component in COMPONENTS:
-        for key, tensor in open_folder(folder / component).items():
+    return by_model_names({component: open_folder(folder / component) for component in COMPONENTS}, config)
+
+
+def by_model_names(components: dict[str, dict], config: OmniVinciConfig) -> dict[str, TensorHeader]:
+    """Tensors by component and key, under the names of the model; without those that nothing reads."""
+    named = {}
+    for component, tensors in components.items():
+        for key, tensor in tensors.items():
             name = _from_published(component, key, config)
             if name is not None:
-                weights[name] = tensor
-    return weights
+                named[name] = tensor
+    return named
 
 
 def open_folder(folder: Path) -> dict[str, StoredTensor]:
@@ -93,7 +119,9 @@ def open_folder(folder: Path) -> dict[str, StoredTensor]:
             keys = file.keys()
         except (SafetensorError, OSError) as error:
             raise OSError(f"{path} cannot be read as safetensors: {error}.") from error
-        tensors |= {key: StoredTensor(path, file, key) for key in keys}
+        for key in keys:
+            stored = file.get_slice(key)
+            tensors[key] = StoredTensor(path, key, tuple(stored.get_shape()), stored.get_dtype(), stored)
     if index.is_file():
         absent = sorted(read_json(index)["weight_map"].keys() - tensors.keys())
         if absent:
@@ -112,6 +140,8 @@ def _weight_files(folder: Path) -> list[Path]:
         outside = [name for name, path in zip(names, paths, strict=True) if path.parent != folder]
         if outside:
             raise OSError(f"{index} names files outside its folder: {outside}.")
+    elif (folder / WEIGHTS_FILE).is_file():
+        paths = [folder / WEIGHTS_FILE]
     else:
         paths = sorted(folder.glob("*.safetensors"))
     missing = [path.name for path in paths if not path.is_file()]
