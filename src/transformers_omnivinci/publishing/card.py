@@ -61,9 +61,8 @@ def build_card(
         template_str=f"---\n{{{{ card_data }}}}\n---\n{template.text}\n",
         checkpoint=repo_id or ("." if with_code else BASE_MODEL),
         with_code=with_code,
-        source=f"[{source_name}](https://huggingface.co/{source_name})"
-        if is_hub_id
-        else f"the folder `{source_name}`",
+        source=source_name,
+        is_hub_id=is_hub_id,
         revision=revision,
         version=__version__,
         weights=_describe_weights(num_parameters, dtype),
@@ -73,17 +72,13 @@ def build_card(
 
 def name_repository(card: ModelCard, repo_id: str) -> ModelCard:
     """
-    Makes the snippets of a card load `repo_id`, and leaves the rest as it is. Cards that were not built here are
-    returned unchanged.
+    The same card with snippets that load `repo_id`. Without a line `checkpoint = "..."` there is nothing to change.
 
     Raises:
         ValueError: `repo_id` is no id of the Hub.
     """
     validate_repo_id(repo_id)
-    text = re.sub(r'^checkpoint = ".*"$', f'checkpoint = "{repo_id}"', card.text, flags=re.MULTILINE)
-    renamed = ModelCard(card.content)
-    renamed.text = text
-    return renamed
+    return ModelCard(re.sub(r'^checkpoint = ".*$', f'checkpoint = "{repo_id}"', card.content, flags=re.MULTILINE))
 
 
 def _name_of(source: str | os.PathLike) -> tuple[str, bool]:
