@@ -23,9 +23,3 @@ def test_snippets_of_the_readme(snippet, monkeypatch, capsys):
 def test_the_first_example_has_ten_lines():
     lines = [line for line in SNIPPETS[0].splitlines() if line and not line.startswith(("import", "from"))]
     assert len(lines) <= 10
-
-
-def test_the_model_card_shows_the_call_of_the_readme():
-    card = (ROOT / "model_card.md").read_text()
-    assert 'AutoModel.from_pretrained("nvidia/omnivinci"' in card
-    assert "load_audio_from_video=True" in card
