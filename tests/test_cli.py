@@ -173,7 +173,7 @@ def test_ask_shows_progress_on_a_terminal(monkeypatch):
         def remove_task(self, task):
             shown.append(tuple(self.tasks[task]))
 
-    monkeypatch.setattr("transformers_omnivinci.cli.Progress", Recorder)
+    monkeypatch.setattr("transformers_omnivinci.cli.terminal.Progress", Recorder)
     ask(CLIP, CLIP, "What?", "--num-frames", 3)
     # Two clips of three frames, then each with a window of sound.
     assert shown == [("Loading the model", 0, None), ("Decoding", 6, 6), ("Encoding", 8, 8)]

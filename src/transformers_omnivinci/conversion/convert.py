@@ -100,6 +100,17 @@ class Conversion:
         return sum(shard.num_bytes for shard in self.shards)
 
     @property
+    def other_files(self) -> list[str]:
+        """What stands beside the weights."""
+        if self.to == "transformers":
+            names = ["config.json", "processor_config.json", "chat_template.jinja", "README.md"]
+            tokenizer = ["tokenizer.json", "tokenizer_config.json"]
+        else:
+            names = list(published_configs(self.config, self.processor))
+            tokenizer = ["llm/tokenizer.json", "llm/tokenizer_config.json"]
+        return [*self.indices, *names, "generation_config.json", *tokenizer]
+
+    @property
     def num_parameters(self) -> int:
         return sum(tensor.num_parameters for shard in self.shards for tensor in shard.tensors.values())
 
@@ -197,6 +208,12 @@ def plan_conversion(
     config.name_or_path = name
     shards, indices = _plan_shards(weights, to, dtype, max_shard_size)
     return Conversion(name, commit, folder, to, dtype, config, processor, generation_config, settings, shards, indices)
+
+
+def settings_of(source, revision: str | None = None, **hub) -> PublishedSettings | None:
+    """What is understood, ignored and refused of a source in the published layout; `None` for one in another."""
+    *_, folder, _ = _find(source, revision, True, hub)
+    return read_settings(folder) if is_published(folder) else None
 
 
 # ---------------------------------------------------------------------------------------------------- the source
@@ -347,7 +364,7 @@ def _write_weights(conversion: Conversion, folder: Path) -> None:
     metadata = {"format": "pt", "source": conversion.source, "transformers_omnivinci_version": __version__}
     if conversion.revision is not None:
         metadata["source_revision"] = conversion.revision
-    with tqdm(total=conversion.num_bytes, unit="B", unit_scale=True, desc="Converting") as progress:
+    with tqdm(total=conversion.num_bytes, unit="B", unit_scale=True, desc="Converting", disable=None) as progress:
         for shard in conversion.shards:
             path = folder / shard.name
             path.parent.mkdir(exist_ok=True)
@@ -410,7 +427,7 @@ def _verify(conversion: Conversion, folder: Path) -> None:
     """
     places = {(folder / shard.name).parent for shard in conversion.shards}
     written = {place: open_folder(place) for place in places}
-    with tqdm(total=conversion.num_bytes, unit="B", unit_scale=True, desc="Verifying") as progress:
+    with tqdm(total=conversion.num_bytes, unit="B", unit_scale=True, desc="Verifying", disable=None) as progress:
         for shard in conversion.shards:
             stored = written[(folder / shard.name).parent]
             for key, tensor in shard.tensors.items():

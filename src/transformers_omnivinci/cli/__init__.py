@@ -1,0 +1,42 @@
+"""The command `omnivinci`: each subcommand has a module of its own."""
+
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from .ask import ask
+from .convert import convert
+from .timeline import timeline
+
+# torch and transformers are imported by the commands: `omnivinci --help` needs neither.
+
+app = typer.Typer(
+    name="omnivinci",
+    help="OmniVinci: a model that sees, listens and reads.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+for command in (ask, timeline, convert):
+    app.command()(command)
+
+
+def main() -> None:
+    """The entry point of the command."""
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"omnivinci {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,113 @@
+"""`omnivinci ask`: an answer about media."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from .options import DType, End, Fps, NoAudio, NumFrames, Start, Traceback
+from .sources import check_model, content_item
+from .terminal import count_decoded, plain_errors, show_progress
+
+
+def ask(
+    *,
+    media: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MEDIA", help="Videos, images and sounds: files, URLs, folders of frames."),
+    ] = None,
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What is asked about them.")],
+    model: Annotated[str, typer.Option(metavar="DIR", help="Checkpoint: a folder, or a repository of the Hub.")],
+    num_frames: NumFrames = None,
+    fps: Fps = None,
+    start: Start = None,
+    end: End = None,
+    no_audio: NoAudio = False,
+    max_new_tokens: Annotated[int, typer.Option(metavar="N", min=1, help="The most tokens of the answer.")] = 512,
+    device: Annotated[str, typer.Option(metavar="cpu|cuda|auto", help="Where the model runs.")] = "auto",
+    dtype: Annotated[DType, typer.Option(help="Of the weights. auto: as stored.")] = DType.auto,
+    attn_implementation: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Such as sdpa, eager or flash_attention_2.")
+    ] = None,
+    traceback: Traceback = False,
+) -> None:
+    """Answer a question about videos, images and sounds. The answer is printed as it is generated."""
+    with plain_errors(traceback):
+        if os.path.isfile(question):
+            raise ValueError(f"The last argument is the question, but {question!r} is a file.")
+        content = [content_item(source) for source in media or []]
+        check_model(model)
+        import torch
+        from transformers import TextStreamer
+
+        from ..modeling.modeling_omnivinci import MEDIA_INPUTS, OmniVinciForConditionalGeneration
+        from ..processing import OmniVinciProcessor
+
+        place = _choose_device(device)
+        with show_progress() as progress:
+            task = progress.add_task("Loading the model", total=None)
+            processor = OmniVinciProcessor.from_pretrained(model)
+            options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
+            loaded = OmniVinciForConditionalGeneration.from_pretrained(
+                model, dtype="auto" if dtype == DType.auto else getattr(torch, dtype.value), **options
+            ).to(place)
+            progress.remove_task(task)
+            with count_decoded(processor.video_processor, progress):
+                inputs = processor.apply_chat_template(
+                    [{"role": "user", "content": [*content, {"type": "text", "text": question}]}],
+                    tokenize=True,
+                    return_dict=True,
+                    add_generation_prompt=True,
+                    load_audio_from_video=not no_audio,
+                    return_tensors="pt",
+                    num_frames=num_frames,
+                    fps=fps,
+                    video_start=start,
+                    video_end=end,
+                ).to(loaded.device, loaded.dtype)
+            tensors = {name: inputs.pop(name) for name in MEDIA_INPUTS if name in inputs}
+            with _count_encoded(loaded, tensors, progress), torch.no_grad():
+                encoded = loaded.encode_media(**tensors)
+        if encoded:
+            inputs["mm_encoder_outputs"] = encoded
+        streamer = TextStreamer(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        loaded.generate(**inputs, max_new_tokens=max_new_tokens, streamer=streamer)
+
+
+def _choose_device(name: str):
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            name = "cuda"
+        else:
+            name = "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"`--device {name}` is not known: cpu, cuda and auto are accepted.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"`--device {name}` is not there, as torch sees no CUDA device: cpu and auto are accepted.")
+    return device
+
+
+@contextmanager
+def _count_encoded(model, media: dict, progress: Progress) -> Iterator[None]:
+    """Shows how many frames, tiles and windows of sound are encoded."""
+    names = ("pixel_values", "pixel_values_videos", "input_features")
+    task = progress.add_task("Encoding", total=sum(len(media[name]) for name in names if name in media))
+
+    def advance(module, args, output):
+        progress.advance(task, len(output.last_hidden_state))
+
+    encoders = (model.model.vision_tower.encoder, model.model.audio_tower)
+    hooks = [encoder.register_forward_hook(advance) for encoder in encoders]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        progress.remove_task(task)

@@ -1,0 +1,23 @@
+"""Options that several commands share."""
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+
+class DType(str, Enum):
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+NumFrames = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Frames to look at. Default: as in the checkpoint.")
+]
+Fps = Annotated[float | None, typer.Option(metavar="F", help="Frames per second to look at, instead.")]
+Start = Annotated[float | None, typer.Option(metavar="S", help="Second from which videos are looked at.")]
+End = Annotated[float | None, typer.Option(metavar="S", help="Second up to which videos are looked at.")]
+NoAudio = Annotated[bool, typer.Option("--no-audio", help="Leave out the sound of videos.")]
+Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error comes from.")]

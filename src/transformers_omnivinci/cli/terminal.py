@@ -1,0 +1,72 @@
+"""What commands show on the terminal: plain errors and progress."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+
+@contextmanager
+def plain_errors(with_traceback: bool) -> Iterator[None]:
+    """Turns what the library raises into one red line and exit code 1."""
+    try:
+        yield
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        if with_traceback or isinstance(error, BrokenPipeError):
+            raise
+        message = " ".join(str(error).split()) or type(error).__name__
+        Console(stderr=True).print(Text(f"error: {message}", style="red"), soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+@contextmanager
+def show_progress() -> Iterator[Progress]:
+    """Progress bars on stderr, if that is a terminal; they vanish at the end."""
+    from transformers.utils import logging
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    logging.disable_progress_bar()
+    try:
+        with Progress(
+            *columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal
+        ) as progress:
+            yield progress
+    finally:
+        logging.enable_progress_bar()
+
+
+@contextmanager
+def count_decoded(video_processor, progress: Progress) -> Iterator[None]:
+    """Shows how many of the sampled frames of all videos are decoded: each is resized as it is."""
+    task = progress.add_task("Decoding", total=None)
+    total, sample_frames, resize = 0, video_processor.sample_frames, video_processor.resize
+
+    def count_sampled(*args, **kwargs):
+        nonlocal total
+        indices = sample_frames(*args, **kwargs)
+        total += len(set(indices.tolist()))
+        progress.update(task, total=total)
+        return indices
+
+    def count_resized(frames, *args, **kwargs):
+        progress.advance(task, frames.ndim == 3)
+        return resize(frames, *args, **kwargs)
+
+    video_processor.sample_frames, video_processor.resize = count_sampled, count_resized
+    try:
+        yield
+    finally:
+        del video_processor.sample_frames, video_processor.resize
+        progress.remove_task(task)
+
+
+def format_size(num_bytes: int) -> str:
+    """A size as "17.5 GB", in powers of ten."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= size:
+            return f"{num_bytes / size:.1f} {unit}"
+    return f"{num_bytes} B"

@@ -1,0 +1,138 @@
+"""`omnivinci timeline`: the temporal groups of a clip."""
+
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlparse
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .options import End, Fps, NoAudio, NumFrames, Start, Traceback
+from .sources import check_model, content_item, is_url
+from .terminal import count_decoded, plain_errors, show_progress
+
+MOST_LISTED = 10
+"""Of more frames than this, the table lists only the first and the last ones."""
+
+
+def timeline(
+    clip: Annotated[str, typer.Argument(metavar="CLIP", help="A video: a file, a URL, a folder of frames.")],
+    model: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Checkpoint to plan for. Default: the 9B model.")
+    ] = None,
+    num_frames: NumFrames = None,
+    fps: Fps = None,
+    start: Start = None,
+    end: End = None,
+    no_audio: NoAudio = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the timeline, too: .png, .svg or .pdf.")
+    ] = None,
+    traceback: Traceback = False,
+) -> None:
+    """Show which frames and sounds of a clip stand together, in temporal groups, and how many tokens they take."""
+    with plain_errors(traceback):
+        kind = content_item(clip)["type"]
+        if kind != "video":
+            raise ValueError(f"{clip!r} is {'an image' if kind == 'image' else 'a sound'}: a video is accepted.")
+        if model is not None:
+            check_model(model)
+        from ..plotting import count_tokens, plot_timeline, timeline_groups
+
+        processor = _processor_of(model)
+        sampling_rate = processor.feature_extractor.sampling_rate
+        options = {"num_frames": num_frames, "fps": fps, "video_start": start, "video_end": end}
+        if plot is None:
+            metadata = processor.video_processor.probe_video(clip, **options)
+            num_samples = round((metadata.audio_duration or 0) * sampling_rate)
+        else:
+            with show_progress() as progress, count_decoded(processor.video_processor, progress):
+                (video,) = processor.video_processor.load_videos(
+                    clip,
+                    load_audio=not no_audio,
+                    sampling_rate=sampling_rate,
+                    size={"height": 256, "width": 256},
+                    **options,
+                )
+            metadata, num_samples = video.metadata, 0 if video.waveform is None else len(video.waveform)
+        plan = processor.plan_video(metadata, num_samples if num_samples and not no_audio else None)
+        groups = timeline_groups(processor, plan, metadata.duration)
+        name = Path(urlparse(clip).path if is_url(clip) else clip).name
+        console = Console(highlight=False)
+        facts = f"{metadata.width} x {metadata.height}, {metadata.duration:.2f} s at {metadata.fps:.2f} fps"
+        console.print(Text.assemble((name, "bold"), f"  {facts}, {'no sound' if plan.windows is None else 'sound'}"))
+        console.print(_table(groups, plan.timestamps))
+        numbers = count_tokens(groups)
+        parts = ", ".join(f"{number:,} {kind}" for kind, number in numbers.items())
+        console.print(f"{sum(numbers.values()):,} tokens: {parts}")
+        if model is None:
+            console.print("Planned for the 9B model; --model plans for another checkpoint.", style="dim")
+        if plot is not None:
+            figure = plot_timeline(
+                groups,
+                plan.timestamps,
+                video.frames,
+                None if plan.windows is None else video.waveform,
+                sampling_rate,
+                aspect_ratio=metadata.width / metadata.height,
+                title=name,
+            )
+            figure.savefig(plot)
+            console.print(Text(f"The figure is in {plot}."), soft_wrap=True)
+
+
+def _processor_of(model: str | None):
+    """The processor of a checkpoint; without one, a processor that plans as that of the 9B model."""
+    from ..processing import OmniVinciImageProcessor, OmniVinciProcessor, OmniVinciVideoProcessor
+
+    if model is not None:
+        return OmniVinciProcessor.from_pretrained(model)
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast, WhisperFeatureExtractor
+
+    from ..configuration_omnivinci import OmniVinciConfig
+    from ..processing.chat_template import AUDIO_TOKEN, IMAGE_TOKEN, VIDEO_TOKEN
+
+    # All that plans need of the tokenizer is that placeholders and newlines are one token each.
+    words = ("<unk>", "\n", IMAGE_TOKEN, VIDEO_TOKEN, AUDIO_TOKEN)
+    vocabulary = WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>")
+    config = OmniVinciConfig()
+    return OmniVinciProcessor(
+        OmniVinciImageProcessor(s2_scales=config.s2_scales),
+        OmniVinciVideoProcessor(),
+        WhisperFeatureExtractor(feature_size=config.audio_config.num_mel_bins),
+        PreTrainedTokenizerFast(tokenizer_object=Tokenizer(vocabulary), unk_token="<unk>"),
+        **OmniVinciProcessor.settings_of(config),
+    )
+
+
+def _table(groups, timestamps: list[float]) -> Table:
+    """The temporal groups with what stands in them, and the totals."""
+    table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False, footer_style="bold")
+    columns = {
+        "group": [group.name.removeprefix("group ") for group in groups],
+        "seconds": [f"{group.start:.1f} - {group.end:.1f}" for group in groups],
+        "frames": [len(group.frames) for group in groups],
+        "seconds of the frames": [_list_seconds([timestamps[index] for index in group.frames]) for group in groups],
+        "mel frames": [len(group.mel_frames) for group in groups],
+        "video tokens": [group.num_video_tokens for group in groups],
+        "audio tokens": [group.num_audio_tokens for group in groups],
+    }
+    for name, cells in columns.items():
+        is_number = isinstance(cells[0], int)
+        footer = f"{sum(cells):,}" if is_number else "total" if name == "group" else ""
+        table.add_column(name, footer=footer, justify="right" if is_number else "left")
+    for row in zip(*columns.values()):
+        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else cell for cell in row))
+    return table
+
+
+def _list_seconds(seconds: list[float]) -> str:
+    words = [f"{second:.2f}" for second in seconds]
+    if len(words) > MOST_LISTED:
+        words[MOST_LISTED // 2 : -MOST_LISTED // 2] = ["..."]
+    return " ".join(words)
