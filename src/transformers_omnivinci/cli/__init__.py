@@ -7,6 +7,7 @@ import typer
 from .. import __version__
 from .ask import ask
 from .convert import convert
+from .push import push
 from .timeline import timeline
 
 # torch and transformers are imported by the commands: `omnivinci --help` needs neither.
@@ -18,7 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (ask, timeline, convert):
+for command in (ask, timeline, convert, push):
     app.command()(command)
 
 

@@ -68,17 +68,11 @@ def _show_settings(settings, console: Console) -> None:
     """What of a published checkpoint's settings is understood, ignored and refused."""
     if settings is None:
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("setting", overflow="fold")
-    table.add_column("value", overflow="ellipsis", no_wrap=True)
-    table.add_column("")
     for verdict, values in (("understood", settings.understood), ("ignored", settings.ignored)):
         for key, value in values.items():
-            if key not in settings.refused:
-                table.add_row(Text(key), Text(repr(value)), verdict)
-    for key, sentence in settings.refused.items():
-        table.add_row(Text(key), Text(sentence), Text("refused", style="red"))
-    console.print(table)
+            console.print(Text(f"{verdict:10}  {key} = {value!r}"), soft_wrap=True)
+    for sentence in settings.refused.values():
+        console.print(Text(f"refused     {sentence}", style="red"), soft_wrap=True)
 
 
 def _show_files(conversion, destination: Path, console: Console) -> None:

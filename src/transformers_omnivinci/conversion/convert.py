@@ -398,6 +398,16 @@ def _write_files(conversion: Conversion, folder: Path, with_code: bool) -> None:
     if conversion.to == "published":
         _write_published_files(config, processor, folder)
         return
+    from ..publishing.card import build_card
+
+    card = build_card(
+        source=conversion.source if conversion.revision else Path(conversion.source),
+        revision=conversion.revision,
+        with_code=with_code,
+        num_parameters=conversion.num_parameters,
+        dtype=config.dtype,
+    )
+    card.save(folder / "README.md")
     processor.save_pretrained(folder)
     config.save_pretrained(folder)
 

@@ -1,0 +1,374 @@
+"""Conversion between the layouts: what is written, that it is the same model, and that it is whole or absent."""
+
+import filecmp
+import json
+import os
+import shutil
+import subprocess
+import sys
+from hashlib import sha256
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModel, AutoProcessor
+from typer.testing import CliRunner
+
+from transformers_omnivinci import __version__
+from transformers_omnivinci.cli import app
+from transformers_omnivinci.conversion import convert as conversion
+from transformers_omnivinci.conversion.convert import convert, plan_conversion
+from transformers_omnivinci.conversion.settings import read_settings
+
+from .conftest import PARITY
+from .test_conversion import checkpoint, edit, edit_encoder, edit_weights  # noqa: F401
+
+NAMES = ["published-tiny", "published-tiny-maxpool", "published-tiny-short-groups"]
+TINY = PARITY / "published-tiny"
+COMPONENTS = {"llm", "vision_tower", "sound_tower", "mm_projector", "sound_mm_projector"}
+
+
+def tensors_of(folder):
+    return {key: tensor for path in sorted(folder.glob("*.safetensors")) for key, tensor in load_file(path).items()}
+
+
+def bits(tensor):
+    return tensor.reshape(-1).view(torch.uint8)
+
+
+def files_of(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def leftovers(folder):
+    return [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, ["convert", *map(str, arguments)])
+    return result.exit_code, " ".join(result.output.split())
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """`published-tiny` in the layout of transformers, in several files."""
+    folder = tmp_path_factory.mktemp("converted") / "tiny"
+    convert(TINY, folder, max_shard_size="300KB")
+    return folder
+
+
+# -------------------------------------------------------------------------------------------------- the same model
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_there_and_back_every_weight_is_the_same_to_the_bit(name, tmp_path):
+    convert(PARITY / name, tmp_path / "there", verify=True)
+    convert(tmp_path / "there", tmp_path / "back", to="published", max_shard_size="200KB", verify=True)
+    for component in COMPONENTS:
+        before, after = tensors_of(PARITY / name / component), tensors_of(tmp_path / "back" / component)
+        dropped = before.keys() - after.keys()
+        assert not after.keys() - before.keys()
+        # Nothing reads the last layer of the image encoder, its norm and its head.
+        assert all("layers.2." in key or "post_layernorm" in key or ".head." in key for key in dropped)
+        assert dropped if component == "vision_tower" else not dropped
+        for key, tensor in after.items():
+            assert tensor.dtype == before[key].dtype and torch.equal(bits(tensor), bits(before[key])), key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_there_and_back_every_setting_is_the_same(name, tmp_path):
+    convert(PARITY / name, tmp_path / "there")
+    convert(tmp_path / "there", tmp_path / "back", to="published")
+    for auto_class in (AutoConfig, AutoProcessor):
+        before, after = (auto_class.from_pretrained(folder).to_dict() for folder in (PARITY / name, tmp_path / "back"))
+        for values in (before, after):
+            values.pop("transformers_version", None)
+        assert after == before
+    assert read_settings(tmp_path / "back").ignored.keys() & {"config.json: model_type"}
+
+
+def test_what_is_written_loads_with_the_classes_of_transformers(converted, load_checkpoint):
+    published, _ = load_checkpoint()
+    model, processor = AutoModel.from_pretrained(converted), AutoProcessor.from_pretrained(converted)
+    assert all(torch.equal(weight, published.state_dict()[key]) for key, weight in model.state_dict().items())
+    assert model.generation_config.pad_token_id == published.generation_config.pad_token_id
+    assert "<vila/video>" in processor.apply_chat_template([{"role": "user", "content": [{"type": "video"}]}])
+
+
+def test_every_file_that_a_repository_needs_is_written(converted):
+    shards = sorted(path.name for path in converted.glob("*.safetensors"))
+    assert shards == [f"model-{index:05}-of-00004.safetensors" for index in range(1, 5)]
+    assert {path.name for path in converted.iterdir()} - set(shards) == {
+        "README.md",
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors.index.json",
+        "processor_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    index = json.loads((converted / "model.safetensors.index.json").read_text())
+    assert set(index["weight_map"].values()) == set(shards)
+    assert index["weight_map"].keys() == tensors_of(converted).keys()
+    assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in tensors_of(converted).values())
+    assert all(path.stat().st_mode & 0o444 == converted.stat().st_mode & 0o444 for path in converted.iterdir())
+
+
+def test_a_checkpoint_may_be_written_anew_in_its_own_layout(converted, tmp_path):
+    convert(converted, tmp_path / "one", dtype="bfloat16")
+    assert AutoModel.from_pretrained(tmp_path / "one").dtype == torch.bfloat16
+    convert(TINY, tmp_path / "two", to="published", dtype="float16")
+    assert AutoModel.from_pretrained(tmp_path / "two").dtype == torch.float16
+
+
+def test_a_dtype_casts_every_weight(converted, tmp_path):
+    done = convert(TINY, tmp_path / "half", dtype=torch.bfloat16, verify=True)
+    before, after = tensors_of(converted), tensors_of(tmp_path / "half")
+    assert all(torch.equal(after[key], tensor.bfloat16()) for key, tensor in before.items())
+    assert done.num_bytes == sum(tensor.nbytes for tensor in after.values())
+    assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_without_a_dtype_each_weight_keeps_its_own(checkpoint, tmp_path):  # noqa: F811
+    path = checkpoint / "mm_projector" / "model.safetensors"
+    edit_weights(path, lambda weights: weights.update({key: value.half() for key, value in weights.items()}))
+    convert(checkpoint, tmp_path / "mixed", verify=True)
+    dtypes = {key: tensor.dtype for key, tensor in tensors_of(tmp_path / "mixed").items()}
+    assert {key for key, dtype in dtypes.items() if dtype == torch.float16} == {
+        key for key in dtypes if key.startswith("model.vision_projector.")
+    }
+
+
+def test_tied_embeddings_stay_tied(checkpoint, tmp_path):  # noqa: F811
+    edit(checkpoint / "llm" / "config.json", tie_word_embeddings=True)
+    convert(checkpoint, tmp_path / "there", verify=True)
+    assert "lm_head.weight" not in tensors_of(tmp_path / "there")
+    convert(tmp_path / "there", tmp_path / "back", to="published", verify=True)
+    assert AutoModel.from_pretrained(tmp_path / "back").config.tie_word_embeddings
+
+
+# -------------------------------------------------------------------------------------- determinism and provenance
+
+
+@pytest.mark.parametrize("to", ["transformers", "published"])
+def test_two_runs_write_the_same_files(to, tmp_path):
+    for name in ("one", "two"):
+        convert(TINY, tmp_path / name, to=to, max_shard_size="300KB")
+    one, two = files_of(tmp_path / "one"), files_of(tmp_path / "two")
+    assert one == two and any(name.endswith(".safetensors") for name in one)
+
+
+def test_files_say_where_they_come_from_and_nothing_of_this_machine(converted):
+    for path in converted.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+        assert metadata == {
+            "format": "pt",
+            "source": "published-tiny",
+            "transformers_omnivinci_version": __version__,
+        }
+        header = path.read_bytes()[8:200].decode(errors="ignore")
+        assert header.startswith('{"__metadata__":{"format":"pt","source":')
+    card = ModelCard.load(converted / "README.md")
+    assert "`published-tiny`" in card.text and __version__ in card.text
+    for name, content in files_of(converted).items():
+        assert str(PARITY).encode() not in content and str(converted).encode() not in content, name
+
+
+# ------------------------------------------------------------------------------------------------------ the command
+
+
+def test_the_command_converts_and_verifies(tmp_path):
+    code, output = run(TINY, tmp_path / "out", "--verify", "--max-shard-size", "300KB", "--dtype", "float16")
+    assert code == 0 and "262,112 parameters" in output and "bit for bit" in output
+    assert len(list((tmp_path / "out").glob("*.safetensors"))) == 2
+
+
+def test_a_dry_run_shows_files_and_settings_and_writes_nothing(tmp_path):
+    code, output = run(TINY, tmp_path / "out", "--dry-run", "--max-shard-size", "300KB")
+    assert code == 0 and not list(tmp_path.iterdir())
+    for expected in (
+        "model-00004-of-00004.safetensors",
+        "understood config.json: max_tiles = 12",
+        "understood config.json: video_encoder.period_fix = 'shortest'",
+        "ignored config.json: tune_language_model = True",
+        "ignored llm/config.json: hidden_size_list = [64, 64]",
+        "262,112 parameters",
+    ):
+        assert expected in output
+
+
+def test_a_dry_run_names_everything_that_is_refused(checkpoint, tmp_path):  # noqa: F811
+    edit(checkpoint / "config.json", dynamic_s2=False, audio_chunk_length="most")
+    edit_encoder(checkpoint, "sound_encoder", period_fix="sometimes")
+    code, output = run(checkpoint, tmp_path / "out", "--dry-run")
+    assert code == 1
+    for refused in ("`dynamic_s2=False`", "`audio_chunk_length='most'`", "`sound_encoder.period_fix='sometimes'`"):
+        assert f"refused {refused}" in output
+    assert "understood config.json: max_tiles = 12" in output
+
+
+# ---------------------------------------------------------------------------------------------- whole or not at all
+
+
+def test_what_is_there_is_not_overwritten(tmp_path):
+    destination = tmp_path / "out"
+    convert(TINY, destination, dtype="float16")
+    before = files_of(destination)
+    code, output = run(TINY, destination)
+    assert code == 1 and "there already" in output and files_of(destination) == before
+    code, output = run(TINY, destination, "--force", "--dtype", "bfloat16")
+    assert code == 0 and AutoConfig.from_pretrained(destination).dtype == torch.bfloat16
+    assert not leftovers(tmp_path)
+
+
+def test_force_replaces_checkpoints_alone(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    code, output = run(TINY, tmp_path / "out", "--force")
+    assert code == 1 and "no config.json" in output
+    assert files_of(tmp_path / "out") == {"thesis.tex": b"years of work"}
+
+
+def test_an_empty_folder_may_be_filled(tmp_path):
+    (tmp_path / "out").mkdir()
+    convert(TINY, tmp_path / "out")
+    assert (tmp_path / "out" / "config.json").is_file() and not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize("place", [".", "inside", ".."])
+def test_source_and_destination_lie_apart(checkpoint, place):  # noqa: F811
+    before = files_of(checkpoint)
+    with pytest.raises((OSError, ValueError), match="overlap|there already"):
+        convert(checkpoint, checkpoint / place, force=True)
+    assert files_of(checkpoint) == before
+
+
+def test_a_weight_that_arrives_changed_is_found(tmp_path, monkeypatch):
+    def save_changed(tensors, path, metadata):
+        key = "model.audio_tower.layers.1.fc1.weight"
+        changed = tensors[key].clone()
+        changed.view(-1)[7] += 1e-3
+        save_file({**tensors, key: changed}, path, metadata=metadata)
+
+    monkeypatch.setattr(conversion, "save_file", save_changed)
+    with pytest.raises(ValueError, match="layers.1.fc1.weight .*differs"):
+        convert(TINY, tmp_path / "out", verify=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_setting_that_arrives_changed_is_found(tmp_path, monkeypatch):
+    write = conversion._write_files
+
+    def write_changed(plan, folder, with_code):
+        write(plan, folder, with_code)
+        edit(folder / "config.json", audio_max_time=60)
+
+    monkeypatch.setattr(conversion, "_write_files", write_changed)
+    with pytest.raises(ValueError, match="logits"):
+        convert(TINY, tmp_path / "out", verify=True)
+    assert not list(tmp_path.iterdir())
+
+
+def in_process(script: str, *arguments, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+
+
+# Mounts a small disk in a namespace of its own and converts onto it; prints the error and what is left.
+FULL_DISK = """
+import os, subprocess, sys
+source, place, size = sys.argv[1:]
+subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], check=True)
+from transformers_omnivinci.conversion.convert import convert
+try:
+    convert(source, place + "/out")
+except OSError as error:
+    print(error)
+print("left:", os.listdir(place))
+"""
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [("300k", "its disk has 0.00 GB left"), ("1032k", "No space left"), ("1056k", "No space left")],
+    ids=["before", "within the weights", "after the weights"],
+)
+def test_a_full_disk(tmp_path, size, message):
+    command = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        sys.executable,
+        "-c",
+        FULL_DISK,
+        TINY,
+        tmp_path,
+        size,
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert message in result.stdout, result.stderr
+    assert "left: []" in result.stdout and result.returncode == 0
+
+
+def test_no_permission_to_write(tmp_path):
+    (tmp_path / "closed").mkdir(mode=0o555)
+    script = (
+        "import sys; from transformers_omnivinci.cli import main\n"
+        "sys.argv = ['omnivinci', 'convert', *sys.argv[1:]]; main()"
+    )
+    # Root may write anywhere, so it becomes nobody.
+    options = {"user": 65534, "env": {**os.environ, "HOME": str(tmp_path)}} if os.getuid() == 0 else {}
+    for folder in [tmp_path, *list(tmp_path.parents)[:3]]:
+        folder.chmod(folder.stat().st_mode | 0o055)
+    result = in_process(script, TINY, tmp_path / "closed" / "out", **options)
+    assert result.returncode == 1, result.stderr
+    assert "closed/out cannot be made: Permission denied" in result.stderr and "Traceback" not in result.stderr
+
+
+# Forks conversions and kills each at a random moment; prints what is then at the destination.
+KILLS = """
+import os, random, signal, sys, time
+import torch
+from transformers_omnivinci.conversion.convert import convert
+from transformers_omnivinci.modeling import OmniVinciForConditionalGeneration
+from transformers_omnivinci.processing import OmniVinciProcessor
+
+source, place, kills = sys.argv[1], sys.argv[2], int(sys.argv[3])
+torch.set_num_threads(1)
+started = time.monotonic()
+convert(source, place + "/whole", max_shard_size="100KB")
+duration = time.monotonic() - started
+random.seed(0)
+for kill in range(kills):
+    child = os.fork()
+    if child == 0:
+        convert(source, place + "/out", max_shard_size="100KB", force=True)
+        os._exit(0)
+    time.sleep(random.uniform(0, 1.2 * duration))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    print(kill, sorted(os.listdir(place)), flush=True)
+    for name in os.listdir(place):
+        if name != "whole" and os.path.exists(f"{place}/{name}/config.json"):
+            os.system(f"rm -f {place}/{name}/.lock")
+            print("differs" if os.system(f"diff -r {place}/whole {place}/{name} > /dev/null") else "equal", flush=True)
+    if kill % 3:
+        os.system(f"rm -rf {place}/out")
+convert(source, place + "/out", max_shard_size="100KB", force=True)
+print("end", sorted(os.listdir(place)), os.system(f"diff -r {place}/whole {place}/out"))
+"""
+
+
+@pytest.mark.slow
+def test_a_conversion_that_is_killed_leaves_nothing_wrong(tmp_path):
+    result = in_process(KILLS, TINY, tmp_path, 36)
+    assert result.returncode == 0, result.stderr
+    *kills, end = result.stdout.splitlines()
+    assert end == "end ['out', 'whole'] 0"
+    assert len([line for line in kills if line[0].isdigit()]) == 36
+    assert any(".incomplete" in line for line in kills), "no kill fell into a conversion"
