@@ -86,3 +86,5 @@ def hub(tmp_path, monkeypatch):
         for module in (huggingface_hub.utils._http, huggingface_hub.file_download):
             monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda seconds: None, time=time.time))
         yield server
+    for name in [name for name in sys.modules if name.split(".")[0] == "transformers_modules"]:
+        del sys.modules[name]

@@ -8,11 +8,7 @@
 or as a process of its own: `python -m tests.hub_server FOLDER --port 8080`.
 
 Two origins are served, as on the real Hub: the Hub itself (`url`) and the storage of large files (`cdn_url`), which
-takes signed URLs and no tokens. A repository is a folder:
-
-    FOLDER/owner/name/repo.json             visibility, branches, tags, pull requests, commits with their files
-    FOLDER/owner/name/snapshots/COMMIT/...  the files of a commit, hard links where nothing changed
-    FOLDER/owner/name/lfs/SHA256            the large files
+takes signed URLs and no tokens. Repositories are the folders FOLDER/owner/name (`hub_repository.py`).
 
 Left out: data sets and Spaces, Xet (clients that upload need `HF_HUB_DISABLE_XET=1`, see `HubServer.environment`),
 discussions, `.gitignore` rules, ids without an owner."""
@@ -20,8 +16,6 @@ discussions, `.gitignore` rules, ids without an owner."""
 import argparse
 import base64
 import contextlib
-import fnmatch
-import hashlib
 import hmac
 import json
 import os
@@ -30,25 +24,20 @@ import secrets
 import shutil
 import socket
 import struct
-import tempfile
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from email.message import Message
 from functools import wraps
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 import yaml
 
 from . import hub_metadata
-
-LFS_PATTERNS = """*.7z *.arrow *.bin *.bz2 *.ckpt *.ftz *.gz *.h5 *.joblib *.model *.msgpack *.npy *.npz *.onnx *.ot
-    *.parquet *.pb *.pickle *.pkl *.pt *.pth *.rar *.safetensors *.tar *.tflite *.tgz *.xz *.zip *.zst""".split()  # noqa: SIM905
-LFS_SIZE = 10 * 2**20  # bytes: files from this size on are large whatever their name
-CHUNK = 2**16
+from .hub_repository import CHUNK, HubError, Repository, pieces
 
 
 @dataclass(frozen=True)
@@ -81,171 +70,36 @@ class Request:
 
 @dataclass
 class Fault:
+    """What goes wrong with the next `count` requests whose path with query, which names the file, has `pattern`.
+
+    Args:
+        pattern: regular expression that is searched for.
+        method: only for this HTTP method.
+        status: answer this HTTP status.
+        delay: seconds before the answer.
+        cut_request: reset the connection once so many bytes of the body have come.
+        cut_response: end the connection, or `reset` it, after so many bytes of the promised body."""
+
     pattern: str
-    method: str | None
-    count: int
-    status: int | None
-    delay: float
-    cut_request: int | None
-    cut_response: int | None
-    reset: bool
+    method: str | None = None
+    count: int = 1
+    status: int | None = None
+    delay: float = 0.0
+    cut_request: int | None = None
+    cut_response: int | None = None
+    reset: bool = False
 
-
-class HubError(Exception):
-    """An error answer: `code` is the `X-Error-Code` by which the client picks its exception."""
-
-    def __init__(self, status, message, code=None, **headers):
-        super().__init__(message)
-        self.status, self.message = status, message
-        self.headers = headers | {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
+    def hits(self, request: Request) -> bool:
+        # What has no body cannot be cut in it.
+        spared = (
+            ("GET", "HEAD") if self.cut_request is not None else ("HEAD",) if self.cut_response is not None else ()
+        )
+        possible = self.method in (None, request.method) and request.method not in spared
+        return self.count > 0 and possible and re.search(self.pattern, request.path) is not None
 
 
 class _Cut(ConnectionError):
     """The connection was closed on purpose, or by the client."""
-
-
-class Repository:
-    """A model repository: `state` is the content of its `repo.json`."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.state = json.loads((folder / "repo.json").read_text())
-        self.refs, self.commits = self.state["refs"], self.state["commits"]
-
-    @classmethod
-    def create(cls, folder: Path, private: bool, gated: bool, author: str) -> "Repository":
-        (folder / "lfs").mkdir(parents=True)
-        state = {"private": private, "gated": gated, "refs": {}, "commits": {}}
-        (folder / "repo.json").write_text(json.dumps(state))
-        repository = cls(folder)
-        attributes = "".join(f"{pattern} filter=lfs diff=lfs merge=lfs -text\n" for pattern in LFS_PATTERNS)
-        repository.commit("refs/heads/main", {".gitattributes": attributes.encode()}, "initial commit", author)
-        return repository
-
-    def save(self):
-        temporary = self.folder / "repo.json.new"
-        temporary.write_text(json.dumps(self.state, indent=1))
-        temporary.replace(self.folder / "repo.json")
-
-    def resolve(self, revision: str) -> str:
-        """The commit of a branch, a tag, a pull request (`refs/pr/1`) or of a commit."""
-        for ref in (revision, f"refs/heads/{revision}", f"refs/tags/{revision}"):
-            if ref in self.refs:
-                return self.refs[ref]
-        if revision in self.commits:
-            return revision
-        raise HubError(404, f"Invalid rev id: {revision}", "RevisionNotFound")
-
-    def files(self, commit: str) -> dict[str, dict]:
-        return self.commits[commit]["files"]
-
-    def path(self, commit: str, path: str) -> Path:
-        return self.folder / "snapshots" / commit / path
-
-    def is_large(self, commit: str, path: str, size: int, sample: bytes) -> bool:
-        attributes = self.path(commit, ".gitattributes")
-        lines = attributes.read_text().split("\n") if attributes.is_file() else []
-        patterns = [line.split()[0] for line in lines if "filter=lfs" in line]
-        large = any(fnmatch.fnmatch(path, name) or fnmatch.fnmatch(path.split("/")[-1], name) for name in patterns)
-        return size > 0 and (large or size >= LFS_SIZE or b"\0" in sample)
-
-    def store(self, chunks, sha256: str | None = None) -> str:
-        """Keep a large file once all of it has come and, if `sha256` is given, is what it should be."""
-        digest = hashlib.sha256()
-        with tempfile.NamedTemporaryFile(dir=self.folder, prefix="upload.") as file:
-            for chunk in chunks:
-                digest.update(chunk)
-                file.write(chunk)
-            file.flush()
-            if sha256 not in (None, digest.hexdigest()):
-                raise HubError(400, f"The content has the sha256 {digest.hexdigest()}, not {sha256}.")
-            target = self.folder / "lfs" / digest.hexdigest()
-            if not target.exists():
-                os.link(file.name, target)
-        return digest.hexdigest()
-
-    def commit(self, ref: str, changes: dict, title: str, author: str, message: str = "", parent=None) -> str:
-        """Add a commit to `ref`. `changes` maps paths to bytes, to the sha256 of a stored large file, or to `None`."""
-        parent = parent or self.refs.get(ref)
-        files = dict(self.files(parent)) if parent else {}
-        for path, content in changes.items():
-            parts = PurePosixPath(path).parts
-            if not parts or path.startswith("/") or {"..", ".git"} & set(parts):
-                raise HubError(400, f"Invalid path: {path}")
-            if content is None:
-                if path not in files:
-                    raise HubError(404, f"A file with this name doesn't exist: {path}", "EntryNotFound")
-                del files[path]
-            elif isinstance(content, bytes):
-                files[path] = {"oid": _git_oid(content), "size": len(content)}
-            else:
-                stored = self.folder / "lfs" / content
-                if not re.fullmatch("[0-9a-f]{64}", content) or not stored.exists():
-                    raise HubError(400, f"LFS pointer pointed to a file that does not exist: {path}")
-                size = stored.stat().st_size
-                pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{content}\nsize {size}\n".encode()
-                lfs = {"oid": content, "size": size, "pointerSize": len(pointer)}
-                files[path] = {"oid": _git_oid(pointer), "size": size, "lfs": lfs}
-        identity = json.dumps([len(self.commits), parent, title, files], sort_keys=True)
-        commit = hashlib.sha1(identity.encode()).hexdigest()
-        for path, entry in files.items():
-            target = self.path(commit, path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if "lfs" in entry:
-                os.link(self.folder / "lfs" / entry["lfs"]["oid"], target)
-            elif path in changes:
-                target.write_bytes(changes[path])
-            else:
-                os.link(self.path(parent, path), target)
-        date = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        self.commits[commit] = {
-            "parent": parent, "title": title, "message": message, "author": author, "date": date, "files": files,
-        }  # fmt: skip
-        self.refs[ref] = commit
-        self.save()
-        return commit
-
-    def history(self, commit: str):
-        while commit:
-            yield commit, self.commits[commit]
-            commit = self.commits[commit]["parent"]
-
-    def last_change(self, commit: str, path: str) -> dict:
-        """The last commit that changed a file or something in a folder, as the API gives it."""
-
-        def content(sha):
-            return {name: item["oid"] for name, item in self.files(sha).items() if f"{name}/".startswith(f"{path}/")}
-
-        for sha, entry in self.history(commit):  # noqa: B007
-            if entry["parent"] is None or content(entry["parent"]) != content(commit):
-                break
-        return {"id": sha, "title": entry["title"], "date": entry["date"]}
-
-    def entries(self, commit: str, expand: bool = False) -> dict[str, dict]:
-        """Every file and folder of a commit by its path, as the API gives them."""
-        result = {path: {"type": "file", "path": path} | entry for path, entry in self.files(commit).items()}
-        for path in list(result):
-            for parent in PurePosixPath(path).parents[:-1]:
-                inside = [f"{p} {e['oid']}" for p, e in self.files(commit).items() if p.startswith(f"{parent}/")]
-                oid = _git_oid("\n".join(sorted(inside)).encode())
-                result[str(parent)] = {"type": "directory", "path": str(parent), "oid": oid, "size": 0}
-        if expand:
-            for path, entry in result.items():
-                entry["lastCommit"] = self.last_change(commit, path)
-        return dict(sorted(result.items()))
-
-
-def _git_oid(content: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-
-
-def _pieces(path: Path, start: int = 0, stop: int | None = None):
-    with open(path, "rb") as file:
-        file.seek(start)
-        left = (path.stat().st_size if stop is None else stop) - start
-        while left > 0 and (piece := file.read(min(CHUNK, left))):
-            left -= len(piece)
-            yield piece
 
 
 ROUTES = []
@@ -287,16 +141,14 @@ class Handler(BaseHTTPRequestHandler):
         self.query = {key: values[-1] for key, values in parse_qs(url.query).items()}
         self.record = Request(self.command, unquote(self.path), self.headers, self.server.cdn)
         self.hub.requests.append(self.record)
-        self.fault = self.hub.take_fault(self.command, self.record.path)
+        self.fault = self.hub.take_fault(self.record)
         self.unread = -1 if "chunked" in self.headers.get("Transfer-Encoding", "") else 0
         self.unread = self.unread or int(self.headers.get("Content-Length") or 0)
         try:
             if self.fault and self.fault.delay:
                 time.sleep(self.fault.delay)
             if self.fault and self.fault.status:
-                raise HubError(
-                    self.fault.status, "Internal Error - We're working hard to fix this as soon as possible!"
-                )
+                raise HubError(self.fault.status, "Internal Error - We're working hard to fix this!")
             wanted = ("GET" if self.command == "HEAD" else self.command, self.server.cdn)
             for method, cdn, pattern, function in ROUTES:
                 if (method, cdn) == wanted and (match := pattern.fullmatch(url.path)):
@@ -343,7 +195,8 @@ class Handler(BaseHTTPRequestHandler):
         return json.loads(self.body() or b"{}")
 
     def send(self, status: int, length: int, pieces, headers: dict):
-        self.body()  # the rest of it: the connection is used again
+        for _ in self.pieces_of_body():
+            pass  # what is left of it, as the connection is used again
         self.record.status = status
         self.send_response(status)
         for name, value in (headers | {"Content-Length": str(length)}).items():
@@ -359,7 +212,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def reply(self, status: int, content, **headers):
         data = json.dumps(content).encode()
-        headers = {name.replace("_", "-"): value.replace("\n", " ") for name, value in headers.items()}
+        headers = {
+            name.replace("_", "-"): value.replace("\n", " ").encode("ascii", "replace").decode()
+            for name, value in headers.items()
+        }
         self.send(status, len(data), [data], {"Content-Type": "application/json; charset=utf-8"} | headers)
 
     def send_file(self, path: Path, name: str, headers: dict):
@@ -374,7 +230,7 @@ class Handler(BaseHTTPRequestHandler):
             status, headers = 206, headers | {"Content-Range": f"bytes {start}-{stop - 1}/{size}"}
         self.record.file = name if self.command == "GET" else None
         headers = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes"} | headers
-        self.send(status, stop - start, _pieces(path, start, stop), headers)
+        self.send(status, stop - start, pieces(path, start, stop), headers)
 
     # Rights
 
@@ -415,10 +271,8 @@ class Handler(BaseHTTPRequestHandler):
         token = self.user()
         access = {"displayName": token.user, "role": "write" if token.write else "read"}
         organizations = [{"type": "org", "name": name, "fullname": name} for name in token.namespaces]
-        self.reply(200, {
-            "type": "user", "id": token.user, "name": token.user, "fullname": token.user,
-            "orgs": organizations, "auth": {"type": "access_token", "accessToken": access},
-        })  # fmt: skip
+        user = {"type": "user", "id": token.user, "name": token.user, "fullname": token.user, "orgs": organizations}
+        self.reply(200, user | {"auth": {"type": "access_token", "accessToken": access}})
 
     def repo_of_payload(self) -> str:
         payload = self.payload = self.json()
@@ -526,7 +380,9 @@ class Handler(BaseHTTPRequestHandler):
     def list_commits(self, repo, revision):
         repository = self.repository(repo)
         history = repository.history(repository.resolve(revision))
-        self.reply(200, [{"id": sha, "authors": [{"user": entry.pop("author")}], **entry} for sha, entry in history])
+        shown = ("title", "message", "date")
+        commits = [(sha, entry["author"], {key: entry[key] for key in shown}) for sha, entry in history]
+        self.reply(200, [{"id": sha, "authors": [{"user": author}]} | entry for sha, author, entry in commits])
 
     def gate(self, repository: Repository, repo: str):
         if repository.state["gated"] and not ((token := self.token()) and token.of(repo)):
@@ -568,14 +424,14 @@ class Handler(BaseHTTPRequestHandler):
     @route("PUT", "/upload/{repo}/{oid}/{name}", cdn=True)
     def upload_part(self, repo, oid, name):
         self.signed()
-        self.reply(200, {}, ETag=self.hub.find(repo).store(self.pieces_of_body()))
+        self.reply(200, {}, ETag=self.hub.find(repo).store(self.pieces_of_body(), kind="parts"))
 
     @route("POST", "/api/complete-multipart/{repo}/{oid}")
     def complete_upload(self, repo, oid):
         self.signed()
         repository = self.hub.find(repo)
-        parts = [repository.folder / "lfs" / part["etag"] for part in self.json()["parts"]]
-        repository.store((piece for part in parts for piece in _pieces(part)), sha256=oid)
+        parts = [repository.folder / "parts" / part["etag"] for part in self.json()["parts"]]
+        repository.store((piece for part in parts for piece in pieces(part)), sha256=oid)
         self.reply(200, {})
 
     @route("POST", "/{repo}.git/info/lfs/objects/batch")
@@ -650,7 +506,8 @@ class Handler(BaseHTTPRequestHandler):
                 raise HubError(400, f"Unknown operation: {line['key']}")
         if header.get("parentCommit", head) != head:
             raise HubError(412, "A commit has happened since. Please refresh and try again.")
-        if errors := hub_metadata.validate((changes.get("README.md") or b"").decode())["errors"]:
+        card = changes.get("README.md")
+        if isinstance(card, bytes) and (errors := hub_metadata.validate(card.decode())["errors"]):
             raise HubError(400, "Invalid metadata in README.md: " + "; ".join(error["message"] for error in errors))
         answer = {"success": True, "hookOutput": ""}
         if pull_request:
@@ -662,20 +519,15 @@ class Handler(BaseHTTPRequestHandler):
 
     @route("GET", "/api/models/{repo}/refs")
     def list_refs(self, repo):
-        kinds = {
-            "branches": "refs/heads/",
-            "tags": "refs/tags/",
-            "pullRequests": "refs/pr/",
-            "converts": "refs/convert/",
-        }
-        refs = self.repository(repo).refs
-        self.reply(200, {
-            kind: [
-                {"name": ref.removeprefix(prefix), "ref": ref, "targetCommit": commit}
-                for ref, commit in refs.items() if ref.startswith(prefix)
-            ]
-            for kind, prefix in kinds.items()
-        })  # fmt: skip
+        refs = self.repository(repo).refs.items()
+        kinds = {"branches": "heads/", "tags": "tags/", "pullRequests": "pr/", "converts": "convert/"}
+        answer = {kind: [] for kind in kinds}
+        for kind, prefix in kinds.items():
+            for ref, commit in refs:
+                if ref.startswith(f"refs/{prefix}"):
+                    name = ref.removeprefix(f"refs/{prefix}")
+                    answer[kind].append({"name": name, "ref": ref, "targetCommit": commit})
+        self.reply(200, answer)
 
     def add_ref(self, repository, ref, revision):
         if ref in repository.refs:
@@ -725,8 +577,6 @@ class _Listener(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request, client_address):
-        import sys
-
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
@@ -818,7 +668,7 @@ class HubServer:
             if isinstance(content, Path):
                 with open(content, "rb") as file:
                     large = repository.is_large(head, path, content.stat().st_size, file.read(512))
-                content = repository.store(_pieces(content)) if large else content.read_bytes()
+                content = repository.store(pieces(content)) if large else content.read_bytes()
             elif content is not None:
                 content = content.encode() if isinstance(content, str) else content
                 if repository.is_large(head, path, len(content), content[:512]):
@@ -837,26 +687,16 @@ class HubServer:
         """Paths of the files whose content was asked for, in order."""
         return [request.file for request in list(self.requests) if request.file]
 
-    def fail(self, pattern: str, method: str | None = None, *, count=1, status=None, delay=0.0, cut_request=None,
-             cut_response=None, reset=False):  # fmt: skip
-        """Let the next `count` requests go wrong whose path with query, which names the file, `pattern` is found in.
+    def fail(self, pattern: str, method: str | None = None, **fault):
+        """Let requests go wrong: arguments as of `Fault`."""
+        self.faults.append(Fault(pattern, method, **fault))
 
-        Args:
-            status: answer this HTTP status.
-            delay: seconds before the answer.
-            cut_request: reset the connection once so many bytes of the body have come.
-            cut_response: end the connection, or `reset` it, after so many bytes of the promised body."""
-        if status is delay is None and cut_request is None and cut_response is None:
-            raise ValueError("a fault needs a status, a delay, or where to cut")
-        self.faults.append(Fault(pattern, method, count, status, delay, cut_request, cut_response, reset))
-
-    def take_fault(self, method: str, path: str) -> Fault | None:
+    def take_fault(self, request: Request) -> Fault | None:
         with self.lock:
-            for fault in self.faults:
-                if fault.count and fault.method in (None, method) and re.search(fault.pattern, path):
-                    fault.count -= 1
-                    return fault
-        return None
+            fault = next((fault for fault in self.faults if fault.hits(request)), None)
+            if fault:
+                fault.count -= 1
+        return fault
 
     def environment(self, token: str | None = None, home: Path | None = None) -> dict[str, str]:
         """The environment of a process whose client speaks to this Hub: nothing else of it is changed.
@@ -866,14 +706,10 @@ class HubServer:
             home: `HF_HOME` of the process, a folder beside `root` by default."""
         others = ("HF_", "HUGGING", "TRANSFORMERS_")
         kept = {key: value for key, value in os.environ.items() if not key.startswith(others)}
-        return kept | {
-            "HF_ENDPOINT": self.url,
-            "HF_HOME": str(home or self.root.parent / "huggingface"),
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "HF_HUB_DISABLE_UPDATE_CHECK": "1",
-            "NO_PROXY": "127.0.0.1",
-        } | ({"HF_TOKEN": token} if token else {})  # fmt: skip
+        disabled = ("XET", "TELEMETRY", "UPDATE_CHECK")
+        kept |= {f"HF_HUB_DISABLE_{name}": "1" for name in disabled} | {"NO_PROXY": "127.0.0.1"}
+        kept |= {"HF_ENDPOINT": self.url, "HF_HOME": str(home or self.root.parent / "huggingface")}
+        return kept | ({"HF_TOKEN": token} if token else {})
 
 
 def main():

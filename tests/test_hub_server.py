@@ -324,11 +324,19 @@ def test_an_upload_with_another_checksum_is_refused(hub, api, repo):
     assert "new.bin" not in hub.files(repo)
 
 
-def test_a_lost_answer_to_a_commit_is_an_error(hub, api, repo):
-    hub.fail("/commit/", "POST", cut_request=10)
+def test_a_commit_cut_in_the_middle_does_not_happen(hub, api, repo):
+    hub.fail("/commit/", cut_request=10)
     with pytest.raises(Exception, match="(?i)reset|disconnected|broken pipe"):
         api.upload_file(repo_id=repo, path_or_fileobj=b"new", path_in_repo="a.txt")
     assert "a.txt" not in hub.files(repo)
+
+
+def test_a_commit_whose_answer_is_lost_is_not_made_twice(hub, api, repo):
+    hub.fail("/commit/", cut_response=0)
+    with pytest.raises(Exception, match="peer closed connection"):
+        api.upload_file(repo_id=repo, path_or_fileobj=b"new", path_in_repo="a.txt")
+    commit = api.upload_file(repo_id=repo, path_or_fileobj=b"new", path_in_repo="a.txt")
+    assert len(api.list_repo_commits(repo)) == 3 and commit.oid == api.model_info(repo).sha
 
 
 def test_the_client_tries_again_when_the_hub_is_busy(hub, repo):
@@ -370,6 +378,15 @@ def test_parallel_commits_all_happen(hub, api, repo):
 def test_transformers_of_this_process_asks_this_hub(hub, repo):
     assert AutoConfig.from_pretrained(repo).model_type == "qwen2"
     assert hub.downloads() == ["config.json"]
+
+
+@pytest.mark.parametrize("name", ["first", "second"])
+def test_each_test_loads_the_code_of_its_own_hub(name, hub):
+    code = f"from transformers import Qwen2Config\n\n\nclass Config(Qwen2Config):\n    name = {name!r}\n"
+    config = '{"model_type": "qwen2", "auto_map": {"AutoConfig": "code.Config"}}'
+    hub.create_repo(REPO)
+    hub.add_commit(REPO, {"config.json": config, "code.py": code})
+    assert AutoConfig.from_pretrained(REPO, trust_remote_code=True).name == name
 
 
 def test_the_command_line_needs_nothing_but_the_environment(hub, folder, tmp_path):
