@@ -1,12 +1,8 @@
 """Conversion between the layouts: what is written, that it is the same model, and that it is whole or absent."""
 
-import filecmp
 import json
-import os
-import shutil
 import subprocess
 import sys
-from hashlib import sha256
 
 import pytest
 import torch
@@ -19,7 +15,7 @@ from typer.testing import CliRunner
 from transformers_omnivinci import __version__
 from transformers_omnivinci.cli import app
 from transformers_omnivinci.conversion import convert as conversion
-from transformers_omnivinci.conversion.convert import convert, plan_conversion
+from transformers_omnivinci.conversion.convert import convert
 from transformers_omnivinci.conversion.settings import read_settings
 
 from .conftest import PARITY
@@ -84,7 +80,7 @@ def test_there_and_back_every_setting_is_the_same(name, tmp_path):
     for auto_class in (AutoConfig, AutoProcessor):
         before, after = (auto_class.from_pretrained(folder).to_dict() for folder in (PARITY / name, tmp_path / "back"))
         for values in (before, after):
-            values.pop("transformers_version", None)
+            values.pop("_name_or_path", None)
         assert after == before
     assert read_settings(tmp_path / "back").ignored.keys() & {"config.json: model_type"}
 
@@ -242,7 +238,7 @@ def test_an_empty_folder_may_be_filled(tmp_path):
 @pytest.mark.parametrize("place", [".", "inside", ".."])
 def test_source_and_destination_lie_apart(checkpoint, place):  # noqa: F811
     before = files_of(checkpoint)
-    with pytest.raises((OSError, ValueError), match="overlap|there already"):
+    with pytest.raises((OSError, ValueError), match="overlap|not replaced"):
         convert(checkpoint, checkpoint / place, force=True)
     assert files_of(checkpoint) == before
 
@@ -273,70 +269,51 @@ def test_a_setting_that_arrives_changed_is_found(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def in_process(script: str, *arguments, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
-
-
-# Mounts a small disk in a namespace of its own and converts onto it; prints the error and what is left.
-FULL_DISK = """
+# Mounts disks in a namespace of its own and converts onto each; prints the error and what is left there.
+DISKS = """
 import os, subprocess, sys
-source, place, size = sys.argv[1:]
-subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], check=True)
 from transformers_omnivinci.conversion.convert import convert
-try:
-    convert(source, place + "/out")
-except OSError as error:
-    print(error)
-print("left:", os.listdir(place))
+source, place, *disks = sys.argv[1:]
+for disk in disks:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", disk, "tmpfs", place], check=True)
+    try:
+        convert(source, place + "/out")
+    except OSError as error:
+        print(os.listdir(place), error)
+    subprocess.run(["umount", place], check=True)
 """
 
 
-@pytest.mark.parametrize(
-    ("size", "message"),
-    [("300k", "its disk has 0.00 GB left"), ("1032k", "No space left"), ("1056k", "No space left")],
-    ids=["before", "within the weights", "after the weights"],
-)
-def test_a_full_disk(tmp_path, size, message):
-    command = [
-        "unshare",
-        "--user",
-        "--map-root-user",
-        "--mount",
-        sys.executable,
-        "-c",
-        FULL_DISK,
-        TINY,
-        tmp_path,
-        size,
-    ]
+def test_a_full_disk_and_one_that_may_not_be_written(tmp_path):
+    expected = {
+        "size=300k": "its disk has 0.00 GB left",
+        "size=1032k": "No space left",  # within the weights
+        "size=1056k": "No space left",  # after them
+        "size=9m,ro": "out cannot be made: Read-only file system",
+    }
+    namespace = ["unshare", "--user", "--map-root-user", "--mount"]
+    command = [*namespace, sys.executable, "-c", DISKS, TINY, tmp_path, *expected]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert message in result.stdout, result.stderr
-    assert "left: []" in result.stdout and result.returncode == 0
-
-
-def test_no_permission_to_write(tmp_path):
-    (tmp_path / "closed").mkdir(mode=0o555)
-    script = (
-        "import sys; from transformers_omnivinci.cli import main\n"
-        "sys.argv = ['omnivinci', 'convert', *sys.argv[1:]]; main()"
-    )
-    # Root may write anywhere, so it becomes nobody.
-    options = {"user": 65534, "env": {**os.environ, "HOME": str(tmp_path)}} if os.getuid() == 0 else {}
-    for folder in [tmp_path, *list(tmp_path.parents)[:3]]:
-        folder.chmod(folder.stat().st_mode | 0o055)
-    result = in_process(script, TINY, tmp_path / "closed" / "out", **options)
-    assert result.returncode == 1, result.stderr
-    assert "closed/out cannot be made: Permission denied" in result.stderr and "Traceback" not in result.stderr
+    assert result.returncode == 0, result.stderr
+    for line, message in zip(result.stdout.splitlines(), expected.values(), strict=True):
+        assert line.startswith("[] ") and message in line
 
 
 # Forks conversions and kills each at a random moment; prints what is then at the destination.
 KILLS = """
-import os, random, signal, sys, time
+import json, os, random, signal, sys, time
 import torch
 from transformers_omnivinci.conversion.convert import convert
 from transformers_omnivinci.modeling import OmniVinciForConditionalGeneration
 from transformers_omnivinci.processing import OmniVinciProcessor
+
+
+def has_config(path):
+    try:
+        return bool(json.load(open(path)))
+    except (OSError, ValueError):
+        return False
+
 
 source, place, kills = sys.argv[1], sys.argv[2], int(sys.argv[3])
 torch.set_num_threads(1)
@@ -354,7 +331,7 @@ for kill in range(kills):
     os.waitpid(child, 0)
     print(kill, sorted(os.listdir(place)), flush=True)
     for name in os.listdir(place):
-        if name != "whole" and os.path.exists(f"{place}/{name}/config.json"):
+        if name != "whole" and has_config(f"{place}/{name}/config.json"):
             os.system(f"rm -f {place}/{name}/.lock")
             print("differs" if os.system(f"diff -r {place}/whole {place}/{name} > /dev/null") else "equal", flush=True)
     if kill % 3:
@@ -366,9 +343,11 @@ print("end", sorted(os.listdir(place)), os.system(f"diff -r {place}/whole {place
 
 @pytest.mark.slow
 def test_a_conversion_that_is_killed_leaves_nothing_wrong(tmp_path):
-    result = in_process(KILLS, TINY, tmp_path, 36)
+    command = [sys.executable, "-c", KILLS, TINY, tmp_path, "36"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     *kills, end = result.stdout.splitlines()
     assert end == "end ['out', 'whole'] 0"
+    assert "differs" not in kills
     assert len([line for line in kills if line[0].isdigit()]) == 36
     assert any(".incomplete" in line for line in kills), "no kill fell into a conversion"

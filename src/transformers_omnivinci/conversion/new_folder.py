@@ -42,9 +42,9 @@ def new_folder(destination: Path, force: bool = False) -> Iterator[Path]:
         replaced = _move_away(destination, pattern) if destination.exists() else None
         folder.rename(destination)
         if replaced is not None:
-            shutil.rmtree(replaced)
+            _remove(replaced)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
 
 
 def check_vacant(destination: Path, force: bool = False) -> None:
@@ -69,6 +69,12 @@ def _remove_abandoned(folders: Iterator[Path]) -> None:
     for folder in folders:
         try:
             with FileLock(folder / LOCK, blocking=False):
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
         except Timeout:
             pass  # another process is at work in it
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder, first of all the file without which nothing loads what is left of it."""
+    (folder / "config.json").unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)

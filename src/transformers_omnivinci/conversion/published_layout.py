@@ -58,8 +58,7 @@ def download(repo_id, patterns: list[str], **options) -> Path:
     The folder of a repository's snapshot, with the files that match.
 
     Raises:
-        OSError: the Hub cannot be reached or refuses, or the connection breaks; what has arrived is kept, and the next
-            call goes on from there.
+        OSError: the Hub cannot be reached or refuses, or the connection breaks; files that have arrived are kept.
     """
     try:
         return Path(snapshot_download(str(repo_id), allow_patterns=patterns, **options))
@@ -67,7 +66,8 @@ def download(repo_id, patterns: list[str], **options) -> Path:
         raise
     except Exception as error:  # of the HTTP library, which is huggingface_hub's own affair
         raise OSError(
-            f"The download of {repo_id!r} broke off: {error or type(error).__name__}. Another call goes on from there."
+            f"The download of {repo_id!r} broke off: {error or type(error).__name__}. Another call does not fetch again "
+            "the files that have arrived."
         ) from error
 
 
