@@ -1,0 +1,1 @@
+"""What a repository of the Hub carries beside the model."""
