@@ -86,7 +86,18 @@ OPENAI_FIXED = {
 HUB_FIXED = {"return_full_text": False, "stream": False}
 """Parameters of which one value is accepted, the one that changes nothing."""
 
-AZURE_WIRE_SERVER = ipaddress.ip_address("168.63.129.16")  # inside, though its address is a public one
+SPECIAL_NETWORKS = [
+    ipaddress.ip_network(network)
+    for network in (
+        "168.63.129.16/32",  # the wire server of Azure, inside its networks
+        "192.0.0.0/24",
+        "2001::/23",
+        "2002::/16",
+        "3fff::/20",
+    )
+]
+"""What `ipaddress` calls global, in some versions of Python, without being hosts of the internet."""
+
 DEFAULT_NEW_TOKENS = 256  # of the pipeline, where the checkpoint does not tell
 REDIRECTS = (301, 302, 303, 307, 308)
 CHUNK_SIZE = 1 << 16
@@ -175,9 +186,9 @@ def is_public(address: str) -> bool:
     IPv6 addresses that stand for IPv4 ones (mapped, NAT64, 6to4, Teredo) are not: what they lead to cannot be told.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
-    if ip.version == 6 and (ip not in ipaddress.ip_network("2000::/3") or ip.sixtofour or ip.teredo):
+    if ip.version == 6 and ip not in ipaddress.ip_network("2000::/3"):
         return False
-    return ip.is_global and not ip.is_multicast and ip != AZURE_WIRE_SERVER
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in SPECIAL_NETWORKS)
 
 
 class _Connection(http.client.HTTPConnection):
@@ -286,9 +297,9 @@ def _split_url(url: str) -> tuple[str, int, str, bool]:
         raise RequestError(400, f"{url[:200]!r} is not fetched: http, https and base64 data URLs are accepted.")
     if parts.username is not None or parts.password is not None:
         raise RequestError(400, "A URL with a user or password is not fetched.")
-    target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
+    target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~[]")
     if parts.query:
-        target += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~?")
+        target += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~[]?")
     is_tls = parts.scheme == "https"
     return host, port or (443 if is_tls else 80), target, is_tls
 
