@@ -65,6 +65,15 @@ class OmniVinciImageProcessor(TorchPixels, TorchvisionBackend):
             return image_url_or_urls
         return media.load_image(image_url_or_urls)
 
+    def probe_image(self, image) -> tuple[int, int]:
+        """
+        Height and width of an image, by the header of a file: none of its pixels is decoded.
+
+        Args:
+            image: One image, as when called.
+        """
+        return tuple(to_channels_first(image).shape[-2:]) if hasattr(image, "shape") else media.probe_image(image)
+
     def _prepare_images_structure(self, images, expected_ndims: int = 3):
         """Nests images as a list of prompts, each a list of images."""
         images = self.fetch_images(images)

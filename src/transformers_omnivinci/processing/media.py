@@ -40,6 +40,11 @@ IMAGE_SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".ti
 _IMAGE_SIGNATURE = re.compile(
     rb"GIF8|\x89PNG|\xff\xd8\xff|BM....\0\0\0\0|II\*\0|MM\0\*|RIFF....WEBP|....ftypavi[fs]", re.DOTALL
 )
+# Demuxers that open other files or URLs than the one they are given, which content from elsewhere must not name.
+_REFERRING_FORMATS = {
+    *("avisynth", "concat", "dash", "dvdvideo", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp"),
+    *("vapoursynth", "vobsub"),
+}
 # How long browsers show a frame of an animated image that does not tell.
 _DEFAULT_FRAME_MS = 100
 # Seconds that `video_end` may exceed the end of a clip, for annotations are rounded.
@@ -376,11 +381,15 @@ def _count_cores() -> int:
 
 
 class _Media:
-    """A file that is read, and what messages call it."""
+    """
+    A file that is read, and what messages call it.
 
-    def __init__(self, path: str | Path, name: str):
+    Only a file that the caller has named by its path may name others in turn, as playlists do.
+    """
+
+    def __init__(self, path: str | Path, name: str, may_refer: bool = False):
         # An absolute path cannot be mistaken for one of FFmpeg's protocols.
-        self.path, self.name = os.path.abspath(path), name
+        self.path, self.name, self.may_refer = os.path.abspath(path), name, may_refer
         with open(path, "rb") as file:
             head = file.read(32)
         if not head:
@@ -392,11 +401,13 @@ class _Media:
 
     @contextmanager
     def container(self) -> Iterator[av.container.InputContainer]:
+        options = {} if self.may_refer else {"format_whitelist": ",".join(av.formats_available - _REFERRING_FORMATS)}
         try:
-            container = av.open(self.path, metadata_errors="replace")
+            container = av.open(self.path, metadata_errors="replace", container_options=options)
         except av.FFmpegError as error:
+            hint = "" if self.may_refer else " Lists of other files or streams are read from a path alone."
             raise ValueError(
-                f"{self} is not a media file that FFmpeg reads, or is damaged: {error.strerror}."
+                f"{self} is not a media file that FFmpeg reads, or is damaged: {error.strerror}.{hint}"
             ) from error
         with container:
             if container.format.name == "tty":
@@ -414,7 +425,7 @@ def _open_source(source, timeout: float) -> Iterator[_Media]:
     text = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
     if text is not None and not text.startswith(("http://", "https://", "data:")):
         path = _find_file(text)
-        yield _Media(path, repr(path))
+        yield _Media(path, repr(path), may_refer=True)
         return
     with tempfile.TemporaryDirectory(prefix="omnivinci-") as folder:
         path = Path(folder, "media")
@@ -1101,6 +1112,8 @@ def _read_audio_librosa(media: _Media, track: _Track, track_start: float = 0.0) 
 
 def _read_audio_torchcodec(media: _Media, track: _Track, track_start: float = 0.0) -> None:
     torchcodec = _import_backend("torchcodec")
+    with media.container() as container:
+        _find_stream(media, container, "audio")  # checks what is not to be given to another FFmpeg
     try:
         samples = torchcodec.AudioDecoder(media.path, sample_rate=track.sampling_rate).get_all_samples()
     except (RuntimeError, ValueError) as error:
@@ -1127,10 +1140,16 @@ def _open_image(source, timeout: float) -> Iterator[PIL.Image.Image]:
         return
     with _open_source(source, timeout) as media:
         try:
-            with PIL.Image.open(media.path) as image:
+            with PIL.Image.open(media.path, formats=None if media.may_refer else _harmless_formats()) as image:
                 yield image
         except Exception as error:  # Pillow raises whatever a damaged file makes it stumble over
             raise ValueError(f"{media} is not an image that Pillow reads, or is damaged.") from error
+
+
+def _harmless_formats() -> list[str]:
+    """The formats that Pillow reads by itself: EPS is a program, which it has Ghostscript run."""
+    PIL.Image.init()
+    return [format for format in PIL.Image.ID if format != "EPS"]
 
 
 def _image_frames(media: _Media) -> Iterator[PIL.Image.Image]:

@@ -40,7 +40,6 @@ from . import media
 from .chat_template import AUDIO_TOKEN, CHAT_TEMPLATE, IMAGE_TOKEN, MEDIA_BRACKETS, SOURCE_KEYS, VIDEO_TOKEN
 from .image_processing_omnivinci import OmniVinciImageProcessorKwargs
 from .media import LoadedVideo, OmniVinciVideoMetadata
-from .pixels import to_channels_first
 from .prompts import PLACEHOLDER, PromptBatch, is_waveform, sort_media
 from .video_processing_omnivinci import OmniVinciVideoProcessorKwargs, flatten_metadata, pad_timestamps
 
@@ -375,6 +374,15 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
             lengths[prompt] += sum(count(runs[slot.modality][slot.index]) - 1 for slot in slots)
         return lengths[0] if single else lengths
 
+    def probe_audio(self, clip) -> float:
+        """
+        Seconds of a clip, by the header of a file: none of its samples is decoded.
+
+        Args:
+            clip: One clip, as when called.
+        """
+        return len(clip) / self.feature_extractor.sampling_rate if is_waveform(clip) else media.probe_audio(clip)
+
     # ----------------------------------------------------------------------------------- reading the media
 
     def _load_videos(self, batch: PromptBatch, options: dict) -> list[LoadedVideo]:
@@ -472,14 +480,13 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
 
     def _probe_tile_grid(self, image) -> tuple[int, int]:
         """The tile grid of an image, by its header."""
-        size = to_channels_first(image).shape[-2:] if hasattr(image, "shape") else media.probe_image(image)
-        return self.image_processor.tile_grid(*size)
+        return self.image_processor.tile_grid(*self.image_processor.probe_image(image))
 
     def _probe_clip(self, clip) -> int:
         """Samples of a clip, by its header."""
         if is_waveform(clip):
             return len(clip)
-        return round(media.probe_audio(clip) * self.feature_extractor.sampling_rate)
+        return round(self.probe_audio(clip) * self.feature_extractor.sampling_rate)
 
     def _probe_video(self, batch: PromptBatch, index: int, options: dict) -> VideoPlan:
         """The plan of a video, by its header."""
