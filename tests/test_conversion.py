@@ -259,6 +259,39 @@ def test_a_missing_shard_and_a_damaged_file(checkpoint):
         AutoModel.from_pretrained(checkpoint)
 
 
+@pytest.mark.parametrize("num_bytes", [4, 5_000, 90_000])
+def test_a_truncated_shard(checkpoint, num_bytes):
+    path = checkpoint / "vision_tower" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:num_bytes])
+    with pytest.raises(OSError, match="vision_tower/model.safetensors cannot be read as safetensors"):
+        AutoModel.from_pretrained(checkpoint)
+
+
+def test_an_index_that_names_weights_of_no_file(checkpoint):
+    index = checkpoint / "llm" / "model.safetensors.index.json"
+    entries = json.loads(index.read_text())
+    entries["weight_map"]["model.layers.7.input_layernorm.weight"] = "model-00001-of-00002.safetensors"
+    index.write_text(json.dumps(entries))
+    with pytest.raises(OSError, match="no file holds: model.layers.7.input_layernorm.weight"):
+        AutoModel.from_pretrained(checkpoint)
+
+
+@pytest.mark.parametrize("content", ["{}", '{"weight_map": {"lm_head.weight": 1}}', '{"weight_map": []}'])
+def test_an_index_without_file_names(checkpoint, content):
+    (checkpoint / "llm" / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(OSError, match="has no `weight_map` of file names"):
+        AutoModel.from_pretrained(checkpoint)
+
+
+def test_weights_that_are_no_floats(checkpoint):
+    def change(weights):
+        weights["layers.1.weight"] = weights["layers.1.weight"].to(torch.int8)
+
+    edit_weights(checkpoint / "mm_projector" / "model.safetensors", change)
+    with pytest.raises(ValueError, match="layers.1.weight .* is of dtype I8: F64, F32, F16, BF16 are accepted"):
+        AutoModel.from_pretrained(checkpoint)
+
+
 def test_pickled_weights_are_not_loaded(checkpoint):
     (checkpoint / "mm_projector" / "model.safetensors").rename(checkpoint / "mm_projector" / "pytorch_model.bin")
     with pytest.raises(OSError, match="pytorch_model.bin.*can run code"):

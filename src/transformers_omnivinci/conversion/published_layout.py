@@ -66,8 +66,8 @@ def download(repo_id, patterns: list[str], **options) -> Path:
         raise
     except Exception as error:  # of the HTTP library, which is huggingface_hub's own affair
         raise OSError(
-            f"The download of {repo_id!r} broke off: {error or type(error).__name__}. Another call does not fetch again "
-            "the files that have arrived."
+            f"The download of {repo_id!r} broke off: {error or type(error).__name__}. Another call does not fetch "
+            "again the files that have arrived."
         ) from error
 
 

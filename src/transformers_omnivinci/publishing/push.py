@@ -79,8 +79,8 @@ def push(
         raise
     except Exception as error:  # of the HTTP library, which is huggingface_hub's own affair
         raise OSError(
-            f"The upload to {repo_id} broke off: {error or type(error).__name__}. Another call does not send again what "
-            "has arrived."
+            f"The upload to {repo_id} broke off: {error or type(error).__name__}. Another call does not send again "
+            "what has arrived."
         ) from error
 
 
