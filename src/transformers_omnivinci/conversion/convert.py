@@ -159,6 +159,8 @@ def convert(
     conversion = plan_conversion(source, revision=revision, to=to, dtype=dtype, max_shard_size=max_shard_size, **hub)
     _check_apart(conversion.folder, destination)
     _check_space(destination, conversion.num_bytes)
+    for path in sorted({tensor.path for shard in conversion.shards for tensor in shard.tensors.values()}):
+        check_checksum(path)
     with new_folder(destination, force) as folder:
         _write_weights(conversion, folder)
         _write_files(conversion, folder, with_code)
@@ -196,7 +198,10 @@ def plan_conversion(
     if settings is not None and settings.refused:
         raise ValueError(" ".join(settings.refused.values()))
     config, processor, generation_config = _read_parts(folder, settings)
-    weights = remote_weights(config) if remote_weights else _open_weights(folder, config, settings is not None)
+    if remote_weights:
+        weights = remote_weights(config)
+    else:
+        weights = open_folder(folder) if settings is None else open_published(folder, config)
 
     from ..modeling import OmniVinciForConditionalGeneration
 
@@ -291,13 +296,6 @@ def _read_parts(folder: Path, settings: PublishedSettings | None):
     for leftover in ("is_local", "local_files_only", "name_or_path"):  # of where the tokenizer was found
         processor.tokenizer.init_kwargs.pop(leftover, None)
     return config, processor, generation_config
-
-
-def _open_weights(folder: Path, config: OmniVinciConfig, published: bool) -> dict[str, TensorHeader]:
-    weights = open_published(folder, config) if published else open_folder(folder)
-    for path in sorted({tensor.path for tensor in weights.values()}):
-        check_checksum(path)
-    return weights
 
 
 # ------------------------------------------------------------------------------------------------------ the plan

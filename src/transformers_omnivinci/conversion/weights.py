@@ -52,13 +52,6 @@ class TensorHeader:
     shape: tuple[int, ...]
     stored_dtype: str
 
-    def __post_init__(self):
-        if self.stored_dtype not in FLOATS:
-            accepted = ", ".join(FLOATS)
-            raise ValueError(
-                f"The weight {self.key} in {self.path} is of dtype {self.stored_dtype}: {accepted} are accepted."
-            )
-
     @property
     def dtype(self) -> torch.dtype:
         return FLOATS[self.stored_dtype]
@@ -89,7 +82,6 @@ def open_published(folder: Path, config: OmniVinciConfig) -> dict[str, StoredTen
 
     Raises:
         OSError: a file is missing or damaged, or there are only pickled weights.
-        ValueError: a weight has a dtype that is not one of floats.
     """
     return by_model_names({component: open_folder(folder / component) for component in COMPONENTS}, config)
 
@@ -110,7 +102,7 @@ def open_folder(folder: Path) -> dict[str, StoredTensor]:
     The weights of the safetensors files of one folder, by their names there.
 
     Raises:
-        OSError, ValueError: as [`open_published`].
+        OSError: as [`open_published`].
     """
     tensors, index = {}, folder / INDEX
     for path in _weight_files(folder):
@@ -195,7 +187,7 @@ def check_weights(model_class: type, config: OmniVinciConfig, weights: dict[str,
         weights (`dict[str, StoredTensor]`): By the names of [`OmniVinciForConditionalGeneration`].
 
     Raises:
-        ValueError: weights are missing, unexpected or of another shape; the message lists them.
+        ValueError: weights are missing, unexpected, of another shape or no floats; the message lists them.
     """
     with torch.device("meta"):
         model = model_class(config)
@@ -206,6 +198,9 @@ def check_weights(model_class: type, config: OmniVinciConfig, weights: dict[str,
     problems = {
         "missing": sorted(expected.keys() - weights.keys() - tied),
         "unexpected": sorted(weights.keys() - expected.keys()),
+        f"of another dtype than {', '.join(FLOATS)}": [
+            f"{name} {tensor.stored_dtype}" for name, tensor in weights.items() if tensor.stored_dtype not in FLOATS
+        ],
         "of another shape": [
             f"{name} {list(weights[name].shape)} instead of {list(shape)}"
             for name, shape in expected.items()
