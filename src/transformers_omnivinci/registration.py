@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable
 from types import ModuleType
 
-MODEL_TYPE = "omnivinci"
-PUBLISHED_MODEL_TYPE = "vila"
+from .model_types import MODEL_TYPE, PUBLISHED_MODEL_TYPE
+
 PACKAGE = __name__.rpartition(".")[0]
 
 

@@ -24,7 +24,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import cached_file, logging
 
 from ..configuration_omnivinci import OmniVinciConfig
-from ..registration import PUBLISHED_MODEL_TYPE
+from ..model_types import PUBLISHED_MODEL_TYPE
 
 logger = logging.get_logger(__name__)
 
@@ -59,7 +59,7 @@ KEY_PREFIXES = {
 # ------------------------------------------------------------------------------------------------------- finding it
 
 
-def is_published(name_or_path, **hub_kwargs) -> bool:
+def is_published(name_or_path, /, **hub_kwargs) -> bool:
     """Whether a local folder or a repository of the Hub is in the published layout."""
     if name_or_path is None or os.path.isfile(name_or_path):
         return False
@@ -76,7 +76,7 @@ def is_published(name_or_path, **hub_kwargs) -> bool:
     )
 
 
-def _local_folder(name_or_path, weights: bool, **hub_kwargs) -> Path:
+def _local_folder(name_or_path, /, weights: bool, **hub_kwargs) -> Path:
     """The checkpoint as a local folder; of a repository only what is needed is downloaded."""
     if os.path.isdir(name_or_path):
         return Path(name_or_path)
@@ -299,7 +299,7 @@ class PublishedConfig(PreTrainedConfig):
         return OmniVinciConfig.from_dict(config.to_dict(), **kwargs)
 
 
-def published_config(name_or_path, **kwargs) -> OmniVinciConfig | None:
+def published_config(name_or_path, /, **kwargs) -> OmniVinciConfig | None:
     """The config of a checkpoint in the published layout; `None` for any other."""
     if not is_published(name_or_path, **kwargs):
         return None
