@@ -1,13 +1,20 @@
 """Fixtures that several test files share."""
 
 import json
+import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 import torch
+import transformers
 from hypothesis import settings
 
 import transformers_omnivinci  # noqa: F401
+
+from .hub_server import HubServer
 
 # Properties are about values: how long an example takes depends on what else the machine does.
 settings.register_profile("untimed", deadline=None)
@@ -47,3 +54,35 @@ def model(load_checkpoint):
 @pytest.fixture
 def processor(load_checkpoint):
     return load_checkpoint()[1]
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A local Hub that `huggingface_hub` and transformers of this process speak to, with an empty cache.
+
+    Processes get there with `hub.environment()`."""
+    home = tmp_path / "huggingface"
+    with HubServer(tmp_path / "hub") as server:
+        # Both read the environment once, on import: these are the places where it has gone.
+        for name, value in {
+            "ENDPOINT": server.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HOME": str(home),
+            "HF_HUB_CACHE": str(home / "hub"),
+            "HF_ASSETS_CACHE": str(home / "assets"),
+            "HF_TOKEN_PATH": str(home / "token"),
+            "HF_STORED_TOKENS_PATH": str(home / "stored_tokens"),
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_DISABLE_XET": True,
+        }.items():
+            monkeypatch.setattr(huggingface_hub.constants, name, value)
+        monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", server.url)
+        monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)
+        monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(home / "modules"))
+        monkeypatch.setattr(sys, "path", sys.path[:])
+        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+            monkeypatch.delenv(name, raising=False)
+        # The client waits up to half a minute between its attempts.
+        for module in (huggingface_hub.utils._http, huggingface_hub.file_download):
+            monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda seconds: None, time=time.time))
+        yield server
