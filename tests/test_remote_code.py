@@ -183,12 +183,13 @@ auto_classes = [
     AutoConfig, AutoTokenizer, AutoFeatureExtractor, AutoImageProcessor, AutoVideoProcessor,
     AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM,
 ]
+# First, as loading a model registers it for those that follow.
+pipe = pipeline("video-text-to-text", model=repo, **remote)
 for auto_class in auto_classes:
     loaded = type(auto_class.from_pretrained(repo, **remote))
     print(auto_class.__name__, loaded.__module__.partition(".")[0], loaded.__name__)
 
 model, processor = AutoModel.from_pretrained(repo, **remote), AutoProcessor.from_pretrained(repo, **remote)
-pipe = pipeline("video-text-to-text", model=repo, **remote)
 pipe.model.save_pretrained(copy)
 pipe.processor.save_pretrained(copy)
 local = {"trust_remote_code": True}

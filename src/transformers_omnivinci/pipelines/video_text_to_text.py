@@ -41,12 +41,6 @@ class VideoTextToTextPipeline(ImageTextToTextPipeline):
     >>> answers = pipe([chat, chat], batch_size=2, max_new_tokens=64)
     ```"""
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        for task in getattr(self.model.config, "custom_pipelines", {}).values():
-            # `pipeline` put classes in the place of their names, and a config of classes cannot be saved.
-            task["pt"] = [getattr(model_class, "__name__", model_class) for model_class in task["pt"]]
-
     def __call__(self, videos=None, text=None, **kwargs):
         """
         Args:
@@ -115,11 +109,6 @@ class VideoTextToTextPipeline(ImageTextToTextPipeline):
         if isinstance(inputs, list) and not inputs:
             return []
         return super(ImageTextToTextPipeline, self).__call__(inputs, **kwargs)
-
-    def check_model_type(self, supported_models):
-        """As in transformers, where no mapping has the model of a repository that brings its own code."""
-        if not self.model.is_remote_code():
-            super().check_model_type(supported_models)
 
     def _sanitize_parameters(self, text=None, streamer=None, generate_kwargs=None, **kwargs):
         by_name = {name: kwargs.pop(name) for name in GENERATION_PARAMETERS - {"max_new_tokens"} & kwargs.keys()}

@@ -68,13 +68,12 @@ def write_code(folder: str | Path) -> list[Path]:
         ValueError: a config is not what this package's classes write.
     """
     folder, sources = Path(folder), _find_sources()
-    files = {
-        "config.json": _to_json(_name_model_code(folder / "config.json")),
-        "processor_config.json": _to_json(_name_processor_code(folder / "processor_config.json")),
-        "requirements.txt": "".join(f"{line}\n" for line in _requirements([*sources.values(), *_handler()])),
-        **{f"{_flat(module)}.py": _flatten(module) for module in sources},
-        **{path.name: path.read_text(encoding="utf-8") for path in _handler()},
-    }
+    files = {f"{_flat(module)}.py": _flatten(module) for module in sources}
+    files |= {path.name: path.read_text(encoding="utf-8") for path in _handler()}
+    files["requirements.txt"] = "".join(f"{line}\n" for line in _requirements([*sources.values(), *_handler()]))
+    # Last, so that they never name what is not there.
+    files["processor_config.json"] = _to_json(_name_processor_code(folder / "processor_config.json"))
+    files["config.json"] = _to_json(_name_model_code(folder / "config.json"))
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
     return [folder / name for name in files]
@@ -93,7 +92,8 @@ def _name_model_code(path: Path) -> dict:
         )
     model, pipeline = _reference("OmniVinciForConditionalGeneration"), _reference("VideoTextToTextPipeline")
     config["auto_map"] = {"AutoConfig": _reference("OmniVinciConfig"), **dict.fromkeys(MODEL_AUTO_CLASSES, model)}
-    config["custom_pipelines"] = {"video-text-to-text": {"impl": pipeline, "pt": ["AutoModelForMultimodalLM"]}}
+    # The class of `ImageTextToTextPipeline`, or it says that it does not know the model.
+    config["custom_pipelines"] = {"video-text-to-text": {"impl": pipeline, "pt": ["AutoModelForImageTextToText"]}}
     return config
 
 
