@@ -288,9 +288,7 @@ def test_weights_that_are_no_floats(checkpoint):
         weights["layers.1.weight"] = weights["layers.1.weight"].to(torch.int8)
 
     edit_weights(checkpoint / "mm_projector" / "model.safetensors", change)
-    with pytest.raises(
-        ValueError, match="another dtype than F64, .*: model.vision_projector.norm.weight I8"
-    ):
+    with pytest.raises(ValueError, match="another dtype than F64, .*: model.vision_projector.norm.weight I8"):
         AutoModel.from_pretrained(checkpoint)
 
 

@@ -8,6 +8,8 @@ from transformers import AutoConfig
 from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 
+from .remote_code import InstalledSettings
+
 TIME_EMBEDDINGS = ("none", "learned", "rote", "crte")
 TIME_PERIODS = ("shortest", "longest")
 AUDIO_POOLINGS = ("none", "max", "avg", "conv")
@@ -31,7 +33,7 @@ def _plain_errors(cls):
 
 @_plain_errors
 @strict
-class OmniVinciConfig(PreTrainedConfig):
+class OmniVinciConfig(InstalledSettings, PreTrainedConfig):
     r"""
     Configuration of an [`OmniVinciForConditionalGeneration`]. The defaults describe the 9B model of the paper
     (arXiv 2510.15870): SigLIP-so400m at 448 pixels with Dynamic S2, the AF-Whisper audio encoder and Qwen2.5-7B.
@@ -183,12 +185,12 @@ class OmniVinciConfig(PreTrainedConfig):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
         """Loads what [`save_pretrained`] wrote, or the settings of a checkpoint in the published layout."""
-        from .conversion import published_config
+        from .conversion.loading import published_config
 
         config = published_config(pretrained_model_name_or_path, **kwargs)
         if config is None:
             return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        return cls.from_dict(config.to_dict(), name_or_path=str(pretrained_model_name_or_path), **kwargs)
+        return cls.from_dict(config.to_dict(), **{"name_or_path": str(pretrained_model_name_or_path), **kwargs})
 
     def _refuse(self, field: str, accepted: str):
         raise ValueError(f"`{field}={getattr(self, field)!r}` is not supported: it must be {accepted}.")

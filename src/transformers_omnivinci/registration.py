@@ -11,15 +11,12 @@ import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Callable
-from contextvars import ContextVar
 from types import ModuleType
 
-MODEL_TYPE = "omnivinci"
-PUBLISHED_MODEL_TYPE = "vila"
-PACKAGE = __name__.rpartition(".")[0]
+from . import hub_options
+from .model_types import MODEL_TYPE, PUBLISHED_MODEL_TYPE
 
-hub_options_of_auto_config: ContextVar[dict] = ContextVar("hub_options_of_auto_config", default={})  # noqa: B039
-"""The arguments of the `AutoConfig.from_pretrained` that is running: it keeps from configs how the Hub is asked."""
+PACKAGE = __name__.rpartition(".")[0]
 
 
 def _add_names(mapping, names: dict[str, object]):
@@ -35,11 +32,11 @@ def _register_configs(module: ModuleType):
 
     @functools.wraps(stock)
     def from_pretrained(pretrained_model_name_or_path, **kwargs):
-        token = hub_options_of_auto_config.set(kwargs)
+        token = hub_options.of_auto_config.set(kwargs)
         try:
             return stock(pretrained_model_name_or_path, **kwargs)
         finally:
-            hub_options_of_auto_config.reset(token)
+            hub_options.of_auto_config.reset(token)
 
     module.AutoConfig.from_pretrained = staticmethod(from_pretrained)
 

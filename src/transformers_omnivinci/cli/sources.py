@@ -5,7 +5,7 @@ import os
 import re
 from urllib.parse import urlparse
 
-from ..registration import MODEL_TYPE
+from ..model_types import MODEL_TYPE
 
 KINDS = ("image", "video", "audio")
 

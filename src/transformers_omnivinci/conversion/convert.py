@@ -23,7 +23,7 @@ from transformers.utils import logging
 
 from .. import __version__
 from ..configuration_omnivinci import OmniVinciConfig
-from ..registration import MODEL_TYPE
+from ..model_types import MODEL_TYPE
 from .loading import published_generation_config, published_processor
 from .new_folder import check_vacant, new_folder
 from .published_layout import COMPONENTS, FILES, WEIGHTS, download, hub_options, is_published, read_json

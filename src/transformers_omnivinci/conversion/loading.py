@@ -6,8 +6,9 @@ from pathlib import Path
 from transformers import AutoTokenizer, GenerationConfig, WhisperFeatureExtractor
 from transformers.configuration_utils import PreTrainedConfig
 
+from .. import hub_options
 from ..configuration_omnivinci import OmniVinciConfig
-from ..registration import PUBLISHED_MODEL_TYPE, hub_options_of_auto_config
+from ..model_types import PUBLISHED_MODEL_TYPE
 from .published_layout import HUB_OPTIONS, published_folder
 from .settings import convert_config
 from .weights import check_weights, open_published
@@ -21,7 +22,7 @@ class PublishedConfig(PreTrainedConfig):
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):
         name_or_path = kwargs.get("name_or_path") or config_dict.get("_name_or_path", "")
-        config = published_config(name_or_path, **hub_options_of_auto_config.get())
+        config = published_config(name_or_path, **(hub_options.of_auto_config.get() or {}))
         if config is None:
             raise OSError(f"{str(name_or_path)!r} is not a checkpoint in the published layout.")
         return OmniVinciConfig.from_dict(config.to_dict(), **kwargs)
@@ -37,13 +38,13 @@ class VILAProcessor:
         return OmniVinciProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs)
 
 
-def published_config(name_or_path, **kwargs) -> OmniVinciConfig | None:
+def published_config(name_or_path, /, **kwargs) -> OmniVinciConfig | None:
     """The config of a checkpoint in the published layout; `None` for any other."""
     folder = published_folder(name_or_path, weights=False, **kwargs)
     return None if folder is None else convert_config(folder)[0]
 
 
-def published_processor(processor_class: type, name_or_path, **kwargs):
+def published_processor(processor_class: type, name_or_path, /, **kwargs):
     """The processor of a checkpoint in the published layout; `None` for any other."""
     folder = published_folder(name_or_path, weights=False, **kwargs)
     if folder is None:
@@ -71,7 +72,7 @@ def published_processor(processor_class: type, name_or_path, **kwargs):
     )
 
 
-def load_published_model(model_class: type, name_or_path, *model_args, config=None, **kwargs):
+def load_published_model(model_class: type, name_or_path, /, *model_args, config=None, **kwargs):
     """
     A model from a checkpoint in the published layout; `None` for any other. The model is made on the meta device, and
     each weight is read from its memory-mapped file when it is placed.

@@ -12,7 +12,7 @@ from huggingface_hub import snapshot_download
 from transformers.utils import cached_file
 from transformers.utils.hub import resolve_revision
 
-from ..registration import PUBLISHED_MODEL_TYPE
+from ..model_types import PUBLISHED_MODEL_TYPE
 
 COMPONENTS = ("llm", "vision_tower", "sound_tower", "mm_projector", "sound_mm_projector")
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision")
@@ -20,7 +20,7 @@ FILES = ["config.json", "generation_config.json", "llm/merges.txt", *(f"{name}/*
 WEIGHTS = [f"{name}/*.safetensors" for name in COMPONENTS]
 
 
-def published_folder(name_or_path, weights: bool, **options) -> Path | None:
+def published_folder(name_or_path, /, weights: bool, **options) -> Path | None:
     """
     A checkpoint in the published layout as a local folder. Of a repository only what is needed is downloaded, several
     files at a time: no code, no assets.

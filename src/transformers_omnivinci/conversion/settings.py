@@ -12,7 +12,7 @@ from pathlib import Path
 from transformers import Qwen2AudioEncoderConfig, Qwen2Config, SiglipVisionConfig
 
 from ..configuration_omnivinci import OmniVinciConfig
-from ..registration import PUBLISHED_MODEL_TYPE
+from ..model_types import PUBLISHED_MODEL_TYPE
 from .published_layout import COMPONENTS, read_json
 
 AUDIO_POOLINGS = {

@@ -24,6 +24,7 @@ from transformers.utils.generic import merge_with_config_defaults
 
 from ..configuration_omnivinci import OmniVinciConfig
 from ..planning import tile_grids
+from ..remote_code import InstalledCode
 from .audio_compression import AudioCompression
 from .chunks import encode_in_chunks
 from .dynamic_s2 import merge_scales, stitch_tiles
@@ -78,7 +79,7 @@ class OmniVinciCausalLMOutputWithPast(ModelOutput):
     audio_hidden_states: torch.FloatTensor | None = None
 
 
-class OmniVinciPreTrainedModel(PreTrainedModel):
+class OmniVinciPreTrainedModel(InstalledCode, PreTrainedModel):
     config: OmniVinciConfig
     base_model_prefix = "model"
     input_modalities = ("image", "video", "audio", "text")
@@ -101,7 +102,7 @@ class OmniVinciPreTrainedModel(PreTrainedModel):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, config=None, **kwargs):
         """Loads what [`save_pretrained`] wrote, or a checkpoint in the published layout."""
-        from ..conversion import load_published_model
+        from ..conversion.loading import load_published_model
 
         model = load_published_model(cls, pretrained_model_name_or_path, *model_args, config=config, **kwargs)
         if model is not None:

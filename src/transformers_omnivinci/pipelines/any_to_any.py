@@ -7,9 +7,9 @@ from transformers.pipelines.any_to_any import AnyToAnyPipeline
 from transformers.pipelines.base import Pipeline
 from transformers.utils import requires_backends
 
+from ..model_types import MODEL_TYPE
 from ..processing import media
 from ..processing.prompts import flatten_audio, is_waveform
-from ..registration import MODEL_TYPE
 
 
 class AnyToAnyWithoutTorchvisionPipeline(AnyToAnyPipeline):

@@ -7,6 +7,7 @@ from transformers.image_utils import SizeDict
 from transformers.processing_utils import ImagesKwargs
 
 from ..planning import choose_tile_grid, tile_grids
+from ..remote_code import InstalledSettings
 from . import media
 from .pixels import TorchPixels, resize_exactly, to_channels_first
 
@@ -23,7 +24,7 @@ class OmniVinciImageProcessorKwargs(ImagesKwargs, total=False):
     max_tiles: int | None
 
 
-class OmniVinciImageProcessor(TorchPixels, TorchvisionBackend):
+class OmniVinciImageProcessor(InstalledSettings, TorchPixels, TorchvisionBackend):
     r"""
     Cuts images into the tiles of Dynamic S2 (appendix C.1), resized as PIL does and normalised with torch.
 

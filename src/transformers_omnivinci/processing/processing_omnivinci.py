@@ -36,6 +36,7 @@ from ..planning import (
     tile_grids,
     video_sequence,
 )
+from ..remote_code import InstalledCode
 from . import media
 from .chat_template import AUDIO_TOKEN, CHAT_TEMPLATE, IMAGE_TOKEN, MEDIA_BRACKETS, SOURCE_KEYS, VIDEO_TOKEN
 from .image_processing_omnivinci import OmniVinciImageProcessorKwargs
@@ -118,7 +119,7 @@ class VideoPlan:
         return [run for part in self.parts for run in part]
 
 
-class OmniVinciProcessor(OmniModalProcessorMixin):
+class OmniVinciProcessor(InstalledCode, OmniModalProcessorMixin):
     r"""
     Turns prompts with images, videos and sound into the tensors of [`OmniVinciForConditionalGeneration`].
 
@@ -214,7 +215,7 @@ class OmniVinciProcessor(OmniModalProcessorMixin):
         """
         Loads what [`save_pretrained`] wrote, or the processor of a checkpoint in the published layout.
         """
-        from ..conversion import published_processor
+        from ..conversion.loading import published_processor
 
         processor = published_processor(cls, pretrained_model_name_or_path, **kwargs)
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs) if processor is None else processor

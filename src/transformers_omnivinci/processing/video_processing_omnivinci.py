@@ -17,6 +17,7 @@ from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
 from ..planning import sample_at_fps, sample_uniformly
+from ..remote_code import InstalledSettings
 from . import media
 from .media import LoadedVideo, OmniVinciVideoMetadata
 from .pixels import TorchPixels, resize, to_channels_first
@@ -43,7 +44,7 @@ class OmniVinciVideoProcessorKwargs(VideosKwargs, total=False):
     video_backend: str | None
 
 
-class OmniVinciVideoProcessor(TorchPixels, BaseVideoProcessor):
+class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor):
     r"""
     Samples, resizes and normalises frames with torch alone, and tells their seconds.
 

@@ -1,0 +1,232 @@
+"""
+The code of a repository that needs no package: the modules of this package as flat files for `trust_remote_code=True`.
+
+Transformers loads a class from a file at the root of its repository, and fetches the files that this one imports
+relatively. The files are this package's own modules; only the places that they import from are changed.
+"""
+
+import ast
+import configparser
+import json
+import re
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from transformers.dynamic_module_utils import get_imports
+
+from .. import __version__
+from ..model_types import MODEL_TYPE
+from ..remote_code import PACKAGE
+
+ROOT = Path(__file__).parents[1]
+HANDLER = Path(__file__).with_name("handler.py")
+DISTRIBUTION = PACKAGE.replace("_", "-")
+
+MODULES = {
+    "OmniVinciConfig": "configuration_omnivinci",
+    "OmniVinciForConditionalGeneration": "modeling.modeling_omnivinci",
+    "OmniVinciProcessor": "processing.processing_omnivinci",
+    "OmniVinciImageProcessor": "processing.image_processing_omnivinci",
+    "OmniVinciVideoProcessor": "processing.video_processing_omnivinci",
+    "VideoTextToTextPipeline": "pipelines.video_text_to_text",
+}
+"""The classes that the configs of a repository name, and their modules."""
+
+MODEL_AUTO_CLASSES = ("AutoModel", "AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForMultimodalLM")
+
+HANDOVER = """
+# Where the package is installed, its own class wins over this copy.
+try:
+    from {package} import {name}
+except ImportError:
+    pass
+"""
+
+NAMED_BY_CONFIG = """
+# A config names these modules too: transformers saves along with it what it finds imported.
+if False:
+"""
+
+
+def write_code(folder: str | Path) -> list[Path]:
+    """
+    Adds to a checkpoint what transformers needs to load it where this package is not installed.
+
+    Args:
+        folder (`str` or `Path`):
+            What `save_pretrained` of a model and of its processor wrote. It gets the package's modules as flat files,
+            the `handler.py` of Inference Endpoints and `requirements.txt`; `config.json` and `processor_config.json`
+            get the entries `auto_map` and `custom_pipelines`. The same package writes the same bytes every time.
+
+    Returns:
+        `list[Path]`: the files that were written.
+
+    Raises:
+        OSError: a config cannot be read or a file cannot be written.
+        ValueError: a config is not what this package's classes write.
+    """
+    folder, sources = Path(folder), _find_sources()
+    files = {f"{_flat(module)}.py": _flatten(module) for module in sources}
+    files |= {path.name: path.read_text(encoding="utf-8") for path in _handler()}
+    files["requirements.txt"] = "".join(f"{line}\n" for line in _requirements([*sources.values(), *_handler()]))
+    # Last, so that they never name what is not there.
+    files["processor_config.json"] = _to_json(_name_processor_code(folder / "processor_config.json"))
+    files["config.json"] = _to_json(_name_model_code(folder / "config.json"))
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    return [folder / name for name in files]
+
+
+# ------------------------------------------------------------------------------------------------------------- configs
+
+
+def _name_model_code(path: Path) -> dict:
+    """The model's config, with the classes that load it."""
+    config = _read_json(path)
+    if config.get("model_type") != MODEL_TYPE:
+        raise ValueError(
+            f"{path} has the model_type {config.get('model_type')!r}: only a folder to which a model of the type "
+            f"{MODEL_TYPE!r} and its processor were saved can carry their code."
+        )
+    model, pipeline = _reference("OmniVinciForConditionalGeneration"), _reference("VideoTextToTextPipeline")
+    config["auto_map"] = {"AutoConfig": _reference("OmniVinciConfig"), **dict.fromkeys(MODEL_AUTO_CLASSES, model)}
+    # The class of `ImageTextToTextPipeline`, or it says that it does not know the model.
+    config["custom_pipelines"] = {"video-text-to-text": {"impl": pipeline, "pt": ["AutoModelForImageTextToText"]}}
+    return config
+
+
+def _name_processor_code(path: Path) -> dict:
+    """The processor's config, with the classes that load it and its parts."""
+    config = _read_json(path)
+    parts = {"image_processor": "ImageProcessor", "video_processor": "VideoProcessor"}
+    missing = [part for part in parts if not isinstance(config.get(part), dict)]
+    if missing:
+        raise ValueError(
+            f"{path} has no {' and no '.join(missing)}: `save_pretrained` of an OmniVinciProcessor writes both."
+        )
+    config["auto_map"] = {"AutoProcessor": _reference("OmniVinciProcessor")}
+    for part, name in parts.items():
+        config[part]["auto_map"] = {f"Auto{name}": _reference(f"OmniVinci{name}")}
+    return config
+
+
+def _reference(name: str) -> str:
+    return f"{_flat(MODULES[name])}.{name}"
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}.") from error
+
+
+def _to_json(config: dict) -> str:
+    """As transformers writes it."""
+    return json.dumps(config, indent=2, sort_keys=True) + "\n"
+
+
+# ------------------------------------------------------------------------------------------------------------- modules
+
+
+class RelativeImport(NamedTuple):
+    """A statement that imports of the package: names of one module, or modules themselves (`from . import media`)."""
+
+    node: ast.ImportFrom
+    modules: list[str]
+    imports_modules: bool
+
+
+def _find_sources() -> dict[str, Path]:
+    """The files of the modules in `MODULES` and of all that they import of the package, by module."""
+    sources, waiting = {}, list(MODULES.values())
+    while waiting:
+        module = waiting.pop()
+        if module not in sources:
+            sources[module] = _path_of(module)
+            waiting += [name for found in _relative_imports(module) for name in found.modules]
+    files = [f"{_flat(module)}.py" for module in sources] + [path.name for path in _handler()]
+    clashes = sorted({name for name in files if files.count(name) > 1})
+    if clashes:
+        raise ValueError(f"Several modules of {PACKAGE} would become the same flat file: {', '.join(clashes)}.")
+    return dict(sorted(sources.items()))
+
+
+def _relative_imports(module: str) -> list[RelativeImport]:
+    """The relative imports of a module, those within functions too, from top to bottom."""
+    path, found = _path_of(module), []
+    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+    for node in sorted(nodes, key=lambda node: node.lineno):
+        parts = package[: len(package) - node.level + 1] + (node.module.split(".") if node.module else [])
+        names = [".".join([*parts, alias.name]) for alias in node.names]
+        modules = [name for name in names if _path_of(name).is_file()]
+        if modules and modules != names or not (modules or parts):
+            raise ValueError(f"{path}, line {node.lineno}: a flat file can import modules or names of one, not both.")
+        found.append(RelativeImport(node, modules or [".".join(parts)], bool(modules)))
+    return found
+
+
+def _path_of(module: str) -> Path:
+    path = ROOT.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _flat(module: str) -> str:
+    return module.rpartition(".")[2]
+
+
+def _flatten(module: str) -> str:
+    """The source of a module, importing from the flat files beside it."""
+    path = _path_of(module)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    for node, modules, imports_modules in reversed(_relative_imports(module)):
+        first, indent = node.lineno - 1, " " * node.col_offset
+        if imports_modules:
+            statements = [f"from . import {', '.join(ast.unparse(alias) for alias in node.names)}"]
+            # Transformers fetches only files that it finds imported like this.
+            statements += [f"from .{_flat(name)} import __name__ as _" for name in modules]
+            lines[first : node.end_lineno] = [f"{indent}{statement}\n" for statement in statements]
+        else:
+            lines[first] = re.sub(r"from \S+", f"from .{_flat(modules[0])}", lines[first], count=1)
+    header = (
+        f"# Written by {DISTRIBUTION} {__version__} from {path.relative_to(ROOT).as_posix()}; changes belong there.\n"
+    )
+    handovers = [HANDOVER.format(package=PACKAGE, name=name) for name in MODULES if MODULES[name] == module]
+    named = [f"    from .{_flat(MODULES[name])} import {name}\n" for name in MODULES if MODULES[name] != module]
+    if module == MODULES["OmniVinciConfig"]:
+        handovers += [NAMED_BY_CONFIG, *named]
+    return "".join([header, *lines, *handovers])
+
+
+def _handler() -> list[Path]:
+    return [HANDLER] if HANDLER.is_file() else []
+
+
+# -------------------------------------------------------------------------------------------------------- requirements
+
+
+def _requirements(files: Iterable[Path]) -> list[str]:
+    """Those of the package's own requirements that its files import."""
+    distributions = metadata.packages_distributions()
+    imported = {name for file in files for package in get_imports(file) for name in distributions.get(package, [])}
+    imported = {_normalize(name) for name in imported}
+    names = {requirement: _normalize(re.match(r"[\w.-]+", requirement)[0]) for requirement in _own_requirements()}
+    return sorted(requirement for requirement, name in names.items() if name in imported)
+
+
+def _own_requirements() -> list[str]:
+    try:
+        # Those of extras have a marker.
+        return [line for line in metadata.requires(DISTRIBUTION) if ";" not in line]
+    except metadata.PackageNotFoundError:  # a source tree that is not installed
+        parser = configparser.ConfigParser()
+        parser.read(ROOT.parents[1] / "setup.cfg", encoding="utf-8")
+        return parser["options"]["install_requires"].split()
+
+
+def _normalize(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,0 +1,337 @@
+"""A repository that carries its code: it loads where the package is not installed, and gives way where it is."""
+
+import ast
+import json
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import torch
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from transformers import AutoModel, AutoProcessor
+from transformers.dynamic_module_utils import get_imports
+
+import transformers_omnivinci
+from transformers_omnivinci import OmniVinciConfig, OmniVinciImageProcessor
+from transformers_omnivinci.publishing.code import write_code
+
+from .conftest import CASES, CLIP, PARITY
+from .hub_server import HubServer
+from .parity import load_case, media_of
+
+SOURCES = Path(transformers_omnivinci.__file__).parents[1]
+CHECKPOINT = "published-tiny"
+REPO = "tester/omnivinci"
+GREEDY = {"max_new_tokens": 12, "min_new_tokens": 12, "do_sample": False, "eos_token_id": None}
+QUESTION = {"text": "What happens?", "num_frames": 4, "max_new_tokens": 8, "return_full_text": False}
+
+NOT_INSTALLED = """
+import sys
+
+class NotInstalled:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] == "transformers_omnivinci":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, NotInstalled)
+try:
+    import transformers_omnivinci
+except ModuleNotFoundError:
+    pass
+else:
+    sys.exit("the package can be imported")
+"""
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A checkpoint in the transformers layout."""
+    folder = tmp_path_factory.mktemp("saved")
+    AutoModel.from_pretrained(PARITY / CHECKPOINT).save_pretrained(folder)
+    AutoProcessor.from_pretrained(PARITY / CHECKPOINT).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def with_code(saved, tmp_path_factory):
+    """The same with its code."""
+    folder = tmp_path_factory.mktemp("with_code")
+    shutil.copytree(saved, folder, dirs_exist_ok=True)
+    write_code(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def hub(with_code, tmp_path_factory):
+    """A Hub that has it."""
+    with HubServer(tmp_path_factory.mktemp("hub") / "repositories") as server:
+        server.create_repo(REPO)
+        server.add_commit(REPO, with_code)
+        yield server
+
+
+def run(code: str, hub, home: Path, *arguments) -> list[str]:
+    """The lines that a process prints which speaks to the Hub; it must not write to stderr."""
+    settings = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SOURCES)}
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=hub.environment(home=home) | settings,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return result.stdout.splitlines()
+
+
+def flat_files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.py")}
+
+
+def class_references(folder: Path) -> list[str]:
+    """Every `module.Class` that the configs name."""
+    text = (folder / "config.json").read_text() + (folder / "processor_config.json").read_text()
+    return sorted(set(re.findall(r'"(\w+\.\w+)"', text)))
+
+
+# --------------------------------------------------------------------------------------------------------- the files
+
+
+def test_two_runs_write_the_same_bytes(saved, with_code, tmp_path):
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    for _ in range(2):  # also over its own files
+        written = write_code(tmp_path)
+        assert {path.name for path in written} == {
+            path.name for path in tmp_path.iterdir() if path.suffix in (".py", ".txt") or path.stem.endswith("config")
+        } - {"generation_config.json", "tokenizer_config.json"}
+        for path in written:
+            assert path.read_bytes() == (with_code / path.name).read_bytes(), path.name
+
+
+def test_every_import_finds_its_file_or_a_requirement(with_code):
+    requirements = [Requirement(line) for line in (with_code / "requirements.txt").read_text().splitlines()]
+    assert all(requirement.specifier for requirement in requirements)
+    distributions, imported = metadata.packages_distributions(), set()
+    for name, source in flat_files(with_code).items():
+        tree = ast.parse(source)
+        compile(tree, name, "exec")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                modules = [node.module] if node.module else [alias.name for alias in node.names]
+                assert node.level == 1, (name, node.lineno)
+                assert all((with_code / f"{module}.py").is_file() for module in modules), (name, modules)
+        packages = set(get_imports(with_code / name)) - sys.stdlib_module_names
+        if name == "handler.py":  # read by nobody who asks for what it imports; it takes the package where it can
+            packages -= {"transformers_omnivinci"}
+        imported |= {canonicalize_name(distributions[package][0]) for package in packages}
+    assert imported == {canonicalize_name(requirement.name) for requirement in requirements}
+    assert not imported & {"transformers-omnivinci", "typer", "rich", "matplotlib", "decord", "librosa", "torchvision"}
+
+
+def test_the_configs_name_classes_that_are_there(with_code):
+    references = class_references(with_code)
+    assert len(references) == 6
+    for reference in references:
+        module, name = reference.split(".")
+        tree = ast.parse((with_code / f"{module}.py").read_bytes())
+        assert name in [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "message"),
+    [
+        ("config.json", None, FileNotFoundError, "config.json"),
+        ("processor_config.json", None, FileNotFoundError, "processor_config.json"),
+        ("config.json", "{", ValueError, "is not valid JSON"),
+        ("config.json", '{"model_type": "vila"}', ValueError, "has the model_type 'vila': only a folder to which"),
+        ("processor_config.json", '{"image_processor": {}}', ValueError, "has no video_processor"),
+    ],
+)
+def test_other_folders_are_refused_and_left_alone(saved, tmp_path, name, content, error, message):
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(error, match=message):
+        write_code(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+# ----------------------------------------------------------------------------------------------- without the package
+
+
+WITHOUT_PACKAGE = """
+import pickle
+import torch
+from transformers import (
+    AutoConfig, AutoFeatureExtractor, AutoImageProcessor, AutoModel, AutoModelForCausalLM,
+    AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoProcessor, AutoTokenizer, pipeline,
+)
+from transformers.models.auto.video_processing_auto import AutoVideoProcessor  # hidden without torchvision
+from transformers.utils import logging
+
+repo, cases, results, copy = sys.argv[1:]
+logging.disable_progress_bar()
+remote = {"trust_remote_code": True, "revision": "main"}
+auto_classes = [
+    AutoConfig, AutoTokenizer, AutoFeatureExtractor, AutoImageProcessor, AutoVideoProcessor,
+    AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM,
+]
+# First, as loading a model registers it for those that follow.
+pipe = pipeline("video-text-to-text", model=repo, **remote)
+for auto_class in auto_classes:
+    loaded = type(auto_class.from_pretrained(repo, **remote))
+    print(auto_class.__name__, loaded.__module__.partition(".")[0], loaded.__name__)
+
+model, processor = AutoModel.from_pretrained(repo, **remote), AutoProcessor.from_pretrained(repo, **remote)
+pipe.model.save_pretrained(copy)
+pipe.processor.save_pretrained(copy)
+local = {"trust_remote_code": True}
+again, processor_again = AutoModel.from_pretrained(copy, **local), AutoProcessor.from_pretrained(copy, **local)
+again.save_pretrained(copy)
+
+
+def answer(model, processor, prompt, media, greedy):
+    inputs = processor(text=prompt, **media, return_tensors="pt")
+    with torch.no_grad():
+        embeds = model.get_inputs_embeds(**inputs)
+    return embeds, model.generate(**inputs, **greedy)
+
+
+with open(cases, "rb") as file:
+    cases, clip, question, greedy = pickle.load(file)
+answers = {name: answer(model, processor, *case, greedy) for name, case in cases.items()}
+name, case = list(cases.items())[-1]
+torch.save(
+    {
+        "answers": answers,
+        "again": {name: answer(again, processor_again, *case, greedy)},
+        "pipeline": pipe(clip, **question),
+        "pipeline of the copy": pipeline("video-text-to-text", model=copy, **local)(clip, **question),
+    },
+    results,
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def cases(load_checkpoint):
+    """Prompt and media of every case of the checkpoint."""
+    _, processor = load_checkpoint(CHECKPOINT)
+    prompts = {}
+    for name in (name for name in CASES if CASES[name]["checkpoint"] == CHECKPOINT):
+        case, tensors = load_case(name)
+        chat = [{"role": "user", "content": case["content"]}]
+        prompt = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        prompts[name] = (prompt, media_of(case, tensors))
+    assert len(prompts) == 12
+    return prompts
+
+
+def test_without_the_package_everything_is_equal(hub, cases, with_code, load_checkpoint, tmp_path):
+    (tmp_path / "cases").write_bytes(pickle.dumps((cases, CLIP, QUESTION, GREEDY)))
+    copy = tmp_path / "copy"
+    code = NOT_INSTALLED + WITHOUT_PACKAGE
+    lines = run(code, hub, tmp_path, REPO, tmp_path / "cases", tmp_path / "results", copy)
+    assert lines == [
+        "AutoConfig transformers_modules OmniVinciConfig",
+        "AutoTokenizer transformers Qwen2Tokenizer",
+        "AutoFeatureExtractor transformers WhisperFeatureExtractor",
+        "AutoImageProcessor transformers_modules OmniVinciImageProcessor",
+        "AutoVideoProcessor transformers_modules OmniVinciVideoProcessor",
+        "AutoModelForCausalLM transformers_modules OmniVinciForConditionalGeneration",
+        "AutoModelForImageTextToText transformers_modules OmniVinciForConditionalGeneration",
+        "AutoModelForMultimodalLM transformers_modules OmniVinciForConditionalGeneration",
+    ]
+
+    model, processor = load_checkpoint(CHECKPOINT)
+    results = torch.load(tmp_path / "results", weights_only=True)
+    assert results["answers"].keys() == cases.keys()
+    for name, (embeds, ids) in [*results["answers"].items(), *results["again"].items()]:
+        prompt, media = cases[name]
+        inputs = processor(text=prompt, **media, return_tensors="pt")
+        with torch.no_grad():
+            assert torch.equal(embeds, model.get_inputs_embeds(**inputs)), name
+        assert torch.equal(ids, model.generate(**inputs, **GREEDY)), name
+
+    from transformers import pipeline
+
+    wanted = pipeline("video-text-to-text", model=model, processor=processor, device="cpu")(CLIP, **QUESTION)
+    assert results["pipeline"] == results["pipeline of the copy"] == wanted
+
+    # What `save_pretrained` wrote has all the code; the handler of an endpoint is none of it.
+    files = flat_files(with_code)
+    files.pop("handler.py", None)
+    assert flat_files(copy) == files
+    assert json.loads((copy / "config.json").read_text()) == json.loads((with_code / "config.json").read_text())
+
+
+# -------------------------------------------------------------------------------------------------- with the package
+
+
+WITH_PACKAGE = """
+import sys
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor, pipeline
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
+from transformers.models.auto.video_processing_auto import AutoVideoProcessor
+from transformers.utils import logging
+
+first, repo, folder, *references = sys.argv[1:]
+logging.disable_progress_bar()
+assert "transformers_omnivinci" not in sys.modules
+trusts = (True, False, None)
+if first == "package":
+    import transformers_omnivinci
+elif first == "references":
+    for reference in references:
+        print(get_class_from_dynamic_module(reference, repo, revision="main").__module__)
+elif first == "pipeline":
+    trusts = (True,)
+elif first == "processor":
+    AutoProcessor.from_pretrained(repo, revision="main", trust_remote_code=True).save_pretrained(folder)
+
+for trust in trusts:
+    options = {"trust_remote_code": trust, "revision": "main"}
+    pipe = pipeline("video-text-to-text", model=repo, **options)
+    auto_classes = (AutoConfig, AutoModel, AutoProcessor, AutoImageProcessor, AutoVideoProcessor)
+    for loaded in [pipe, *(auto_class.from_pretrained(repo, **options) for auto_class in auto_classes)]:
+        print(type(loaded).__module__)
+pipe.model.save_pretrained(folder)
+pipe.processor.save_pretrained(folder)
+"""
+
+
+@pytest.mark.parametrize("first", ["package", "references", "pipeline", "processor"])
+def test_classes_of_an_installed_package_win(hub, with_code, tmp_path, first):
+    folder = tmp_path / "saved"
+    lines = run(WITH_PACKAGE, hub, tmp_path, first, REPO, folder, *class_references(with_code))
+    assert len(lines) == {"package": 18, "references": 24, "pipeline": 6, "processor": 18}[first]
+    assert {line.partition(".")[0] for line in lines} == {"transformers_omnivinci"}
+    # A package's classes are not saved as code, and need none to load again.
+    assert flat_files(folder) == {}
+    assert "auto_map" not in "".join(path.read_text() for path in folder.glob("*.json"))
+    assert "custom_pipelines" not in (folder / "config.json").read_text()
+
+
+def test_subclasses_may_still_be_saved_as_code():
+    class Subclass(OmniVinciConfig):
+        pass
+
+    class ImageSubclass(OmniVinciImageProcessor):
+        pass
+
+    for subclass, base in ((Subclass, OmniVinciConfig), (ImageSubclass, OmniVinciImageProcessor)):
+        subclass.register_for_auto_class()
+        base.register_for_auto_class()
+        assert subclass._auto_class is not None and base._auto_class is None
+        settings = {"auto_map": {subclass._auto_class: "somewhere.Subclass"}}
+        assert subclass.from_dict(settings).auto_map == settings["auto_map"]
+        assert not hasattr(base.from_dict(settings), "auto_map")
