@@ -207,6 +207,16 @@ def timeline(
             console.print(Text(f"The figure is in {plot}."), soft_wrap=True)
 
 
+# Options, arguments and help are those of `transformers serve`.
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def serve(context: typer.Context) -> None:
+    """Serve models over an OpenAI-compatible API: `transformers serve`, which knows OmniVinci here."""
+    with _plain_errors(with_traceback=False):
+        from transformers.cli.transformers import app as transformers_app
+
+        transformers_app(["serve", *context.args], prog_name="omnivinci")
+
+
 # --------------------------------------------------------------------------------------------------------- helpers
 
 
