@@ -42,10 +42,11 @@ format: $(STAMP) ## repair style and formatting
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(STAMP) ## time preprocessing, encoding and merging
+bench: $(STAMP) ## measure preprocessing, encoding, merging and loading
 	$(BIN)/python -m benchmarks.preprocess
 	$(BIN)/python -m benchmarks.encode
 	$(BIN)/python -m benchmarks.merge
+	$(BIN)/python -m benchmarks.load
 
 conformance: $(STAMP) ## run the common tests of transformers on OmniVinci
 	$(BIN)/python conformance/run.py

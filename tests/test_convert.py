@@ -1,6 +1,7 @@
 """Conversion between the layouts: what is written, that it is the same model, and that it is whole or absent."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -144,6 +145,89 @@ def test_tied_embeddings_stay_tied(checkpoint, tmp_path):  # noqa: F811
     assert "lm_head.weight" not in tensors_of(tmp_path / "there")
     convert(tmp_path / "there", tmp_path / "back", to="published", verify=True)
     assert AutoModel.from_pretrained(tmp_path / "back").config.tie_word_embeddings
+
+
+def test_what_is_written_can_be_read_by_the_safetensors_library_alone(converted):
+    weights = tensors_of(converted)
+    assert len(weights) == 109 and all(tensor.is_floating_point() for tensor in weights.values())
+
+
+def rewrite_index(folder, **entries):
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    index["weight_map"] |= entries
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+DAMAGES = {
+    "a truncated shard": (lambda d: truncate(d / "model-00002-of-00004.safetensors"), "model-00002.* cannot be read"),
+    "no header": (lambda d: (d / "model-00001-of-00004.safetensors").write_bytes(b"\xff" * 99), "cannot be read"),
+    "a missing shard": (lambda d: (d / "model-00003-of-00004.safetensors").unlink(), "lacks model-00003"),
+    "an index that leads out": (lambda d: rewrite_index(d, **{"lm_head.weight": "../x.safetensors"}), "outside its"),
+    "a weight of no file": (lambda d: rewrite_index(d, x="model-00001-of-00004.safetensors"), "no file holds: x"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_refused_by_all_that_reads_it(converted, tmp_path, damage):
+    folder, (change, message) = tmp_path / "copy", DAMAGES[damage]
+    shutil.copytree(converted, folder)
+    change(folder)
+    with pytest.raises(OSError, match=message):
+        AutoModel.from_pretrained(folder)
+    with pytest.raises(OSError, match=message):
+        convert(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_pickled_weights_are_not_loaded(converted, tmp_path):
+    shutil.copytree(converted, tmp_path / "copy", ignore=shutil.ignore_patterns("model*"))
+    torch.save(tensors_of(converted), tmp_path / "copy" / "pytorch_model.bin")
+    for read in (AutoModel.from_pretrained, lambda folder: convert(folder, tmp_path / "out")):
+        with pytest.raises(OSError, match="pytorch_model.bin.*can run code"):
+            read(tmp_path / "copy")
+    with pytest.raises(ValueError, match="can run code"):
+        AutoModel.from_pretrained(tmp_path / "copy", use_safetensors=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda weights: weights.update({"lm_head.weight": weights["lm_head.weight"][:-1]}),
+            "of another shape: lm_head",
+        ),
+        (lambda weights: weights.update({"lm_head.weight": weights["lm_head.weight"].int()}), "lm_head.weight I32"),
+        (lambda weights: weights.pop("lm_head.weight"), "1 missing: lm_head.weight"),
+        (lambda weights: weights.update({"extra": torch.ones(1)}), "1 unexpected: extra"),
+    ],
+)
+def test_weights_that_do_not_fit_are_not_converted(converted, tmp_path, change, message):
+    shutil.copytree(converted, tmp_path / "copy", ignore=shutil.ignore_patterns("model*"))
+    weights = tensors_of(converted)
+    change(weights)
+    save_file({key: tensor.contiguous() for key, tensor in weights.items()}, tmp_path / "copy" / "model.safetensors")
+    code, output = run(tmp_path / "copy", tmp_path / "out")
+    assert code == 1 and message in output and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"video_time_embedding": "rote"}, "video_time_embedding"),
+        ({"video_time_embedding": "learned"}, "1 missing|video_time"),
+        ({"projector_hidden_act": "relu"}, "projector_hidden_act"),
+    ],
+)
+def test_what_the_published_layout_cannot_say_is_not_published(converted, tmp_path, changes, named):
+    shutil.copytree(converted, tmp_path / "copy")
+    edit(tmp_path / "copy" / "config.json", **changes)
+    with pytest.raises(ValueError, match=named):
+        convert(tmp_path / "copy", tmp_path / "out", to="published")
+    assert not (tmp_path / "out").exists()
 
 
 # -------------------------------------------------------------------------------------- determinism and provenance

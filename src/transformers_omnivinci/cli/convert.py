@@ -54,7 +54,8 @@ def convert(
         console = Console(highlight=False)
         if dry_run:
             _show_settings(settings_of(source, revision), console)
-            _show_files(plan_conversion(source, headers_only=True, **options), destination, console)
+            plan = plan_conversion(source, headers_only=True, **options)
+            _show_files(plan, destination, plan.other_files(with_code), console)
             return
         done = convert(source, destination, with_code=with_code, verify=verify, force=force, **options)
         files = "1 file" if len(done.shards) == 1 else f"{len(done.shards)} files"
@@ -75,14 +76,14 @@ def _show_settings(settings, console: Console) -> None:
         console.print(Text(f"refused     {sentence}", style="red"), soft_wrap=True)
 
 
-def _show_files(conversion, destination: Path, console: Console) -> None:
+def _show_files(conversion, destination: Path, others: list[str], console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(f"{destination}/", overflow="fold")
     table.add_column("weights", justify="right")
     table.add_column("size", justify="right")
     for shard in conversion.shards:
         table.add_row(Text(shard.name), f"{len(shard.tensors):,}", format_size(shard.num_bytes))
-    for name in conversion.other_files:
+    for name in others:
         table.add_row(Text(name), "", "")
     console.print(table)
     console.print(

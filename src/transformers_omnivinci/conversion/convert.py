@@ -99,16 +99,18 @@ class Conversion:
         """The size of the weights."""
         return sum(shard.num_bytes for shard in self.shards)
 
-    @property
-    def other_files(self) -> list[str]:
+    def other_files(self, with_code: bool = False) -> list[str]:
         """What stands beside the weights."""
+        from ..publishing.code import code_files
+
+        code = code_files() if with_code else []
         if self.to == "transformers":
             names = ["config.json", "processor_config.json", "chat_template.jinja", "README.md"]
             tokenizer = ["tokenizer.json", "tokenizer_config.json"]
         else:
             names = list(published_configs(self.config, self.processor))
             tokenizer = ["llm/tokenizer.json", "llm/tokenizer_config.json"]
-        return [*self.indices, *names, "generation_config.json", *tokenizer]
+        return [*self.indices, *names, "generation_config.json", *tokenizer, *code]
 
     @property
     def num_parameters(self) -> int:
@@ -397,6 +399,7 @@ def _write_files(conversion: Conversion, folder: Path, with_code: bool) -> None:
         _write_published_files(config, processor, folder)
         return
     from ..publishing.card import build_card
+    from ..publishing.code import write_code
 
     card = build_card(
         source=conversion.source if conversion.revision else Path(conversion.source),
@@ -408,6 +411,8 @@ def _write_files(conversion: Conversion, folder: Path, with_code: bool) -> None:
     card.save(folder / "README.md")
     processor.save_pretrained(folder)
     config.save_pretrained(folder)
+    if with_code:
+        write_code(folder)
 
 
 def _write_published_files(config: OmniVinciConfig, processor, folder: Path) -> None:

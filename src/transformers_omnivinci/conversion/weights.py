@@ -121,6 +121,27 @@ def open_folder(folder: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
+def check_files(folder: Path, use_safetensors: bool | None) -> None:
+    """
+    Refuses, before transformers reads them, files of weights that are damaged or elsewhere, and pickled ones.
+
+    Raises:
+        OSError: as [`open_published`].
+        ValueError: pickled weights are asked for.
+    """
+    if use_safetensors is False:
+        raise ValueError("`use_safetensors=False` asks for pickled weights, which are not loaded: they can run code.")
+    files = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if files & {INDEX, WEIGHTS_FILE} or (
+        _pickled(folder) and not any(name.endswith(".safetensors") for name in files)
+    ):
+        open_folder(folder)
+
+
+def _pickled(folder: Path) -> list[str]:
+    return [path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in sorted(folder.glob(pattern))]
+
+
 def _weight_files(folder: Path) -> list[Path]:
     index = folder / INDEX
     if index.is_file():
@@ -138,8 +159,8 @@ def _weight_files(folder: Path) -> list[Path]:
         paths = sorted(folder.glob("*.safetensors"))
     missing = [path.name for path in paths if not path.is_file()]
     if missing or not paths:
-        pickled = [path.name for path in [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]]
-        hint = f" Pickled weights ({', '.join(pickled)}) are not loaded: they can run code." if pickled else ""
+        pickled = ", ".join(_pickled(folder))
+        hint = f" Pickled weights ({pickled}) are not loaded: they can run code." if pickled else ""
         raise OSError(f"{folder} lacks {', '.join(missing) or 'safetensors'}.{hint}")
     return paths
 

@@ -5,6 +5,7 @@ Encoders → compression and projection → time (CRTE) → placed in temporal g
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -102,12 +103,18 @@ class OmniVinciPreTrainedModel(InstalledCode, PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, config=None, **kwargs):
-        """Loads what [`save_pretrained`] wrote, or a checkpoint in the published layout."""
+        """Loads what [`save_pretrained`] wrote, or a checkpoint in the published layout. Pickles are not loaded."""
         from ..conversion.loading import load_published_model
+        from ..conversion.weights import check_files
 
         model = load_published_model(cls, pretrained_model_name_or_path, *model_args, config=config, **kwargs)
         if model is not None:
             return model
+        if pretrained_model_name_or_path is not None:
+            check_files(
+                Path(pretrained_model_name_or_path, kwargs.get("subfolder", "")), kwargs.get("use_safetensors")
+            )
+            kwargs["use_safetensors"] = True
         return super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
 
 

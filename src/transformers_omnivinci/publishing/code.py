@@ -22,6 +22,7 @@ from ..remote_code import PACKAGE
 
 ROOT = Path(__file__).parents[1]
 HANDLER = Path(__file__).with_name("handler.py")
+REQUIREMENTS = "requirements.txt"
 DISTRIBUTION = PACKAGE.replace("_", "-")
 
 MODULES = {
@@ -69,14 +70,19 @@ def write_code(folder: str | Path) -> list[Path]:
     """
     folder, sources = Path(folder), _find_sources()
     files = {f"{_flat(module)}.py": _flatten(module) for module in sources}
-    files |= {path.name: path.read_text(encoding="utf-8") for path in _handler()}
-    files["requirements.txt"] = "".join(f"{line}\n" for line in _requirements([*sources.values(), *_handler()]))
+    files[HANDLER.name] = HANDLER.read_text(encoding="utf-8")
+    files[REQUIREMENTS] = "".join(f"{line}\n" for line in _requirements([*sources.values(), HANDLER]))
     # Last, so that they never name what is not there.
     files["processor_config.json"] = _to_json(_name_processor_code(folder / "processor_config.json"))
     files["config.json"] = _to_json(_name_model_code(folder / "config.json"))
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
     return [folder / name for name in files]
+
+
+def code_files() -> list[str]:
+    """The names of the files that [`write_code`] adds."""
+    return [*(f"{_flat(module)}.py" for module in _find_sources()), HANDLER.name, REQUIREMENTS]
 
 
 # ------------------------------------------------------------------------------------------------------------- configs
@@ -147,7 +153,7 @@ def _find_sources() -> dict[str, Path]:
         if module not in sources:
             sources[module] = _path_of(module)
             waiting += [name for found in _relative_imports(module) for name in found.modules]
-    files = [f"{_flat(module)}.py" for module in sources] + [path.name for path in _handler()]
+    files = [f"{_flat(module)}.py" for module in sources] + [HANDLER.name]
     clashes = sorted({name for name in files if files.count(name) > 1})
     if clashes:
         raise ValueError(f"Several modules of {PACKAGE} would become the same flat file: {', '.join(clashes)}.")
@@ -202,18 +208,14 @@ def _flatten(module: str) -> str:
     return "".join([header, *lines, *handovers])
 
 
-def _handler() -> list[Path]:
-    return [HANDLER] if HANDLER.is_file() else []
-
-
 # -------------------------------------------------------------------------------------------------------- requirements
 
 
 def _requirements(files: Iterable[Path]) -> list[str]:
-    """Those of the package's own requirements that its files import."""
+    """Those of the package's own requirements that its files import, and what chat templates need."""
     distributions = metadata.packages_distributions()
     imported = {name for file in files for package in get_imports(file) for name in distributions.get(package, [])}
-    imported = {_normalize(name) for name in imported}
+    imported = {_normalize(name) for name in imported} | {"jinja2"}
     names = {requirement: _normalize(re.match(r"[\w.-]+", requirement)[0]) for requirement in _own_requirements()}
     return sorted(requirement for requirement, name in names.items() if name in imported)
 
