@@ -3,7 +3,6 @@
 import copy
 import threading
 
-import peft
 import pytest
 import torch
 from transformers import (
@@ -125,12 +124,6 @@ def test_assisted_decoding(model, inputs):
     assert answer(model, inputs, assistant_model=assistant).tolist() == answer(model, inputs).tolist()
 
 
-def test_compiled_decoder_step(model, inputs):
-    compiled = copy.deepcopy(model)
-    compiled.forward = torch.compile(compiled.forward, backend="eager", dynamic=True)
-    assert answer(compiled, inputs).tolist() == answer(model, inputs).tolist()
-
-
 def test_media_are_encoded_once_for_many_questions(model, processor, conversations):
     media = {"num_frames": 3}
     first = prepare(processor, user(video_item(), "What is it?"), **media)
@@ -193,18 +186,6 @@ def test_outputs(model, inputs):
     torch.testing.assert_close(plain[0], output.logits)
 
 
-@pytest.mark.parametrize(
-    "implementation", ["eager", {"vision_config": "eager", "text_config": "sdpa", "audio_config": "eager"}]
-)
-def test_attention_implementations_agree(model, inputs, implementation):
-    other = AutoModel.from_pretrained(PARITY / "published-tiny", attn_implementation=implementation)
-    assert other.model.vision_tower.config._attn_implementation == "eager"
-    expected = implementation if isinstance(implementation, str) else implementation["text_config"]
-    assert other.model.language_model.config._attn_implementation == expected
-    with torch.no_grad():
-        torch.testing.assert_close(other(**inputs).logits, model(**inputs).logits, atol=1e-5, rtol=0)
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(model, inputs, dtype):
     half = AutoModel.from_pretrained(PARITY / "published-tiny", dtype=dtype)
@@ -228,57 +209,6 @@ def test_gradients_reach_every_part(processor, inputs):
     for (name, weight), other in zip(model.named_parameters(), plain.parameters(), strict=True):
         if weight.grad is not None:
             torch.testing.assert_close(weight.grad, other.grad, msg=name, atol=1e-6, rtol=1e-4)
-
-
-def test_lora(inputs, tmp_path):
-    base = AutoModel.from_pretrained(PARITY / "published-tiny")
-    config = peft.LoraConfig(
-        task_type="CAUSAL_LM", r=4, init_lora_weights=False, target_modules=["q_proj", "v_proj", "linear_1"]
-    )
-    model = peft.get_peft_model(base, config)
-    loss = model(**inputs, labels=inputs["input_ids"]).loss
-    loss.backward()
-    trained = [name for name, weight in model.named_parameters() if weight.requires_grad]
-    assert all("lora" in name for name in trained)
-    for part in ("vision_tower", "audio_tower", "language_model", "vision_projector", "audio_projector"):
-        grads = [weight.grad for name, weight in model.named_parameters() if part in name and weight.requires_grad]
-        assert any(grad is not None and grad.abs().sum() > 0 for grad in grads), part
-    model.eval().save_pretrained(tmp_path)
-    again = peft.PeftModel.from_pretrained(AutoModel.from_pretrained(PARITY / "published-tiny"), tmp_path)
-    with torch.no_grad():
-        adapted = model(**inputs).logits
-        torch.testing.assert_close(again(**inputs).logits, adapted)
-        torch.testing.assert_close(model.merge_and_unload()(**inputs).logits, adapted, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("layout", ["published", "converted"])
-@pytest.mark.parametrize("device_map", ["auto", {"": "cpu"}, {"model": "cpu", "lm_head": "cpu"}], ids=str)
-def test_device_maps_place_every_part(model, inputs, tmp_path, layout, device_map):
-    folder = PARITY / "published-tiny"
-    if layout == "converted":
-        folder = tmp_path
-        model.save_pretrained(folder)
-    placed = AutoModel.from_pretrained(folder, device_map=device_map)
-    assert not [name for name, weight in placed.state_dict().items() if weight.is_meta]
-    with torch.no_grad():
-        torch.testing.assert_close(placed(**inputs).logits, model(**inputs).logits)
-
-
-def test_disk_offload_of_a_saved_model(model, inputs, tmp_path):
-    model.save_pretrained(tmp_path / "model")
-    device_map = {
-        "model.vision_tower": "disk",
-        "model.vision_projector": "disk",
-        "model.audio_tower": "cpu",
-        "model.audio_projector": "disk",
-        "model.language_model": "disk",
-        "lm_head": "cpu",
-    }
-    offloaded = AutoModel.from_pretrained(
-        tmp_path / "model", device_map=device_map, offload_folder=tmp_path / "offload"
-    )
-    with torch.no_grad():
-        torch.testing.assert_close(offloaded(**inputs).logits, model(**inputs).logits)
 
 
 @pytest.mark.parametrize(

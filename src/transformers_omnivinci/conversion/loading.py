@@ -5,6 +5,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, GenerationConfig, WhisperFeatureExtractor
 from transformers.configuration_utils import PreTrainedConfig
+from transformers.integrations.peft import maybe_load_adapters
 
 from .. import hub_options
 from ..configuration_omnivinci import OmniVinciConfig
@@ -79,13 +80,19 @@ def load_published_model(model_class: type, name_or_path, /, *model_args, config
 
     Args:
         model_class (`type`): [`OmniVinciForConditionalGeneration`] or [`OmniVinciModel`].
-        name_or_path (`str` or `Path`): Local folder or repository.
+        name_or_path (`str` or `Path`): Local folder or repository; or that of a PEFT adapter of such a checkpoint.
         model_args, config, kwargs: As in [`PreTrainedModel.from_pretrained`].
 
     Raises:
         OSError: a component or a file of it is missing or damaged.
         ValueError: weights are missing, unexpected or of another shape; the message lists them.
     """
+    adapter, name_or_path, adapter_kwargs = maybe_load_adapters(
+        name_or_path,
+        {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs},
+        **(kwargs.pop("adapter_kwargs", None) or {}),
+    )
+    adapter_name = kwargs.pop("adapter_name", "default")
     folder = published_folder(name_or_path, weights=True, **kwargs)
     if folder is None:
         return None
@@ -98,16 +105,22 @@ def load_published_model(model_class: type, name_or_path, /, *model_args, config
         kwargs.pop(name, None)
     dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
     stored_dtype = next(weight.dtype for name, weight in weights.items() if "language_model." in name)
+    state_dict = {name: weight.slice for name, weight in weights.items()}
+    if config.tie_word_embeddings and model_class.can_generate() and "offload_folder" in kwargs:
+        # On disk the head is looked for under its own name.
+        state_dict["lm_head.weight"] = state_dict["model.language_model.embed_tokens.weight"]
     model = model_class.from_pretrained(
         None,
         *model_args,
         config=config,
-        state_dict={name: weight.slice for name, weight in weights.items()},
+        state_dict=state_dict,
         dtype=stored_dtype if dtype in (None, "auto") else dtype,
         **kwargs,
     )
     loaded = model[0] if isinstance(model, tuple) else model
-    loaded.config.name_or_path = str(name_or_path)
+    loaded.name_or_path = loaded.config.name_or_path = str(name_or_path)
+    if adapter is not None:
+        loaded.load_adapter(adapter, adapter_name, adapter_kwargs=adapter_kwargs)
     if loaded.can_generate():
         loaded.generation_config = published_generation_config(folder, loaded.generation_config)
     return model

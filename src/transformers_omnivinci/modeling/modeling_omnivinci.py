@@ -26,6 +26,7 @@ from ..configuration_omnivinci import OmniVinciConfig
 from ..planning import tile_grids
 from ..remote_code import InstalledCode
 from .audio_compression import AudioCompression
+from .audio_tower import OmniVinciAudioTower
 from .chunks import encode_in_chunks
 from .dynamic_s2 import merge_scales, stitch_tiles
 from .projectors import AudioProjector, VisionProjector
@@ -120,7 +121,7 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         )
         self.vision_projector = VisionProjector(config)
         self.video_time_embedding = build_time_embedding(config, "video")
-        self.audio_tower = AutoModel.from_config(config.audio_config)
+        self.audio_tower = OmniVinciAudioTower._from_config(config.audio_config)
         self.audio_compression = AudioCompression(config.audio_pooling, config.audio_config.d_model)
         self.audio_projector = AudioProjector(config)
         self.audio_time_embedding = build_time_embedding(config, "audio")

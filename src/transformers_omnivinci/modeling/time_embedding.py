@@ -54,7 +54,7 @@ class LearnedTimeEmbedding(nn.Module):
 
     def forward(self, embeddings: torch.Tensor, timestamps: torch.Tensor) -> torch.Tensor:
         """As [`RotaryTimeEmbedding.forward`]."""
-        seconds = timestamps.to(self.table.weight.device).round().long().clamp(0, self.table.num_embeddings - 1)
+        seconds = timestamps.to(embeddings.device).round().long().clamp(0, self.table.num_embeddings - 1)
         time = self.linear_2(self.act(self.linear_1(self.table(seconds))))  # (num_embeddings, hidden_size)
         return embeddings + time.view(len(time), *[1] * (embeddings.ndim - 2), -1).to(embeddings)
 

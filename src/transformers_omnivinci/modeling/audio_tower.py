@@ -1,0 +1,26 @@
+"""The audio encoder: that of Qwen2-Audio (AF-Whisper), also where its weights are offloaded."""
+
+import torch
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
+
+
+class OmniVinciAudioTower(Qwen2AudioEncoder):
+    """Qwen2-Audio's encoder, which reads two weights outside the modules that `accelerate` fetches them for."""
+
+    def forward(self, input_features: torch.Tensor, **kwargs) -> BaseModelOutput:
+        """
+        Args:
+            input_features (`torch.Tensor` of shape `(num_windows, mel bins, 2 * max_source_positions)`):
+                Log-mel windows.
+
+        Returns:
+            [`BaseModelOutput`] with `last_hidden_state` of shape `(num_windows, vectors, d_model)` and, where asked
+            for, `hidden_states` and `attentions`.
+        """
+        if not (self.conv1.weight.is_meta or self.embed_positions.weight.is_meta):
+            return super().forward(input_features, **kwargs)
+        from accelerate.utils import align_module_device
+
+        with align_module_device(self.conv1), align_module_device(self.embed_positions):
+            return super().forward(input_features, **kwargs)
