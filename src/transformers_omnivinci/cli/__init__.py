@@ -8,6 +8,7 @@ from .. import __version__
 from .ask import ask
 from .convert import convert
 from .push import push
+from .serve import SETTINGS, serve
 from .timeline import timeline
 
 # torch and transformers are imported by the commands: `omnivinci --help` needs neither.
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 for command in (ask, timeline, convert, push):
     app.command()(command)
+app.command(**SETTINGS)(serve)
 
 
 def main() -> None:
