@@ -3,13 +3,14 @@
 import copy
 import json
 import shutil
+import warnings
 
 import accelerate
 import peft
 import pytest
 import torch
 from safetensors import safe_open
-from transformers import AutoModel
+from transformers import AutoModel, CompileConfig
 
 from transformers_omnivinci import OmniVinciConfig, OmniVinciForConditionalGeneration
 from transformers_omnivinci.modeling.modeling_omnivinci import MEDIA_INPUTS
@@ -225,10 +226,31 @@ def test_attention_implementations_agree(model, inputs, folder, implementation):
     torch.testing.assert_close(logits_of(other, inputs), logits_of(model, inputs), atol=1e-5, rtol=0)
 
 
-def test_compiled_decoder_step(model, inputs):
+def test_compiled_forward(model, inputs):
     compiled = copy.deepcopy(model)
     compiled.forward = torch.compile(compiled.forward, backend="eager", dynamic=True)
     assert answer(compiled, inputs) == answer(model, inputs)
+
+
+def test_generate_compiles_the_decoder_step_once(model, inputs):
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    # The backend that needs no C++ compiler; `fullgraph` refuses whatever would break the graph.
+    config = CompileConfig(backend="aot_eager", fullgraph=True, mode=None)
+    config._compile_all_devices = True
+    compiled = answer(copy.deepcopy(model), inputs, cache_implementation="static", compile_config=config)
+    assert compiled == answer(model, inputs)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+def test_linear_layers_may_be_quantized(model, inputs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated for a package that is not installed here
+        quantized = torch.ao.quantization.quantize_dynamic(copy.deepcopy(model), {torch.nn.Linear}, dtype=torch.qint8)
+    assert not [name for name, module in quantized.named_modules() if type(module) is torch.nn.Linear]
+    logits, expected = logits_of(quantized, inputs), logits_of(model, inputs)
+    assert (logits - expected).abs().mean() < 0.1 * expected.abs().mean()
+    assert len(answer(quantized, inputs)[0]) == inputs["input_ids"].shape[1] + 6
 
 
 def test_safetensors_reads_every_file_that_is_saved(model, saved):
