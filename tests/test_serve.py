@@ -7,9 +7,9 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 import wave
 
-import httpx2
 import numpy as np
 import openai
 import pytest
@@ -92,9 +92,8 @@ def _wait_for(server, address, log):
     end = time.monotonic() + 120
     while time.monotonic() < end and server.poll() is None:
         try:
-            httpx2.get(address).raise_for_status()
-            return
-        except httpx2.HTTPError:
+            return urllib.request.urlopen(address).close()
+        except OSError:
             time.sleep(0.1)
     pytest.fail(f"The server does not answer.\n{log.read_text()}")
 

@@ -6,7 +6,10 @@ from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncod
 
 
 class OmniVinciAudioTower(Qwen2AudioEncoder):
-    """Qwen2-Audio's encoder, which reads two weights outside the modules that `accelerate` fetches them for."""
+    """
+    Qwen2-Audio's encoder. It reads two weights without calling their modules, which is when `accelerate` fetches what
+    is offloaded: they are fetched for it.
+    """
 
     def forward(self, input_features: torch.Tensor, **kwargs) -> BaseModelOutput:
         """
