@@ -8,7 +8,7 @@ from .. import __version__
 from .ask import ask
 from .convert import convert
 from .push import push
-from .serve import serve
+from .serve import SETTINGS, serve
 from .timeline import timeline
 
 # torch and transformers are imported by the commands: `omnivinci --help` needs neither.
@@ -22,8 +22,7 @@ app = typer.Typer(
 )
 for command in (ask, timeline, convert, push):
     app.command()(command)
-# Options, arguments and help are those of `transformers serve`.
-app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve)
+app.command(**SETTINGS)(serve)
 
 
 def main() -> None:

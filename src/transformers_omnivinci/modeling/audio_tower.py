@@ -3,6 +3,10 @@
 import torch
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.qwen2_audio.modeling_qwen2_audio import Qwen2AudioEncoder
+from transformers.utils import is_accelerate_available
+
+if is_accelerate_available():
+    from accelerate.utils import align_module_device
 
 
 class OmniVinciAudioTower(Qwen2AudioEncoder):
@@ -23,7 +27,5 @@ class OmniVinciAudioTower(Qwen2AudioEncoder):
         """
         if not (self.conv1.weight.is_meta or self.embed_positions.weight.is_meta):
             return super().forward(input_features, **kwargs)
-        from accelerate.utils import align_module_device
-
         with align_module_device(self.conv1), align_module_device(self.embed_positions):
             return super().forward(input_features, **kwargs)
