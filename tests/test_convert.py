@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 
 from transformers_omnivinci import __version__
 from transformers_omnivinci.cli import app
-from transformers_omnivinci.conversion import convert as conversion
-from transformers_omnivinci.conversion.convert import convert
+from transformers_omnivinci.conversion import convert, converter
 from transformers_omnivinci.conversion.settings import read_settings
 
 from .conftest import PARITY
@@ -334,20 +333,20 @@ def test_a_weight_that_arrives_changed_is_found(tmp_path, monkeypatch):
         changed.view(-1)[7] += 1e-3
         save_file({**tensors, key: changed}, path, metadata=metadata)
 
-    monkeypatch.setattr(conversion, "save_file", save_changed)
+    monkeypatch.setattr(converter, "save_file", save_changed)
     with pytest.raises(ValueError, match="layers.1.fc1.weight .*differs"):
         convert(TINY, tmp_path / "out", verify=True)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_setting_that_arrives_changed_is_found(tmp_path, monkeypatch):
-    write = conversion._write_files
+    write = converter._write_files
 
     def write_changed(plan, folder, with_code):
         write(plan, folder, with_code)
         edit(folder / "config.json", audio_max_time=60)
 
-    monkeypatch.setattr(conversion, "_write_files", write_changed)
+    monkeypatch.setattr(converter, "_write_files", write_changed)
     with pytest.raises(ValueError, match="logits"):
         convert(TINY, tmp_path / "out", verify=True)
     assert not list(tmp_path.iterdir())
@@ -356,7 +355,7 @@ def test_a_setting_that_arrives_changed_is_found(tmp_path, monkeypatch):
 # Mounts disks in a namespace of its own and converts onto each; prints the error and what is left there.
 DISKS = """
 import os, subprocess, sys
-from transformers_omnivinci.conversion.convert import convert
+from transformers_omnivinci.conversion import convert
 source, place, *disks = sys.argv[1:]
 for disk in disks:
     subprocess.run(["mount", "-t", "tmpfs", "-o", disk, "tmpfs", place], check=True)
@@ -387,7 +386,7 @@ def test_a_full_disk_and_one_that_may_not_be_written(tmp_path):
 KILLS = """
 import json, os, random, signal, sys, time
 import torch
-from transformers_omnivinci.conversion.convert import convert
+from transformers_omnivinci.conversion import convert
 from transformers_omnivinci.modeling import OmniVinciForConditionalGeneration
 from transformers_omnivinci.processing import OmniVinciProcessor
 

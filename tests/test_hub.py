@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from transformers_omnivinci import OmniVinciConfig, OmniVinciForConditionalGeneration, OmniVinciProcessor
 from transformers_omnivinci.cli import app
-from transformers_omnivinci.conversion.convert import convert, plan_conversion, settings_of
+from transformers_omnivinci.conversion.converter import convert, plan_conversion, settings_of
 from transformers_omnivinci.publishing.card import build_card
 from transformers_omnivinci.publishing.push import push
 

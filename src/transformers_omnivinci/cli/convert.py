@@ -48,7 +48,7 @@ def convert(
         }
         from transformers.utils import logging
 
-        from ..conversion.convert import convert, plan_conversion, settings_of
+        from ..conversion.converter import convert, plan_conversion, settings_of
 
         logging.disable_progress_bar()  # of loading; there are bars of ours
         console = Console(highlight=False)

@@ -1,5 +1,6 @@
 """The published layout of `nvidia/omnivinci`, which no other package of this project knows; conversion to and fro."""
 
+from .converter import Conversion, convert, plan_conversion
 from .loading import (
     PublishedConfig,
     VILAProcessor,
@@ -9,9 +10,12 @@ from .loading import (
 )
 
 __all__ = [
+    "Conversion",
     "PublishedConfig",
     "VILAProcessor",
+    "convert",
     "load_published_model",
+    "plan_conversion",
     "published_config",
     "published_processor",
 ]

@@ -403,7 +403,7 @@ NEUTRAL = {
 
 def _effective(config: OmniVinciConfig) -> dict:
     """What of the settings decides what a trained model computes, with what `None` stands for."""
-    values = {key: value for key, value in config.to_dict().items() if key not in NEUTRAL}
+    values = _without_neutral(config.to_dict())
     for modality in ("video", "audio"):
         kind = values[f"{modality}_time_embedding"]
         values[f"{modality}_time_rotated_size"] = getattr(config, f"{modality}_time_rotated_size") or (
@@ -414,6 +414,14 @@ def _effective(config: OmniVinciConfig) -> dict:
             if name not in read.get(kind, ("max_time", "period", "rotated_size")):
                 del values[f"{modality}_time_{name}" if name != "max_time" else f"{modality}_max_time"]
     return values
+
+
+def _without_neutral(values: dict) -> dict:
+    return {
+        key: _without_neutral(value) if isinstance(value, dict) else value
+        for key, value in values.items()
+        if key not in NEUTRAL
+    }
 
 
 def _plain(config) -> dict:

@@ -42,7 +42,7 @@ def push(
         OSError: the folder does not load, or the Hub cannot be reached or refuses.
         ValueError: the folder does not load, or `repo_id` is not one.
     """
-    from ..conversion.convert import plan_conversion
+    from ..conversion.converter import plan_conversion
 
     folder = Path(folder)
     if not folder.is_dir():

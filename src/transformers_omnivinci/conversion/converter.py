@@ -211,7 +211,8 @@ def plan_conversion(
     if to == "published":
         _check_can_be_published(config, processor)
     text_dtype = next(tensor.dtype for key, tensor in weights.items() if ".language_model." in key)
-    config.dtype = dtype or text_dtype
+    for part in (config, config.text_config, config.vision_config, config.audio_config):
+        part.dtype = dtype or text_dtype
     config.name_or_path = name
     shards, indices = _plan_shards(weights, to, dtype, max_shard_size)
     return Conversion(name, commit, folder, to, dtype, config, processor, generation_config, settings, shards, indices)
