@@ -1,5 +1,6 @@
 """
-Loading: the most memory that `from_pretrained` holds, against the size of the weights where they end.
+Loading and converting: the most memory that `from_pretrained` holds, against the size of the weights where they end,
+and the most that `convert` holds, against the largest file that it writes.
 
 The checkpoint is random and has the folders, names and shards of the published layout; its transformers layout is
 what `save_pretrained` writes. Each way of loading has a process of its own.
@@ -15,9 +16,10 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from transformers_omnivinci import OmniVinciForConditionalGeneration
+from transformers_omnivinci.conversion import convert
 from transformers_omnivinci.conversion.weights import to_published
 
 from ._harness import MB, PeakMemory, Report, in_fresh_process
@@ -82,6 +84,7 @@ def _write_shards(folder: Path, weights: dict[str, torch.Tensor]) -> None:
 
 def save_transformers_layout(published: Path, folder: Path) -> None:
     AutoModel.from_pretrained(published).save_pretrained(folder, max_shard_size=int(SHARD_SIZE))
+    AutoProcessor.from_pretrained(published).save_pretrained(folder)
 
 
 class AnonymousMemory:
@@ -163,6 +166,26 @@ def ways_of_loading(num_bytes: float) -> dict[str, dict]:
     }
 
 
+def measure_conversion(folder: Path, way: str, options: dict) -> dict:
+    """A row: converts in this process, which should have done nothing before."""
+    with tempfile.TemporaryDirectory(dir=folder.parent) as place:
+        convert(TINY, Path(place, "tiny"))  # so that whatever is imported late is imported
+        with PeakMemory() as peak, AnonymousMemory() as anonymous:
+            start = time.perf_counter()
+            done = convert(folder, Path(place, "out"), max_shard_size=int(SHARD_SIZE / 4), **options)
+            seconds = time.perf_counter() - start
+    largest = max(shard.num_bytes for shard in done.shards)
+    return {
+        "way": way,
+        "time (s)": seconds,
+        "weights (MB)": done.num_bytes / MB,
+        "largest file (MB)": largest / MB,
+        "peak (MB)": anonymous.most / MB,
+        "peak/file ×": anonymous.most / largest,
+        "with all pages (MB)": peak.bytes / MB,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__.split("\n\n")[0])
     parser.add_argument("--size", type=float, default=2.5, help="of the checkpoint in GB (default: 2.5)")
@@ -178,7 +201,18 @@ def main() -> None:
             for way, options in ways_of_loading(arguments.size * 1e9).items()
             for layout, path in layouts.items()
         ]
+        conversions = {
+            "to transformers": {},
+            "to transformers in bfloat16": {"dtype": "bfloat16"},
+            "to published": {"to": "published"},
+        }
+        sources = {"to published": layouts["transformers"]}
+        converted = [
+            in_fresh_process(measure_conversion, sources.get(way, layouts["published"]), way, options)
+            for way, options in conversions.items()
+        ]
     report.add("Peak memory of loading (wanted: at most 1.15 times the weights)", rows)
+    report.add("Peak memory of converting (wanted: about one file)", converted)
     report.save()
 
 

@@ -367,18 +367,22 @@ def _write_weights(conversion: Conversion, folder: Path) -> None:
         metadata["source_revision"] = conversion.revision
     with tqdm(total=conversion.num_bytes, unit="B", unit_scale=True, desc="Converting", disable=None) as progress:
         for shard in conversion.shards:
-            path = folder / shard.name
-            path.parent.mkdir(exist_ok=True)
-            tensors = {key: tensor.read().to(conversion.dtype) for key, tensor in shard.tensors.items()}
-            try:
-                save_file(tensors, path, metadata=metadata)
-            except SafetensorError as error:
-                raise OSError(f"{shard.name} cannot be written: {error}.") from error
-            path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors lets nobody else read
-            _sort_metadata(path)
+            _write_shard(shard, folder, conversion.dtype, metadata)
             progress.update(shard.num_bytes)
     for name, index in conversion.indices.items():
         _write_json(folder / name, index)
+
+
+def _write_shard(shard: Shard, folder: Path, dtype: torch.dtype | None, metadata: dict[str, str]) -> None:
+    path = folder / shard.name
+    path.parent.mkdir(exist_ok=True)
+    tensors = {key: tensor.read().to(dtype) for key, tensor in shard.tensors.items()}
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:
+        raise OSError(f"{shard.name} cannot be written: {error}.") from error
+    path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors lets nobody else read
+    _sort_metadata(path)
 
 
 def _sort_metadata(path: Path) -> None:
