@@ -10,6 +10,8 @@ import wave
 import numpy as np
 import PIL.Image
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from transformers_omnivinci import __version__, plotting
@@ -201,6 +203,25 @@ def test_ask_refuses_in_one_line(arguments, message):
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
     assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda weights: weights.pop("lm_head.weight"),
+        lambda weights: weights.update({"lm_head.weight": torch.ones(3, 64)}),
+    ],
+)
+def test_ask_refuses_weights_that_do_not_fit(load_checkpoint, tmp_path, change):
+    for part in load_checkpoint():
+        part.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    change(weights)
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    result = run("ask", "What?", "--model", tmp_path, code=1)
+    assert (
+        result.stdout == "" and "lacks these weights, or has them in another shape: lm_head.weight." in result.stderr
+    )
 
 
 def test_traceback_is_shown_when_asked_for():

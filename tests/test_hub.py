@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -408,6 +409,21 @@ def test_push_to_hub_of_model_and_processor(hub, token, converted):
     processor.push_to_hub("tester/pushed")
     again = AutoModel.from_pretrained("tester/pushed"), AutoProcessor.from_pretrained("tester/pushed")
     assert torch.allclose(embeds(*again), embeds(model, processor), atol=1e-6)
+
+
+def test_the_hubs_own_command_uploads_downloads_and_verifies(hub, converted, tmp_path):
+    environment = hub.environment(token="hf_write", home=tmp_path / "home")
+
+    def hf(*arguments):
+        command = [Path(sys.executable).with_name("hf"), *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+    hf("upload", "tester/own", str(converted), ".")
+    hf("download", "tester/own", "--local-dir", str(tmp_path / "copy"))
+    assert "tester/own" in hf("cache", "verify", "tester/own", "--local-dir", str(tmp_path / "copy"))
+    before = files_of(converted)
+    assert {name: data for name, data in files_of(tmp_path / "copy").items() if name in before} == before
+    assert type(AutoModel.from_pretrained("tester/own")) is OmniVinciForConditionalGeneration
 
 
 def test_the_hub_accepts_the_card(hub):

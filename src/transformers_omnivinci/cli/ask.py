@@ -51,9 +51,17 @@ def ask(
             task = progress.add_task("Loading the model", total=None)
             processor = OmniVinciProcessor.from_pretrained(model)
             options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
-            loaded = OmniVinciForConditionalGeneration.from_pretrained(
-                model, dtype="auto" if dtype == DType.auto else getattr(torch, dtype.value), **options
-            ).to(place)
+            loaded, found = OmniVinciForConditionalGeneration.from_pretrained(
+                model,
+                dtype="auto" if dtype == DType.auto else getattr(torch, dtype.value),
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are told below
+                **options,
+            )
+            unfit = sorted({*found["missing_keys"], *(key[0] for key in found["mismatched_keys"])})
+            if unfit:
+                raise ValueError(f"{model} lacks these weights, or has them in another shape: {', '.join(unfit)}.")
+            loaded.to(place)
             progress.remove_task(task)
             with count_decoded(processor.video_processor, progress):
                 inputs = processor.apply_chat_template(

@@ -14,7 +14,7 @@ def plain_errors(with_traceback: bool) -> Iterator[None]:
     """Turns what the library raises into one red line and exit code 1."""
     try:
         yield
-    except (ImportError, OSError, TypeError, ValueError) as error:
+    except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
         if with_traceback or isinstance(error, BrokenPipeError):
             raise
         message = " ".join(str(error).split()) or type(error).__name__
