@@ -416,6 +416,15 @@ def test_it_is_saved_and_loaded_with_the_model(tmp_path):
     assert all(torch.equal(weight, model.state_dict()[name]) for name, weight in again.state_dict().items())
 
 
+@both_readings
+def test_implementations_of_attention_agree(attention, tmp_path):
+    inputs = inputs_of(*[media(seed, num_frames=1 + seed) for seed in range(3)])
+    tiny_model(attention).save_pretrained(tmp_path)
+    sdpa, eager = (AutoModel.from_pretrained(tmp_path, attn_implementation=name) for name in ("sdpa", "eager"))
+    assert eager.model.omni_align_net.layers[0].self_attn.config._attn_implementation == "eager"
+    torch.testing.assert_close(sdpa.get_alignment_embeddings(**inputs), eager.get_alignment_embeddings(**inputs))
+
+
 @pytest.mark.parametrize("place", ["cpu", "disk"])
 def test_it_works_where_its_weights_are_offloaded(place, tmp_path):
     model, inputs = tiny_model(), inputs_of(*map(media, range(3)))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import distributed, nn
 from transformers import SiglipVisionConfig
+from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer
 from transformers.utils.generic import maybe_autocast
 
@@ -93,18 +94,18 @@ class OmniAlignNet(nn.Module):
     def __init__(self, config):
         super().__init__()
         hidden_size, num_heads = config.text_config.hidden_size, config.text_config.num_attention_heads
-        layer_config = SiglipVisionConfig(
+        self.layer_config = SiglipVisionConfig(
             hidden_size=hidden_size,
             intermediate_size=4 * hidden_size,
             num_attention_heads=num_heads,
-            attn_implementation="sdpa",
+            attn_implementation=config._attn_implementation,
         )
         self.attention = config.align_attention
         self.temperature = config.align_temperature
         self.process_group = None
         self.vision_pooling = QueryPooling(hidden_size, num_heads)
         self.audio_pooling = QueryPooling(hidden_size, num_heads)
-        self.layers = nn.ModuleList([SiglipEncoderLayer(layer_config) for _ in range(config.align_num_layers)])
+        self.layers = nn.ModuleList([SiglipEncoderLayer(self.layer_config) for _ in range(config.align_num_layers)])
         if self.temperature is not None:
             self.logit_scale = nn.Parameter(torch.empty(1))  # FSDP shards no scalars
 
@@ -157,8 +158,10 @@ class OmniAlignNet(nn.Module):
         return nn.functional.normalize(features.float(), dim=-1)
 
     def _attend(self, states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        if mask is not None:
+            mask = create_bidirectional_mask(self.layer_config, states, mask)
         for layer in self.layers:
-            states = layer(states, None if mask is None else mask[:, None, None])
+            states = layer(states, mask)
         return states
 
     def _logit_scale(self) -> torch.Tensor | float:
