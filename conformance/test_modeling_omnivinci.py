@@ -118,6 +118,8 @@ class OmniVinciModelTester:
             "input_features": floats_tensor(window, rng=self.rng),
             "audio_timestamps": seconds.expand(batch, -1),
             "audio_num_windows": torch.full((batch,), self.num_windows, device=text.device),
+            "video_has_audio": torch.ones(batch, dtype=torch.bool, device=text.device),
+            "audio_from_video": torch.ones(batch, dtype=torch.bool, device=text.device),
         }
         return self.get_config(), {name: value.contiguous() for name, value in inputs.items()}
 
@@ -152,9 +154,11 @@ class OmniVinciModelTest(ModelTesterMixin, unittest.TestCase):
 
 
 class OmniVinciVariantModelTest(OmniVinciModelTest):
-    """The same on what may be chosen instead: trained time embeddings, compression, pooling and tied embeddings."""
+    """The same on what may be chosen: OmniAlignNet, trained time embeddings, compression, pooling, tied embeddings."""
 
     options = {
+        "align_loss_weight": 0.1,
+        "align_temperature": 0.07,
         "audio_pooling": "conv",
         "audio_time_embedding": "learned",
         "audio_max_time": 30,

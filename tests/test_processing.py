@@ -77,6 +77,8 @@ def test_one_call_does_it_all(processor):
         "input_features",
         "audio_num_windows",
         "audio_timestamps",
+        "video_has_audio",
+        "audio_from_video",
     }
     assert set(inputs) <= set(processor.model_input_names)
 

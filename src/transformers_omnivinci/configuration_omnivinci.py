@@ -12,6 +12,7 @@ from .remote_code import InstalledSettings
 
 TIME_EMBEDDINGS = ("none", "learned", "rote", "crte")
 TIME_PERIODS = ("shortest", "longest")
+ALIGN_ATTENTIONS = ("batch", "clip")
 AUDIO_POOLINGS = ("none", "max", "avg", "conv")
 
 
@@ -82,6 +83,16 @@ class OmniVinciConfig(InstalledSettings, PreTrainedConfig):
             T_G of Temporal Embedding Grouping, in seconds (section 2.1).
         interleave_audio_in_video (`bool`, *optional*, defaults to `True`):
             Whether a video and its sound are placed in temporal groups. `False`: all sound, then all picture.
+        align_loss_weight (`float`, *optional*, defaults to 0.0):
+            What OmniAlignNet's loss (section 2.1, equation 1) counts beside the next-token loss in training. 0: the
+            model has no OmniAlignNet, like the released checkpoint.
+        align_attention (`str`, *optional*, defaults to `"batch"`):
+            What OmniAlignNet's self-attention goes over: the features of the clips of a `"batch"`, as the paper says,
+            or the feature and the embeddings of one `"clip"`, which makes V and A independent of the batch.
+        align_num_layers (`int`, *optional*, defaults to 3): Its layers of self-attention.
+        align_temperature (`float`, *optional*):
+            Initial value of a learnable temperature by which similarities are divided, such as 0.07. `None`:
+            similarities are taken as they are, as in equation 1.
         image_start_tokens, image_end_tokens (`str`, *optional*, default to `None` and a newline):
             Text whose embeddings stand before and after an image.
         video_start_tokens, video_end_tokens, video_separator_tokens (`str`, *optional*, default to `None`):
@@ -164,6 +175,10 @@ class OmniVinciConfig(InstalledSettings, PreTrainedConfig):
     audio_time_theta: float | int = 50_000.0
     group_duration: float | int = 30.0
     interleave_audio_in_video: bool = True
+    align_loss_weight: float | int = 0.0
+    align_attention: str = "batch"
+    align_num_layers: int = 3
+    align_temperature: float | None = None
     image_start_tokens: str | None = None
     image_end_tokens: str | None = "\n"
     video_start_tokens: str | None = None
@@ -260,6 +275,20 @@ class OmniVinciConfig(InstalledSettings, PreTrainedConfig):
             self._refuse(
                 "video_end_tokens", "None while `interleave_audio_in_video` is True: groups end by themselves"
             )
+
+    def validate_alignment(self):
+        """Part of `@strict`: OmniAlignNet."""
+        if not 0 <= self.align_loss_weight < float("inf"):
+            self._refuse("align_loss_weight", "a number from 0 on")
+        if self.align_attention not in ALIGN_ATTENTIONS:
+            self._refuse("align_attention", f"one of {ALIGN_ATTENTIONS}")
+        if self.align_num_layers < 1:
+            self._refuse("align_num_layers", "a positive integer")
+        if self.align_temperature is not None and not 0 < self.align_temperature < float("inf"):
+            self._refuse("align_temperature", "a positive number, or None")
+        hidden_size, num_heads = self.text_config.hidden_size, self.text_config.num_attention_heads
+        if self.align_loss_weight and hidden_size % num_heads:
+            self._refuse("align_loss_weight", f"0 where {num_heads} heads do not divide the hidden size {hidden_size}")
 
     @property
     def num_vision_layers(self) -> int:

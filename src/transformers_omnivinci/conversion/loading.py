@@ -100,7 +100,7 @@ def load_published_model(model_class: type, name_or_path, /, *model_args, config
         known = {field.name for field in fields(OmniVinciConfig)} - {"dtype"}
         overrides = {name: kwargs.pop(name) for name in known & kwargs.keys()}
         config = OmniVinciConfig.from_dict(convert_config(folder)[0].to_dict(), **overrides)
-    weights = check_weights(model_class, config, open_published(folder, config))
+    weights = check_weights(model_class, config, open_published(folder, config), may_lack=("omni_align_net",))
     for name in (*HUB_OPTIONS, "subfolder", "_from_auto", "use_safetensors"):
         kwargs.pop(name, None)
     dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))

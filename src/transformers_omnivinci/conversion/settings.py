@@ -413,6 +413,8 @@ def _effective(config: OmniVinciConfig) -> dict:
         for name in ("max_time", "period", "rotated_size", "theta"):
             if name not in read.get(kind, ("max_time", "period", "rotated_size")):
                 del values[f"{modality}_time_{name}" if name != "max_time" else f"{modality}_max_time"]
+    if not config.align_loss_weight:
+        values = {key: value for key, value in values.items() if not key.startswith("align_")}
     return values
 
 

@@ -198,7 +198,9 @@ def to_published(name: str) -> tuple[str, str]:
     raise ValueError(f"The published layout has no place for the weight {name}.")
 
 
-def check_weights(model_class: type, config: OmniVinciConfig, weights: dict[str, StoredTensor]) -> dict:
+def check_weights(
+    model_class: type, config: OmniVinciConfig, weights: dict[str, StoredTensor], may_lack: tuple[str, ...] = ()
+) -> dict:
     """
     The weights under the names of `model_class` and in its order, checked against it.
 
@@ -206,6 +208,7 @@ def check_weights(model_class: type, config: OmniVinciConfig, weights: dict[str,
         model_class (`type`): [`OmniVinciForConditionalGeneration`] or [`OmniVinciModel`].
         config (`OmniVinciConfig`): Of the model.
         weights (`dict[str, StoredTensor]`): By the names of [`OmniVinciForConditionalGeneration`].
+        may_lack (`tuple[str]`, *optional*): Modules of [`OmniVinciModel`] that may be missing, to be trained anew.
 
     Raises:
         ValueError: weights are missing, unexpected, of another shape or no floats; the message lists them.
@@ -216,8 +219,9 @@ def check_weights(model_class: type, config: OmniVinciConfig, weights: dict[str,
     if not any(name.startswith("model.") for name in expected):  # without the head
         weights = {name.removeprefix("model."): weight for name, weight in weights.items() if name != "lm_head.weight"}
     tied = set(model.all_tied_weights_keys) if config.tie_word_embeddings else set()
+    new = {name for name in expected if name.removeprefix("model.").split(".")[0] in may_lack}
     problems = {
-        "missing": sorted(expected.keys() - weights.keys() - tied),
+        "missing": sorted(expected.keys() - weights.keys() - tied - new),
         "unexpected": sorted(weights.keys() - expected.keys()),
         f"of another dtype than {', '.join(FLOATS)}": [
             f"{name} {tensor.stored_dtype}" for name, tensor in weights.items() if tensor.stored_dtype not in FLOATS

@@ -4,12 +4,14 @@ OmniVinci (arXiv 2510.15870): the forward pass reads as figure 2 of the paper.
 Encoders → compression and projection → time (CRTE) → placed in temporal groups (TEG) → language model.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 from transformers import AutoModel
+from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import (
@@ -30,6 +32,7 @@ from .audio_compression import AudioCompression
 from .audio_tower import OmniVinciAudioTower
 from .chunks import encode_in_chunks
 from .dynamic_s2 import merge_scales, stitch_tiles
+from .omni_align_net import OmniAlignNet, QueryPooling
 from .projectors import AudioProjector, VisionProjector
 from .time_embedding import build_time_embedding
 from .video_pooling import pool_clip
@@ -45,7 +48,21 @@ MEDIA_INPUTS = (
     "input_features",
     "audio_timestamps",
     "audio_num_windows",
+    "video_has_audio",
+    "audio_from_video",
 )
+
+
+@dataclass
+class OmniVinciMediaOutput(BaseModelOutputWithPooling):
+    r"""
+    pooler_output (`list[torch.Tensor]`): Embeddings of each medium as they stand in the sequence.
+    projected_embeddings (`list[torch.Tensor]`, *optional*):
+        Embeddings of each medium as the projector gives them, before pooling and time: E_v and E_a of section 2.1,
+        `(num_embeddings, hidden_size)`. On request.
+    """
+
+    projected_embeddings: list[torch.FloatTensor] | None = None
 
 
 @dataclass
@@ -53,22 +70,27 @@ class OmniVinciModelOutputWithPast(BaseModelOutputWithPast):
     r"""
     image_hidden_states, video_hidden_states, audio_hidden_states (`torch.Tensor`, *optional*):
         Embeddings of the media as they stand in the sequence, `(num_embeddings, hidden_size)`.
+    align_loss (`torch.Tensor` of shape `(1,)`, *optional*): That of OmniAlignNet, equation 1. On request.
     """
 
     image_hidden_states: torch.FloatTensor | None = None
     video_hidden_states: torch.FloatTensor | None = None
     audio_hidden_states: torch.FloatTensor | None = None
+    align_loss: torch.FloatTensor | None = None
 
 
 @dataclass
 class OmniVinciCausalLMOutputWithPast(ModelOutput):
     r"""
-    loss (`torch.Tensor` of shape `(1,)`, *optional*): Next-token loss over text positions.
+    loss (`torch.Tensor` of shape `(1,)`, *optional*):
+        Next-token loss over text positions; in training with OmniAlignNet, that and `align_loss_weight * align_loss`.
     logits (`torch.Tensor` of shape `(batch_size, sequence_length, vocab_size)`): Scores of the next token.
     past_key_values (`Cache`, *optional*): Keys and values of the language model.
     hidden_states, attentions (`tuple(torch.Tensor)`, *optional*): Of the language model.
     image_hidden_states, video_hidden_states, audio_hidden_states (`torch.Tensor`, *optional*):
         Embeddings of the media as they stand in the sequence, `(num_embeddings, hidden_size)`.
+    language_loss, align_loss (`torch.Tensor` of shape `(1,)`, *optional*):
+        In training with OmniAlignNet, what `loss` is made of: the next-token loss, and equation 1 without its weight.
     """
 
     loss: torch.FloatTensor | None = None
@@ -79,6 +101,8 @@ class OmniVinciCausalLMOutputWithPast(ModelOutput):
     image_hidden_states: torch.FloatTensor | None = None
     video_hidden_states: torch.FloatTensor | None = None
     audio_hidden_states: torch.FloatTensor | None = None
+    language_loss: torch.FloatTensor | None = None
+    align_loss: torch.FloatTensor | None = None
 
 
 class OmniVinciPreTrainedModel(InstalledCode, PreTrainedModel):
@@ -93,6 +117,7 @@ class OmniVinciPreTrainedModel(InstalledCode, PreTrainedModel):
         "Qwen2AudioEncoderLayer",
         "VisionProjector",
         "LearnedTimeEmbedding",
+        "OmniAlignNet",
     ]
     _skip_keys_device_placement = "past_key_values"
     _supports_flash_attn = True
@@ -117,6 +142,14 @@ class OmniVinciPreTrainedModel(InstalledCode, PreTrainedModel):
             kwargs["use_safetensors"] = True
         return super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
 
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        super()._init_weights(module)
+        if isinstance(module, QueryPooling):
+            init.normal_(module.query, std=self.config.initializer_range)
+        elif isinstance(module, OmniAlignNet) and module.temperature is not None:
+            init.constant_(module.logit_scale, -math.log(module.temperature))
+
 
 class OmniVinciModel(OmniVinciPreTrainedModel):
     """OmniVinci without the language modeling head: encoders, projectors, time embeddings and language model."""
@@ -132,6 +165,7 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         self.audio_compression = AudioCompression(config.audio_pooling, config.audio_config.d_model)
         self.audio_projector = AudioProjector(config)
         self.audio_time_embedding = build_time_embedding(config, "audio")
+        self.omni_align_net = OmniAlignNet(config) if config.align_loss_weight else None
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
 
@@ -184,8 +218,9 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         self,
         pixel_values_videos: torch.FloatTensor,
         video_timestamps: torch.FloatTensor,
+        output_projected_embeddings: bool = False,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> BaseModelOutputWithPooling:
+    ) -> OmniVinciMediaOutput:
         r"""
         Encodes and projects frames, pools them and rotates their seconds into them (CRTE).
 
@@ -194,10 +229,12 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
                 Frames of all videos one after another.
             video_timestamps (`torch.Tensor` of shape `(num_videos, most frames of a video)`):
                 Seconds of each frame, filled up with -1.
+            output_projected_embeddings (`bool`, *optional*, defaults to `False`):
+                Whether `projected_embeddings` are kept, too.
 
         Returns:
-            [`BaseModelOutputWithPooling`]: `pooler_output`, the embeddings `(num_embeddings, hidden_size)` of each
-            video, and `last_hidden_state`, the patch features of frames `(num_frames, patches, vision hidden_size)`.
+            [`OmniVinciMediaOutput`]: `pooler_output`, the embeddings `(num_embeddings, hidden_size)` of each video,
+            and `last_hidden_state`, the patch features of frames `(num_frames, patches, vision hidden_size)`.
 
         Raises:
             ValueError: the number of frames is not that of the timestamps.
@@ -212,6 +249,7 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         encoded, patches = self._encode_images(pixel_values_videos, **kwargs)
         # (num_frames, rows, columns, hidden_size)
         frames = self.vision_projector(patches, chunk_size=self.config.vision_chunk_size)
+        clips = frames.split(num_frames)
         embeddings = [
             torch.cat(
                 [
@@ -219,9 +257,10 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
                     for pool_size in self.config.video_pool_sizes
                 ]
             )
-            for clip, seconds in zip(frames.split(num_frames), timestamps.split(num_frames), strict=True)
+            for clip, seconds in zip(clips, timestamps.split(num_frames), strict=True)
         ]
-        return BaseModelOutputWithPooling(**encoded, pooler_output=embeddings)
+        projected = [clip.flatten(0, 2) for clip in clips] if output_projected_embeddings else None
+        return OmniVinciMediaOutput(**encoded, pooler_output=embeddings, projected_embeddings=projected)
 
     @can_return_tuple
     def get_audio_features(
@@ -229,8 +268,9 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         input_features: torch.FloatTensor,
         audio_timestamps: torch.FloatTensor,
         audio_num_windows: torch.LongTensor | None = None,
+        output_projected_embeddings: bool = False,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> BaseModelOutputWithPooling:
+    ) -> OmniVinciMediaOutput:
         r"""
         Encodes windows of sound, compresses and projects each clip and rotates seconds into its vectors (CRTE).
 
@@ -241,10 +281,12 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
                 Seconds of the vectors of each clip that stand in the sequence, filled up with -1.
             audio_num_windows (`torch.Tensor` of shape `(num_clips,)`, *optional*):
                 Windows of each clip. `None`: one each.
+            output_projected_embeddings (`bool`, *optional*, defaults to `False`):
+                Whether `projected_embeddings` are kept, too.
 
         Returns:
-            [`BaseModelOutputWithPooling`]: `pooler_output`, the embeddings `(num_embeddings, hidden_size)` of each
-            clip, and `last_hidden_state`, the encoded windows `(num_windows, vectors, audio hidden_size)`.
+            [`OmniVinciMediaOutput`]: `pooler_output`, the embeddings `(num_embeddings, hidden_size)` of each clip,
+            and `last_hidden_state`, the encoded windows `(num_windows, vectors, audio hidden_size)`.
 
         Raises:
             ValueError: windows and timestamps do not match.
@@ -263,15 +305,20 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         )  # (num_clips, most vectors, d_model)
         vectors = self.audio_compression(clips)
         heard = audio_timestamps >= 0
-        most = int(heard.sum(1).max())
+        num_vectors = heard.sum(1).tolist()
+        most = max(num_vectors)
         if most > vectors.shape[1]:
             raise ValueError(
                 f"`audio_timestamps` names {most} vectors of a clip, but the longest clip has {vectors.shape[1]}."
             )
         timestamps = self._in_full_precision(audio_timestamps[heard])
-        embeddings = self.audio_projector(vectors[:, :most][heard[:, :most].to(vectors.device)])
-        embeddings = self.audio_time_embedding(embeddings, timestamps)
-        return BaseModelOutputWithPooling(**encoded, pooler_output=list(embeddings.split(heard.sum(1).tolist())))
+        projected = self.audio_projector(vectors[:, :most][heard[:, :most].to(vectors.device)])
+        embeddings = self.audio_time_embedding(projected, timestamps)
+        return OmniVinciMediaOutput(
+            **encoded,
+            pooler_output=list(embeddings.split(num_vectors)),
+            projected_embeddings=list(projected.split(num_vectors)) if output_projected_embeddings else None,
+        )
 
     @staticmethod
     def _in_full_precision(timestamps: torch.Tensor) -> torch.Tensor:
@@ -293,10 +340,19 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         input_features: torch.FloatTensor | None = None,
         audio_timestamps: torch.FloatTensor | None = None,
         audio_num_windows: torch.LongTensor | None = None,
+        video_has_audio: torch.BoolTensor | None = None,
+        audio_from_video: torch.BoolTensor | None = None,
+        output_projected_embeddings: bool = False,
     ) -> dict[str, BaseModelOutputWithPooling]:
         """
         Encodes the media of a batch. The result may be given to `forward` and `generate` as `mm_encoder_outputs`, as
         often as there are questions about the same media.
+
+        Args:
+            video_has_audio, audio_from_video: Accepted because the processor returns them; not read.
+            output_projected_embeddings (`bool`, *optional*, defaults to `False`):
+                Whether `projected_embeddings` of videos and sounds are kept, too.
+            others: As in [`get_image_features`], [`get_video_features`] and [`get_audio_features`].
 
         Returns:
             `dict[str, BaseModelOutputWithPooling]`: the features of `"image"`, `"video"` and `"audio"`, as far as
@@ -306,13 +362,75 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         if pixel_values is not None:
             encoded["image"] = self.get_image_features(pixel_values, image_grid_hw, return_dict=True)
         if pixel_values_videos is not None:
-            encoded["video"] = self.get_video_features(pixel_values_videos, video_timestamps, return_dict=True)
+            encoded["video"] = self.get_video_features(
+                pixel_values_videos, video_timestamps, output_projected_embeddings, return_dict=True
+            )
         if input_features is not None:
             encoded["audio"] = self.get_audio_features(
-                input_features, audio_timestamps, audio_num_windows, return_dict=True
+                input_features, audio_timestamps, audio_num_windows, output_projected_embeddings, return_dict=True
             )
         # Without the features of the encoders, which are as large as the embeddings and not read again.
-        return {name: BaseModelOutputWithPooling(pooler_output=item.pooler_output) for name, item in encoded.items()}
+        kept = ("pooler_output", "projected_embeddings")
+        return {
+            modality: OmniVinciMediaOutput(**{name: output[name] for name in kept if name in output})
+            for modality, output in encoded.items()
+        }
+
+    def get_alignment_embeddings(
+        self,
+        video_has_audio: torch.BoolTensor | None = None,
+        audio_from_video: torch.BoolTensor | None = None,
+        mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        **media: torch.Tensor,
+    ) -> tuple[torch.FloatTensor, torch.FloatTensor]:
+        """
+        V and A of section 2.1, for retrieval: one vector for the picture and one for the sound of each video that has
+        sound. `V @ A.T` are the similarities of equation 1.
+
+        Args:
+            video_has_audio, audio_from_video: As in [`OmniVinciForConditionalGeneration.forward`].
+            mm_encoder_outputs (`dict`, *optional*):
+                What [`encode_media`] returned with `output_projected_embeddings=True`, in the place of the media.
+            media: As [`encode_media`]; other inputs of `forward` are ignored.
+
+        Returns:
+            `tuple[torch.Tensor, torch.Tensor]`: `(num videos with sound, hidden_size)` each, of length 1, in float32.
+
+        Raises:
+            ValueError: the model has no OmniAlignNet, or is not told which videos have which sound.
+        """
+        if self.omni_align_net is None:
+            raise ValueError(
+                "The model has no OmniAlignNet: load it with an `align_loss_weight` above 0, and train it."
+            )
+        encoded = self._encode(mm_encoder_outputs, media, output_projected_embeddings=True)
+        return self.omni_align_net(*self._pair(encoded, video_has_audio, audio_from_video), return_loss=False)
+
+    @staticmethod
+    def _pair(encoded: dict, video_has_audio, audio_from_video) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """E_v and E_a of each video that has sound. Both follow each other in the order of the prompts."""
+        if not {"video", "audio"} <= encoded.keys():
+            return [], []
+        chosen = []
+        for modality, name, flags in (
+            ("video", "video_has_audio", video_has_audio),
+            ("audio", "audio_from_video", audio_from_video),
+        ):
+            clips = encoded[modality].get("projected_embeddings")
+            if clips is None or flags is None or len(flags) != len(clips):
+                raise ValueError(
+                    f"OmniAlignNet needs the media and, as the processor returns it, `{name}` with an entry for each "
+                    f"{modality}: got {'no media' if clips is None else f'{len(clips)} media'} and "
+                    f"{'no entries' if flags is None else f'{len(flags)} entries'}."
+                )
+            chosen.append([clip for clip, flag in zip(clips, flags.tolist(), strict=True) if flag])
+        if len(chosen[0]) != len(chosen[1]):
+            raise ValueError(
+                f"`video_has_audio` names {len(chosen[0])} videos with sound, but `audio_from_video` {len(chosen[1])} "
+                "sounds of videos: the numbers must be equal."
+            )
+        pairs = [pair for pair in zip(*chosen, strict=True) if all(map(len, pair))]
+        return [video for video, _ in pairs], [sound for _, sound in pairs]
 
     def get_placeholder_mask(
         self,
@@ -383,9 +501,11 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         """
         return self._merge(input_ids, inputs_embeds, self._encode(mm_encoder_outputs, media))
 
-    def _encode(self, mm_encoder_outputs: dict | None, media: dict) -> dict[str, BaseModelOutputWithPooling]:
+    def _encode(
+        self, mm_encoder_outputs: dict | None, media: dict, output_projected_embeddings: bool = False
+    ) -> dict[str, BaseModelOutputWithPooling]:
         media = {name: media[name] for name in MEDIA_INPUTS if media.get(name) is not None}
-        encoded = self.encode_media(**media)
+        encoded = self.encode_media(**media, output_projected_embeddings=output_projected_embeddings)
         twice = sorted(encoded.keys() & (mm_encoder_outputs or {}).keys())
         if twice:
             raise ValueError(f"Got both media and `mm_encoder_outputs` for {twice}: give one of them.")
@@ -425,13 +545,16 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         input_features: torch.FloatTensor | None = None,
         audio_timestamps: torch.FloatTensor | None = None,
         audio_num_windows: torch.LongTensor | None = None,
+        video_has_audio: torch.BoolTensor | None = None,
+        audio_from_video: torch.BoolTensor | None = None,
         mm_token_type_ids: torch.LongTensor | None = None,
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
         use_cache: bool | None = None,
+        output_align_loss: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> OmniVinciModelOutputWithPast:
         r"""
-        See [`OmniVinciForConditionalGeneration.forward`].
+        See [`OmniVinciForConditionalGeneration.forward`]. With `output_align_loss`, OmniAlignNet is run, too.
         """
         encoded = self._encode(
             mm_encoder_outputs,
@@ -444,7 +567,11 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
                 "audio_timestamps": audio_timestamps,
                 "audio_num_windows": audio_num_windows,
             },
+            output_projected_embeddings=output_align_loss,
         )
+        align_loss = None
+        if output_align_loss:
+            align_loss = self.omni_align_net(*self._pair(encoded, video_has_audio, audio_from_video))
         inputs_embeds = self._merge(input_ids, inputs_embeds, encoded)
         if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
             # A padded sample is read at the positions that it has alone.
@@ -463,6 +590,7 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             **{f"{name}_hidden_states": _flat(output) for name, output in encoded.items()},
+            align_loss=align_loss,
         )
 
 
@@ -502,6 +630,10 @@ class OmniVinciForConditionalGeneration(OmniVinciPreTrainedModel, GenerationMixi
         """See [`OmniVinciModel.encode_media`]."""
         return self.model.encode_media(**media)
 
+    def get_alignment_embeddings(self, **inputs) -> tuple[torch.FloatTensor, torch.FloatTensor]:
+        """See [`OmniVinciModel.get_alignment_embeddings`]."""
+        return self.model.get_alignment_embeddings(**inputs)
+
     @can_return_tuple
     def forward(
         self,
@@ -517,6 +649,8 @@ class OmniVinciForConditionalGeneration(OmniVinciPreTrainedModel, GenerationMixi
         input_features: torch.FloatTensor | None = None,
         audio_timestamps: torch.FloatTensor | None = None,
         audio_num_windows: torch.LongTensor | None = None,
+        video_has_audio: torch.BoolTensor | None = None,
+        audio_from_video: torch.BoolTensor | None = None,
         mm_token_type_ids: torch.LongTensor | None = None,
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
         labels: torch.LongTensor | None = None,
@@ -535,10 +669,16 @@ class OmniVinciForConditionalGeneration(OmniVinciPreTrainedModel, GenerationMixi
             pixel_values, image_grid_hw: See [`OmniVinciModel.get_image_features`].
             pixel_values_videos, video_timestamps: See [`OmniVinciModel.get_video_features`].
             input_features, audio_timestamps, audio_num_windows: See [`OmniVinciModel.get_audio_features`].
+            video_has_audio (`torch.Tensor` of shape `(num_videos,)`, *optional*):
+                Which videos have their track among the sounds. Read in training with OmniAlignNet.
+            audio_from_video (`torch.Tensor` of shape `(num_clips,)`, *optional*):
+                Which sounds are tracks of videos; the first one of the first video that has one, and so on.
             mm_token_type_ids: Accepted because the processor may return it; not read.
             mm_encoder_outputs (`dict`, *optional*): What [`encode_media`] returned, in the place of the media.
             labels (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Next-token targets; -100 is left out, and so are placeholders.
+                Next-token targets; -100 is left out, and so are placeholders. With `config.align_loss_weight` and in
+                training, the loss of OmniAlignNet is added. In evaluation it is not: the loss stays comparable with
+                that of models without OmniAlignNet, and no process waits for another.
 
         Example:
 
@@ -561,6 +701,7 @@ class OmniVinciForConditionalGeneration(OmniVinciPreTrainedModel, GenerationMixi
         >>> output = model.generate(**inputs, max_new_tokens=128)
         >>> processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         ```"""
+        with_alignment = self.model.omni_align_net is not None and self.training and labels is not None
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -574,20 +715,27 @@ class OmniVinciForConditionalGeneration(OmniVinciPreTrainedModel, GenerationMixi
             input_features=input_features,
             audio_timestamps=audio_timestamps,
             audio_num_windows=audio_num_windows,
+            video_has_audio=video_has_audio,
+            audio_from_video=audio_from_video,
             mm_encoder_outputs=mm_encoder_outputs,
             use_cache=use_cache,
+            output_align_loss=with_alignment,
             return_dict=True,
             **kwargs,
         )
         logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
-        loss = None
+        loss = language_loss = None
         if labels is not None:
+            targets = labels
             if input_ids is not None:
                 placeholders = (self.config.image_token_id, self.config.video_token_id, self.config.audio_token_id)
                 is_placeholder = torch.isin(input_ids, torch.tensor(placeholders, device=input_ids.device))
-                labels = labels.masked_fill(is_placeholder.to(labels.device), -100)
+                targets = labels.masked_fill(is_placeholder.to(labels.device), -100)
             vocab_size = self.config.text_config.vocab_size
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=vocab_size, **kwargs)
+            loss = self.loss_function(logits=logits, labels=targets, vocab_size=vocab_size, **kwargs)
+        if with_alignment:
+            language_loss, weight = loss, self.config.align_loss_weight * _share_of_targets(labels, **kwargs)
+            loss = language_loss + weight * outputs.align_loss.to(language_loss.device)
         return OmniVinciCausalLMOutputWithPast(
             loss=loss,
             logits=logits,
@@ -597,6 +745,8 @@ class OmniVinciForConditionalGeneration(OmniVinciPreTrainedModel, GenerationMixi
             image_hidden_states=outputs.image_hidden_states,
             video_hidden_states=outputs.video_hidden_states,
             audio_hidden_states=outputs.audio_hidden_states,
+            language_loss=language_loss,
+            align_loss=outputs.align_loss,
         )
 
     def _prepare_multimodal_encoder_kwargs_for_generation(self, model_kwargs: dict) -> dict:
@@ -623,6 +773,17 @@ def _flat(output: BaseModelOutputWithPooling) -> torch.Tensor:
     """The embeddings of all media of a modality, one after another: (num_embeddings, hidden_size)."""
     embeddings = output.pooler_output
     return embeddings.flatten(0, -2) if isinstance(embeddings, torch.Tensor) else torch.cat(list(embeddings))
+
+
+def _share_of_targets(labels: torch.Tensor, num_items_in_batch=None, shift_labels=None, **kwargs) -> float:
+    """
+    The share of a batch in the targets that Trainer counted over all processes and accumulated steps. It adds up their
+    losses: means must be weighted by this, as sums over targets are by `num_items_in_batch`.
+    """
+    if num_items_in_batch is None:
+        return 1.0
+    targets = labels[..., 1:] if shift_labels is None else shift_labels
+    return int((targets != -100).sum()) / int(num_items_in_batch)
 
 
 __all__ = ["OmniVinciForConditionalGeneration", "OmniVinciModel", "OmniVinciPreTrainedModel"]

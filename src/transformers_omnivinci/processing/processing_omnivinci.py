@@ -283,7 +283,9 @@ class OmniVinciProcessor(InstalledCode, OmniModalProcessorMixin):
             - `input_features` (num_windows, mel bins, mel frames), the windows of all clips;
             - `audio_num_windows` (num_clips,);
             - `audio_timestamps` (num_clips, most vectors of a clip), the seconds of every vector that stands in the
-              sequence, in float32, filled up with -1.
+              sequence, in float32, filled up with -1;
+            - `video_has_audio` (num_videos,) and `audio_from_video` (num_clips,), which videos are heard and which
+              clips are tracks of videos. The two follow each other in the same order.
 
             Media follow each other as in the prompts, the track of a video where the video stands.
 
@@ -311,14 +313,22 @@ class OmniVinciProcessor(InstalledCode, OmniModalProcessorMixin):
         if loaded:
             data |= self.video_processor(loaded, **_without(video_options, "return_tensors", "video_metadata"))
 
+        has_audio = [plan.windows is not None for plan in plans]
+        if loaded:
+            data["video_has_audio"] = torch.tensor(has_audio)
         heard = []  # waveforms in the order of the prompts, with their windows and the runs that they stand in
+        from_video = []
         for slot in (slot for slots in batch.placeholders for slot in slots):
             if slot.modality == "audio":
                 heard.append((clips[slot.index], windows[slot.index], runs["audio"][slot.index]))
-            elif slot.modality == "video" and plans[slot.index].windows is not None:
+            elif slot.modality == "video" and has_audio[slot.index]:
                 heard.append((loaded[slot.index].waveform, plans[slot.index].windows, plans[slot.index].runs))
+            else:
+                continue
+            from_video.append(slot.modality == "video")
         if heard:
             data |= self._extract_features(heard, options["audio_kwargs"])
+            data["audio_from_video"] = torch.tensor(from_video)
 
         return OmniVinciBatchFeature(
             {**self._tokenize(batch, runs, options), **data},
@@ -688,6 +698,8 @@ class OmniVinciProcessor(InstalledCode, OmniModalProcessorMixin):
             "input_features",
             "audio_num_windows",
             "audio_timestamps",
+            "video_has_audio",
+            "audio_from_video",
         ]
 
     # --------------------------------------------------------------------------------------- conversations
