@@ -29,7 +29,7 @@ class WorldConfig:
         num_frames (`int`, defaults to 16):
             Frames that are sampled uniformly from a clip by those who look at it: every shape is in one of them at
             least, and one whose motion is asked about in two.
-        shape_radius (`tuple[float, float]`, defaults to `(0.18, 0.24)`): In parts of the shorter side.
+        shape_radius (`tuple[float, float]`, defaults to `(0.2, 0.25)`): In parts of the shorter side.
         num_specks (`int`, defaults to 3): The most grey specks that drift over the background, to distract.
         grain (`float`, defaults to 4.0): The most noise of the background, in levels of 255.
         gain (`tuple[float, float]`, defaults to `(0.4, 1.0)`): Of a sound.
@@ -52,7 +52,7 @@ class WorldConfig:
     sound_probability: float = 0.85
     repeat_probability: float = 0.3
     num_frames: int = 16
-    shape_radius: tuple[float, float] = (0.18, 0.24)
+    shape_radius: tuple[float, float] = (0.2, 0.25)
     num_specks: int = 3
     grain: float = 4.0
     gain: tuple[float, float] = (0.4, 1.0)
