@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from zipfile import BadZipFile
 
 import av
 import numpy as np
@@ -80,7 +81,7 @@ def read_clip(path: str | Path, sampling_rate: int = 16_000) -> Clip:
         try:
             with np.load(path) as arrays:
                 return Clip(arrays["frames"], arrays["seconds"], arrays["waveform"], int(arrays["sampling_rate"]))
-        except (EOFError, KeyError, ValueError) as error:
+        except (EOFError, KeyError, ValueError, BadZipFile) as error:
             raise ValueError(f"{str(path)!r} does not hold the arrays of a clip.") from error
     from ..processing.media import load_video
 
@@ -94,7 +95,7 @@ def read_clip(path: str | Path, sampling_rate: int = 16_000) -> Clip:
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """Gives a hidden sibling of a file, which takes its place when the block ends and is removed when it fails."""
-    part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.incomplete{path.suffix}")
     try:
         yield part
         os.replace(part, path)

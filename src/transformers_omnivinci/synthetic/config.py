@@ -1,7 +1,11 @@
 """How large and how hard the synthetic world is."""
 
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+AAC_SAMPLING_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 
 
 @dataclass(frozen=True)
@@ -12,7 +16,7 @@ class WorldConfig:
     Args:
         height (`int`, defaults to 64), width (`int`, defaults to 64): Of the pictures, in pixels, even.
         fps (`int`, defaults to 8): Frames per second, even: clips last whole half-seconds.
-        sampling_rate (`int`, defaults to 16000): Of the sound, in Hz.
+        sampling_rate (`int`, defaults to 16000): Of the sound, in Hz; one of `AAC_SAMPLING_RATES`.
         clip_seconds (`tuple[float, float]`, defaults to `(4.0, 12.0)`):
             The shortest and the longest clip, multiples of half a second.
         slot_seconds (`tuple[float, float]`, defaults to `(2.0, 3.0)`):
@@ -37,7 +41,7 @@ class WorldConfig:
         hum (`float`, defaults to 0.02): The most amplitude of the hum under all sounds, of 1.
 
     Raises:
-        ValueError: a value is outside its limits.
+        ValueError, TypeError: a value is outside its limits, or of the wrong type.
     """
 
     height: int = 64
@@ -60,13 +64,24 @@ class WorldConfig:
     hum: float = 0.02
 
     def __post_init__(self):
-        for name in ("clip_seconds", "slot_seconds", "shape_radius", "gain"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON knows no tuples
-        for name, (low, high) in _LIMITS.items():
-            value = getattr(self, name)
-            values = value if isinstance(value, tuple) else (value,)
-            if len(values) not in (1, 2) or not all(low <= number <= high for number in values) or values[0] > values[-1]:
-                raise ValueError(f"`{name}={value}` is outside the limits: from {low} to {high}, the smaller first.")
+        for field in fields(self):
+            if isinstance(field.default, tuple):
+                value = getattr(self, field.name)
+                if not isinstance(value, (list, tuple)) or len(value) != 2:
+                    raise TypeError(f"`{field.name}={value!r}` is no pair, such as {field.default}.")
+                object.__setattr__(self, field.name, tuple(value))  # JSON knows no tuples
+        for field in fields(self):
+            value, (low, high) = getattr(self, field.name), _LIMITS[field.name]
+            values = value if isinstance(field.default, tuple) else (value,)
+            kind = int if isinstance(field.default, int) else (int, float)
+            if any(not isinstance(number, kind) or isinstance(number, bool) for number in values):
+                raise TypeError(f"`{field.name}={value!r}` is of the wrong type: it is like {field.default!r}.")
+            if not low <= values[0] <= values[-1] <= high:
+                raise ValueError(f"`{field.name}={value}` is outside its limits, from {low} to {high}.")
+        if self.sampling_rate not in AAC_SAMPLING_RATES:
+            raise ValueError(
+                f"`sampling_rate={self.sampling_rate}`: AAC takes {', '.join(map(str, AAC_SAMPLING_RATES))}."
+            )
         for name in ("height", "width", "fps"):
             if getattr(self, name) % 2:
                 raise ValueError(f"`{name}={getattr(self, name)}` is odd: an even number is accepted.")
@@ -80,6 +95,27 @@ class WorldConfig:
                 f"{self.num_frames} of the frames of {self.clip_seconds[1]} s can miss a shape of "
                 f"{self.min_shape_seconds:g} s: `num_frames` must be {self.min_num_frames} at least."
             )
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> "WorldConfig":
+        """
+        Reads a JSON object with some of the fields; the others have their defaults.
+
+        Raises:
+            ValueError, TypeError, OSError: it cannot be read, or holds other fields or values than those accepted.
+        """
+        try:
+            settings = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is not JSON: {error}.") from error
+        unknown = (
+            settings.keys() - {field.name for field in fields(cls)} if isinstance(settings, dict) else {"no object"}
+        )
+        if unknown:
+            raise ValueError(
+                f"{path} holds {', '.join(sorted(unknown))}: an object of fields of WorldConfig is accepted."
+            )
+        return cls(**settings)
 
     @property
     def min_shape_seconds(self) -> float:

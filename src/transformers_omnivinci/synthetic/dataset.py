@@ -5,15 +5,18 @@ import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from .clips import SUFFIXES, Clip, render, replaced, write_clip
 from .config import WorldConfig
 from .questions import QUESTION_FORMS, QUESTION_TYPES, Question, QuestionForm, ask
-from .scenes import SPLITS, Scene, plan_scene
+from .scenes import SPLITS, Scene, held_out, plan_scene
 
 # Scenes that are drawn for one that has the answer that it is to have; a few hundred are enough for the rarest.
 _MAX_ATTEMPTS = 50_000
@@ -36,7 +39,8 @@ class Sample:
 
     def rows(self, video: str) -> list[dict]:
         """
-        A chat for each question, as it is written to the JSONL file.
+        A chat for each question, as it is written to the JSONL file, with `question_type`, `question_form`,
+        `num_candidates` (see [`Question`]) and `is_held_out`: whether it relates a held-out combination.
 
         Args:
             video (`str`): The path of the clip, as it shall stand in the chats.
@@ -54,6 +58,7 @@ class Sample:
                 "question_type": question.type,
                 "question_form": question.form,
                 "num_candidates": question.num_candidates,
+                "is_held_out": any(question.combination in held_out(split) for split in SPLITS),
             }
             for number, question in enumerate(self.questions)
         ]
@@ -97,7 +102,9 @@ class SyntheticDataset(Sequence[Sample]):
         if not types or len(set(types)) < len(types) or not set(types) <= set(QUESTION_TYPES):
             raise ValueError(f"Types {list(types)}: some of {list(QUESTION_TYPES)} are accepted, each once.")
         if not 1 <= questions_per_clip <= len(types):
-            raise ValueError(f"`questions_per_clip={questions_per_clip}`: from 1 to {len(types)}, the number of types.")
+            raise ValueError(
+                f"`questions_per_clip={questions_per_clip}`: from 1 to {len(types)}, the number of types."
+            )
         self.split, self.num_clips, self.seed, self.config = split, num_clips, seed, config or WorldConfig()
         self.types, self.questions_per_clip = types, questions_per_clip
 
@@ -115,7 +122,7 @@ class SyntheticDataset(Sequence[Sample]):
         form, answer = _stratum(type, index // len(self.types), f"{self.split}/{self.seed}/{type}", self.config)
         for _ in range(_MAX_ATTEMPTS):
             scene = plan_scene(self.config, self.split, rng)
-            question = ask(scene, form, answer, self.config, self.split, rng)
+            question = ask(scene, form, answer, self.config, rng)
             if question is not None:
                 break
         else:
@@ -129,7 +136,7 @@ class SyntheticDataset(Sequence[Sample]):
         for type in rng.sample(self.types, len(self.types)):
             forms = [form for form in QUESTION_FORMS if form.type == type != first.type]
             for form in rng.sample(forms, len(forms)):
-                question = num_missing and ask(scene, form, None, self.config, self.split, rng)
+                question = num_missing and ask(scene, form, None, self.config, rng)
                 if question:
                     num_missing -= 1
                     yield question
@@ -187,15 +194,30 @@ def write_dataset(
     folder = Path(folder)
     clips = Path("media") / dataset.split
     (folder / clips).mkdir(parents=True, exist_ok=True)
-    _claim(folder / f"{dataset.split}.json", _describe(dataset, media))
-    write = partial(_write_sample, dataset, folder, clips, SUFFIXES[media])
-    result = folder / f"{dataset.split}.jsonl"
-    with replaced(result) as part, open(part, "w", encoding="utf-8", newline="\n") as file:
-        for rows in _map(write, range(len(dataset)), num_workers):
-            file.writelines(json.dumps(row) + "\n" for row in rows)
-            if on_clip is not None:
-                on_clip()
+    with _alone_in(folder, dataset.split):
+        for abandoned in (*folder.glob(f".{dataset.split}.*.incomplete.*"), *(folder / clips).glob(".*.incomplete.*")):
+            abandoned.unlink()
+        _claim(folder / f"{dataset.split}.json", _describe(dataset, media))
+        write = partial(_write_sample, dataset, folder, clips, SUFFIXES[media])
+        result = folder / f"{dataset.split}.jsonl"
+        with replaced(result) as part, open(part, "w", encoding="utf-8", newline="\n") as file:
+            for rows in _map(write, range(len(dataset)), num_workers):
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+                if on_clip is not None:
+                    on_clip()
     return result
+
+
+@contextmanager
+def _alone_in(folder: Path, split: str) -> Iterator[None]:
+    """Lets one process at a time write a split."""
+    lock = FileLock(folder / f".{split}.lock", blocking=False)
+    try:
+        with lock:
+            yield
+            Path(lock.lock_file).unlink(missing_ok=True)
+    except Timeout as error:
+        raise OSError(f"Another process is writing the split {split!r} of {folder}.") from error
 
 
 def _describe(dataset: SyntheticDataset, media: str) -> dict:
@@ -235,7 +257,10 @@ def _map(function: Callable, items: Sequence, num_workers: int) -> Iterator:
         return
     # Forked processes would share the threads of what else is loaded, torch for one.
     with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as executor:
-        yield from executor.map(function, items, chunksize=8)
+        try:
+            yield from executor.map(function, items, chunksize=8)
+        finally:
+            executor.shutdown(cancel_futures=True)
 
 
 def _write_sample(dataset: SyntheticDataset, folder: Path, clips: Path, suffix: str, index: int) -> list[dict]:

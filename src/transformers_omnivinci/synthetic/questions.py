@@ -5,8 +5,8 @@ A question has a type (what one must see, hear or relate to answer it), and with
 wording of a form varies. What is asked about is unique in its scene, or the question is not put to that scene.
 
 Of an order across the senses, "does the circle appear before the click?" would be the simplest question; but whoever
-sees that the circle is early knows, without listening, that the click is later. Asked for is what comes next, therefore:
-picture alone leaves all shapes but the first, sound alone all sounds but the first, equally probable.
+sees that the circle is early knows, without listening, that the click is later. Asked for is what comes next or came
+last, therefore: to one who only sees, all shapes that have a neighbour on that side are equally probable.
 """
 
 import random
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .config import WorldConfig
-from .scenes import COLOURS, FORMS, MOTIONS, SOUNDS, Combination, Scene, held_out
+from .scenes import COLOURS, FORMS, MOTIONS, SOUNDS, Combination, Scene
 
 MAX_COUNT = 4
 
@@ -75,7 +75,7 @@ class QuestionForm(NamedTuple):
 
 
 def ask(
-    scene: Scene, form: QuestionForm, answer: str | None, config: WorldConfig, split: str, rng: random.Random
+    scene: Scene, form: QuestionForm, answer: str | None, config: WorldConfig, rng: random.Random
 ) -> Question | None:
     """
     A question of a form about a scene, in one of its wordings.
@@ -85,18 +85,12 @@ def ask(
         form ([`QuestionForm`]): One of `QUESTION_FORMS`.
         answer (`str`, *optional*): The answer that the question shall have. `None`: any.
         config ([`WorldConfig`]): The world's.
-        split (`str`): Validation and test ask across the senses about what only they bring together.
         rng (`random.Random`): Is advanced.
 
     Returns:
         [`Question`], or `None` where the scene has none such.
     """
-    candidates = [
-        candidate
-        for candidate in form.find(scene, config)
-        if answer in (None, candidate.answer)
-        and (candidate.combination is None or split == "train" or candidate.combination in held_out(split))
-    ]
+    candidates = [candidate for candidate in form.find(scene, config) if answer in (None, candidate.answer)]
     if not candidates:
         return None
     chosen = rng.choice(candidates)
@@ -212,9 +206,7 @@ def _shape_during_sound(attribute: str):
             shape = scene.shape_in(sound.slot)
             if shape is not None and len(scene.shapes) > 1:
                 combination = (shape.colour, shape.form, sound.kind)
-                yield _Candidate(
-                    getattr(shape, attribute), {"sound": sound.kind}, len(scene.shapes), combination
-                )
+                yield _Candidate(getattr(shape, attribute), {"sound": sound.kind}, len(scene.shapes), combination)
 
     return find
 
