@@ -79,7 +79,7 @@ def read_clip(path: str | Path, sampling_rate: int = 16_000) -> Clip:
     """
     if Path(path).suffix == ".npz":
         try:
-            with np.load(path) as arrays:
+            with open(path, "rb") as file, np.load(file) as arrays:
                 return Clip(arrays["frames"], arrays["seconds"], arrays["waveform"], int(arrays["sampling_rate"]))
         except (EOFError, KeyError, ValueError, BadZipFile) as error:
             raise ValueError(f"{str(path)!r} does not hold the arrays of a clip.") from error

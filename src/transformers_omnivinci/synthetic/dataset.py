@@ -214,8 +214,10 @@ def _alone_in(folder: Path, split: str) -> Iterator[None]:
     lock = FileLock(folder / f".{split}.lock", blocking=False)
     try:
         with lock:
-            yield
-            Path(lock.lock_file).unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                Path(lock.lock_file).unlink(missing_ok=True)
     except Timeout as error:
         raise OSError(f"Another process is writing the split {split!r} of {folder}.") from error
 

@@ -83,14 +83,19 @@ def ask(
     Args:
         scene ([`Scene`]): What is asked about.
         form ([`QuestionForm`]): One of `QUESTION_FORMS`.
-        answer (`str`, *optional*): The answer that the question shall have. `None`: any.
+        answer (`str`, *optional*): The answer that the question shall have. `None`: any of the form's.
         config ([`WorldConfig`]): The world's.
         rng (`random.Random`): Is advanced.
 
     Returns:
         [`Question`], or `None` where the scene has none such.
     """
-    candidates = [candidate for candidate in form.find(scene, config) if answer in (None, candidate.answer)]
+    answers = form.answers(config)
+    candidates = [
+        candidate
+        for candidate in form.find(scene, config)
+        if candidate.answer == answer or (answer is None and (not answers or candidate.answer in answers))
+    ]
     if not candidates:
         return None
     chosen = rng.choice(candidates)
@@ -99,7 +104,7 @@ def ask(
         form=form.name,
         text=rng.choice(form.wordings).format(**chosen.fields),
         answer=chosen.answer,
-        num_candidates=chosen.num_candidates or len(form.answers(config)),
+        num_candidates=chosen.num_candidates or len(answers),
         combination=chosen.combination,
     )
 
@@ -112,11 +117,11 @@ def split_words(text: str) -> list[str]:
 def vocabulary(config: WorldConfig | None = None) -> list[str]:
     """All that [`split_words`] finds in any question or answer of a world, sorted."""
     config = config or WorldConfig()
-    texts = [*COLOURS, *FORMS, *SOUNDS, *MOTIONS, *_CAPTION_WORDINGS, *_times(0.0, config.clip_seconds[1])]
-    for form in QUESTION_FORMS:
-        texts += [re.sub(r"\{\w+\}", "", wording) for wording in form.wordings]
-        texts += form.answers(config)
-    return sorted({word for text in texts for word in split_words(text.replace("{", "").replace("}", ""))})
+    wordings = [*_CAPTION_WORDINGS, *(wording for form in QUESTION_FORMS for wording in form.wordings)]
+    texts = [re.sub(r"\{\w+\}", "", wording) for wording in wordings]
+    texts += [answer for form in QUESTION_FORMS for answer in form.answers(config)]
+    texts += _times(0.0, config.clip_seconds[1])  # of captions
+    return sorted({word for text in texts for word in split_words(text)})
 
 
 def format_seconds(seconds: float) -> str:
