@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,7 +115,10 @@ def test_splits_hold_combinations_out_but_no_single_value():
     assert not held_out("train") and not validation & test and len(validation) == len(test) == 16
     for combinations in (validation, test):
         assert [set(values) for values in zip(*combinations)] == [set(COLOURS), set(FORMS), set(SOUNDS)]
-    met = {split: [sample.scene.combinations for sample in SyntheticDataset(split, 1000)] for split in SPLITS}
+    met = {
+        split: [sample.scene.combinations for sample in SyntheticDataset(split, 1000 if split == "train" else 250)]
+        for split in SPLITS
+    }
     seen = set().union(*met["train"])
     assert not seen & (validation | test)
     assert len(seen) == len(COLOURS) * len(FORMS) * len(SOUNDS) - 32
@@ -324,6 +328,20 @@ def test_rows_are_chats_that_the_processor_takes(folder, processor):
     assert len(inputs["pixel_values_videos"]) == 4 and "input_features" in inputs
 
 
+def test_rows_tell_which_questions_relate_what_was_held_out():
+    rows = [row for sample in SyntheticDataset("test", 120, types=("visual", *ACROSS)) for row in sample.rows("")]
+    marked = 0
+    for row in rows:
+        told = " ".join(message["content"][-1]["text"] for message in row["messages"])
+        named = {value for value in COLOURS + FORMS + SOUNDS if re.search(rf"\b{value}\b", told)}
+        could_be = any(named <= set(combination) for combination in held_out("test"))
+        assert could_be or not row["is_held_out"]
+        if row["question_form"].startswith("sound"):
+            assert row["is_held_out"] == could_be
+        marked += row["is_held_out"]
+    assert marked and not any(row["is_held_out"] for row in rows if row["question_type"] == "visual")
+
+
 def test_an_interrupted_run_is_completed_with_the_same_bytes(tmp_path):
     dataset = SyntheticDataset("validation", 6, config=SMALL, types=("visual", "order"))
     write_dataset(tmp_path / "whole", dataset)
@@ -335,11 +353,42 @@ def test_an_interrupted_run_is_completed_with_the_same_bytes(tmp_path):
         write_dataset(tmp_path / "again", dataset, on_clip=stop)
     left = {path.name for path in read_all(tmp_path / "again")}
     assert left == {"validation.json", "validation-0-000000.mp4"}
-    (tmp_path / "again" / "media" / "validation" / ".clip.0a.incomplete.mp4").write_bytes(b"killed")
+    (tmp_path / "again" / "media" / "validation" / ".validation-0-000003.0a.incomplete.mp4").write_bytes(b"killed")
     kept = (tmp_path / "again" / "media" / "validation" / "validation-0-000000.mp4").stat().st_mtime_ns
     write_dataset(tmp_path / "again", dataset, num_workers=2)
     assert (tmp_path / "again" / "media" / "validation" / "validation-0-000000.mp4").stat().st_mtime_ns == kept
     assert read_all(tmp_path / "again") == read_all(tmp_path / "whole")
+
+
+def test_a_full_disk_leaves_no_part_of_a_file(tmp_path):
+    script = (
+        "import resource, sys\n"
+        "from transformers_omnivinci.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "sys.argv = ['omnivinci', 'synthesize', '--num-clips', '3', '--output', sys.argv[1]]\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "cannot be written to" in done.stderr
+    assert set(read_all(tmp_path / "out")) == {Path("train.json")}
+
+
+def test_two_processes_do_not_write_one_split(tmp_path):
+    dataset = SyntheticDataset("train", 1, config=SMALL, types=("visual",))
+    messages = []
+
+    def write_too():
+        with pytest.raises(OSError, match="Another process") as refused:
+            write_dataset(tmp_path, dataset)
+        messages.append(refused)
+
+    write_dataset(tmp_path, dataset, on_clip=write_too)
+    assert messages and set(read_all(tmp_path)) == {
+        Path("train.json"),
+        Path("train.jsonl"),
+        Path("media/train/train-0-000000.mp4"),
+    }
 
 
 def test_a_folder_of_another_data_set_is_refused(folder):

@@ -5,7 +5,6 @@ import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from multiprocessing import get_context
@@ -192,34 +191,37 @@ def write_dataset(
     if num_workers < 1:
         raise ValueError(f"`num_workers={num_workers}`: one process at least is needed.")
     folder = Path(folder)
-    clips = Path("media") / dataset.split
-    (folder / clips).mkdir(parents=True, exist_ok=True)
-    with _alone_in(folder, dataset.split):
-        for abandoned in (*folder.glob(f".{dataset.split}.*.incomplete.*"), *(folder / clips).glob(".*.incomplete.*")):
-            abandoned.unlink()
-        _claim(folder / f"{dataset.split}.json", _describe(dataset, media))
-        write = partial(_write_sample, dataset, folder, clips, SUFFIXES[media])
-        result = folder / f"{dataset.split}.jsonl"
-        with replaced(result) as part, open(part, "w", encoding="utf-8", newline="\n") as file:
-            for rows in _map(write, range(len(dataset)), num_workers):
-                file.writelines(json.dumps(row) + "\n" for row in rows)
-                if on_clip is not None:
-                    on_clip()
-    return result
-
-
-@contextmanager
-def _alone_in(folder: Path, split: str) -> Iterator[None]:
-    """Lets one process at a time write a split."""
-    lock = FileLock(folder / f".{split}.lock", blocking=False)
+    lock = FileLock(folder / f".{dataset.split}.lock", blocking=False)
     try:
+        (folder / _media_folder(dataset)).mkdir(parents=True, exist_ok=True)
         with lock:
             try:
-                yield
+                return _write_split(folder, dataset, media, num_workers, on_clip)
             finally:
                 Path(lock.lock_file).unlink(missing_ok=True)
     except Timeout as error:
-        raise OSError(f"Another process is writing the split {split!r} of {folder}.") from error
+        raise OSError(f"Another process is writing the split {dataset.split!r} of {folder}.") from error
+    except OSError as error:
+        raise OSError(f"The data set cannot be written to {folder}: {error.strerror or error}.") from error
+
+
+def _write_split(folder: Path, dataset: SyntheticDataset, media: str, num_workers: int, on_clip) -> Path:
+    for place in (folder, folder / _media_folder(dataset)):
+        for abandoned in place.glob(f".{dataset.split}*.incomplete.*"):
+            abandoned.unlink()
+    _claim(folder / f"{dataset.split}.json", _describe(dataset, media))
+    write = partial(_write_sample, dataset, folder, SUFFIXES[media])
+    result = folder / f"{dataset.split}.jsonl"
+    with replaced(result) as part, open(part, "w", encoding="utf-8", newline="\n") as file:
+        for rows in _map(write, range(len(dataset)), num_workers):
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+            if on_clip is not None:
+                on_clip()
+    return result
+
+
+def _media_folder(dataset: SyntheticDataset) -> Path:
+    return Path("media") / dataset.split
 
 
 def _describe(dataset: SyntheticDataset, media: str) -> dict:
@@ -265,9 +267,9 @@ def _map(function: Callable, items: Sequence, num_workers: int) -> Iterator:
             executor.shutdown(cancel_futures=True)
 
 
-def _write_sample(dataset: SyntheticDataset, folder: Path, clips: Path, suffix: str, index: int) -> list[dict]:
+def _write_sample(dataset: SyntheticDataset, folder: Path, suffix: str, index: int) -> list[dict]:
     sample = dataset[index]
-    video = (clips / f"{sample.id}{suffix}").as_posix()
+    video = (_media_folder(dataset) / f"{sample.id}{suffix}").as_posix()
     if not os.path.exists(folder / video):
         write_clip(folder / video, dataset.render(sample))
     return sample.rows(video)
