@@ -32,7 +32,7 @@ def synthesize(
     types: Annotated[
         list[str] | None, typer.Option("--type", metavar="TYPE", help="Of questions; may be repeated. Default: all.")
     ] = None,
-    questions_per_clip: Annotated[int, typer.Option(metavar="N", min=1, help="Each of another type.")] = 1,
+    questions_per_clip: Annotated[int, typer.Option(metavar="N", min=1, help="At most; each of another type.")] = 1,
     world: Annotated[
         Path | None, typer.Option(metavar="FILE", help="JSON with fields of WorldConfig: size, difficulty.")
     ] = None,
@@ -50,4 +50,4 @@ def synthesize(
         with show_progress() as progress:
             task = progress.add_task("Rendering", total=num_clips)
             path = write_dataset(output, dataset, media.value, num_workers, on_clip=lambda: progress.advance(task))
-        Console(highlight=False).print(Text(f"{path}: {num_clips} clips, {num_clips * questions_per_clip} questions."))
+        Console(highlight=False).print(Text(f"{path}: {num_clips} clips."))

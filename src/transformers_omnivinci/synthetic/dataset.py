@@ -77,8 +77,8 @@ class SyntheticDataset(Sequence[Sample]):
         config ([`WorldConfig`], *optional*): The world.
         types (`Sequence[str]`, *optional*): Of `QUESTION_TYPES`; the first questions are of these. `None`: all.
         questions_per_clip (`int`, defaults to 1):
-            Further questions are of other types, and their answers as frequent as the clips make them: times are more
-            often early than late.
+            At most: short clips have fewer. Further questions are of other types, and their answers as frequent as
+            the clips make them: times are more often early than late.
 
     Raises:
         ValueError: there is no such split or type, or a number is outside its limits.
@@ -148,7 +148,7 @@ class SyntheticDataset(Sequence[Sample]):
 
 @lru_cache(maxsize=256)
 def _strata(type: str, config: WorldConfig) -> tuple[tuple[QuestionForm, str | None], ...]:
-    """The forms of a type with each of their answers; each form has as large a share of them as any other."""
+    """The forms of a type, each with all of its answers, which are thus as frequent as each other."""
     forms = [(form, form.answers(config) or (None,)) for form in QUESTION_FORMS if form.type == type]
     return tuple((form, answer) for form, answers in forms for answer in answers)
 
