@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModel
 
 from transformers_omnivinci import OmniVinciForConditionalGeneration, OmniVinciModel
-from transformers_omnivinci.conversion.convert import convert
+from transformers_omnivinci.conversion import convert
 from transformers_omnivinci.modeling.omni_align_net import OmniAlignNet, align_loss
 
 from .conftest import CLIP, PARITY

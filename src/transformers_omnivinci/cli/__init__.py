@@ -9,6 +9,7 @@ from .ask import ask
 from .convert import convert
 from .push import push
 from .serve import SETTINGS, serve
+from .synthesize import synthesize
 from .timeline import timeline
 
 # torch and transformers are imported by the commands: `omnivinci --help` needs neither.
@@ -20,7 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (ask, timeline, convert, push):
+for command in (ask, timeline, convert, push, synthesize):
     app.command()(command)
 app.command(**SETTINGS)(serve)
 

@@ -1,0 +1,43 @@
+"""
+A synthetic world of short clips in which it is known what is seen and heard when, and questions about them.
+
+- `config`: size and difficulty.
+- `scenes`: what is shown and heard when, and which combinations are held out.
+- `pictures`, `sounds`: scenes as arrays.
+- `clips`: those as files.
+- `questions`: types, forms, wordings and true answers.
+- `dataset`: balanced data sets in memory and in folders.
+
+None of it imports torch, but for reading mp4 files.
+"""
+
+from .clips import Clip, read_clip, render, write_clip
+from .config import WorldConfig
+from .dataset import Sample, SyntheticDataset, write_dataset
+from .questions import QUESTION_FORMS, QUESTION_TYPES, Question, ask, split_words, vocabulary
+from .scenes import COLOURS, FORMS, MOTIONS, SOUNDS, SPLITS, Scene, held_out, plan_scene
+
+__all__ = [
+    "COLOURS",
+    "FORMS",
+    "MOTIONS",
+    "QUESTION_FORMS",
+    "QUESTION_TYPES",
+    "SOUNDS",
+    "SPLITS",
+    "Clip",
+    "Question",
+    "Sample",
+    "Scene",
+    "SyntheticDataset",
+    "WorldConfig",
+    "ask",
+    "held_out",
+    "plan_scene",
+    "read_clip",
+    "render",
+    "split_words",
+    "vocabulary",
+    "write_clip",
+    "write_dataset",
+]

@@ -1,0 +1,275 @@
+"""Clips with questions: in memory, each made when it is asked for, or as a folder of chats and media."""
+
+import json
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from .clips import SUFFIXES, Clip, render, replaced, write_clip
+from .config import WorldConfig
+from .questions import QUESTION_FORMS, QUESTION_TYPES, Question, QuestionForm, ask
+from .scenes import SPLITS, Scene, held_out, plan_scene
+
+# Scenes that are drawn for one that has the answer that it is to have; a few hundred are enough for the rarest.
+_MAX_ATTEMPTS = 50_000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """
+    A scene and the questions about it.
+
+    Attributes:
+        id (`str`): Unique in all splits and seeds.
+        scene ([`Scene`]): Render it with [`SyntheticDataset.render`].
+        questions (`tuple[Question, ...]`): Each of another type. The answer of the first one is balanced exactly.
+    """
+
+    id: str
+    scene: Scene
+    questions: tuple[Question, ...]
+
+    def rows(self, video: str) -> list[dict]:
+        """
+        A chat for each question, as it is written to the JSONL file, with `question_type`, `question_form`,
+        `num_candidates` (see [`Question`]) and `is_held_out`: whether it relates a held-out combination.
+
+        Args:
+            video (`str`): The path of the clip, as it shall stand in the chats.
+        """
+        return [
+            {
+                "id": f"{self.id}-{number}",
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "video", "path": video}, {"type": "text", "text": question.text}],
+                    },
+                    {"role": "assistant", "content": [{"type": "text", "text": question.answer}]},
+                ],
+                "question_type": question.type,
+                "question_form": question.form,
+                "num_candidates": question.num_candidates,
+                "is_held_out": any(question.combination in held_out(split) for split in SPLITS),
+            }
+            for number, question in enumerate(self.questions)
+        ]
+
+
+class SyntheticDataset(Sequence[Sample]):
+    """
+    The samples of a split. Sample `i` depends on nothing but the seed and `i`, and is planned when it is asked for.
+
+    Types take turns, and within a type the pairs of form and answer, in random order: in every so many samples, each
+    comes once.
+
+    Args:
+        split (`str`): One of `SPLITS`. The same seed gives unlike clips in unlike splits.
+        num_clips (`int`): How many samples there are.
+        seed (`int`, defaults to 0): Of everything.
+        config ([`WorldConfig`], *optional*): The world.
+        types (`Sequence[str]`, *optional*): Of `QUESTION_TYPES`; the first questions are of these. `None`: all.
+        questions_per_clip (`int`, defaults to 1):
+            At most: short clips have fewer. Further questions are of other types, and their answers as frequent as
+            the clips make them: times are more often early than late.
+
+    Raises:
+        ValueError: there is no such split or type, or a number is outside its limits.
+    """
+
+    def __init__(
+        self,
+        split: str,
+        num_clips: int,
+        seed: int = 0,
+        config: WorldConfig | None = None,
+        types: Sequence[str] | None = None,
+        questions_per_clip: int = 1,
+    ):
+        if split not in SPLITS:
+            raise ValueError(f"Unknown split {split!r}: {', '.join(map(repr, SPLITS))} are accepted.")
+        if num_clips < 1:
+            raise ValueError(f"`num_clips={num_clips}`: a data set has one clip at least.")
+        types = QUESTION_TYPES if types is None else tuple(types)
+        if not types or len(set(types)) < len(types) or not set(types) <= set(QUESTION_TYPES):
+            raise ValueError(f"Types {list(types)}: some of {list(QUESTION_TYPES)} are accepted, each once.")
+        if not 1 <= questions_per_clip <= len(types):
+            raise ValueError(
+                f"`questions_per_clip={questions_per_clip}`: from 1 to {len(types)}, the number of types."
+            )
+        self.split, self.num_clips, self.seed, self.config = split, num_clips, seed, config or WorldConfig()
+        self.types, self.questions_per_clip = types, questions_per_clip
+
+    def __len__(self) -> int:
+        return self.num_clips
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"There is no sample {index} of {len(self)}.")
+        index %= len(self)
+        rng = random.Random(f"{self.split}/{self.seed}/{index}")
+        type = self.types[index % len(self.types)]
+        form, answer = _stratum(type, index // len(self.types), f"{self.split}/{self.seed}/{type}", self.config)
+        for _ in range(_MAX_ATTEMPTS):
+            scene = plan_scene(self.config, self.split, rng)
+            question = ask(scene, form, answer, self.config, rng)
+            if question is not None:
+                break
+        else:
+            raise ValueError(f"In this world, hardly any clip has the answer {answer!r} to {form.wordings[0]!r}.")
+        return Sample(
+            f"{self.split}-{self.seed}-{index:06d}", scene, (question, *self._ask_others(scene, question, rng))
+        )
+
+    def _ask_others(self, scene: Scene, first: Question, rng: random.Random) -> Iterator[Question]:
+        num_missing = self.questions_per_clip - 1
+        for type in rng.sample(self.types, len(self.types)):
+            forms = [form for form in QUESTION_FORMS if form.type == type != first.type]
+            for form in rng.sample(forms, len(forms)):
+                question = num_missing and ask(scene, form, None, self.config, rng)
+                if question:
+                    num_missing -= 1
+                    yield question
+                    break
+
+    def render(self, sample: Sample, seconds: Sequence[float] | None = None) -> Clip:
+        """The picture and the sound of a sample; `seconds` of the frames to draw, all by default."""
+        return render(sample.scene, self.config, seconds)
+
+
+@lru_cache(maxsize=256)
+def _strata(type: str, config: WorldConfig) -> tuple[tuple[QuestionForm, str | None], ...]:
+    """The forms of a type, each with all of its answers, which are thus as frequent as each other."""
+    forms = [(form, form.answers(config) or (None,)) for form in QUESTION_FORMS if form.type == type]
+    return tuple((form, answer) for form, answers in forms for answer in answers)
+
+
+def _stratum(type: str, turn: int, seed: str, config: WorldConfig) -> tuple[QuestionForm, str | None]:
+    strata = _strata(type, config)
+    block, place = divmod(turn, len(strata))
+    return strata[random.Random(f"{seed}/{block}").sample(range(len(strata)), len(strata))[place]]
+
+
+def write_dataset(
+    folder: str | Path,
+    dataset: SyntheticDataset,
+    media: str = "mp4",
+    num_workers: int = 1,
+    on_clip: Callable[[], object] | None = None,
+) -> Path:
+    """
+    Writes `SPLIT.jsonl`, `SPLIT.json` (what made it) and `media/SPLIT/`.
+
+    The clips that an interrupted run left are kept, if what made them is the same; the JSONL file comes last, so that
+    all its media are there.
+
+    Args:
+        folder (`str` or `Path`): Made where it is missing. Several splits have room in it.
+        dataset ([`SyntheticDataset`]): What to write.
+        media (`str`, defaults to `"mp4"`): Or `"arrays"`: npz files that [`read_clip`] reads.
+        num_workers (`int`, defaults to 1): Processes that render.
+        on_clip (`Callable`, *optional*): Called after each clip.
+
+    Returns:
+        `Path` of the JSONL file.
+
+    Raises:
+        ValueError: `media` or `num_workers` is not accepted, or the folder holds the split as something else made it.
+        OSError: the folder cannot be written.
+    """
+    if media not in SUFFIXES:
+        raise ValueError(f"Unknown media {media!r}: {', '.join(map(repr, SUFFIXES))} are accepted.")
+    if num_workers < 1:
+        raise ValueError(f"`num_workers={num_workers}`: one process at least is needed.")
+    folder = Path(folder)
+    lock = FileLock(folder / f".{dataset.split}.lock", blocking=False)
+    try:
+        (folder / _media_folder(dataset)).mkdir(parents=True, exist_ok=True)
+        with lock:
+            try:
+                return _write_split(folder, dataset, media, num_workers, on_clip)
+            finally:
+                Path(lock.lock_file).unlink(missing_ok=True)
+    except Timeout as error:
+        raise OSError(f"Another process is writing the split {dataset.split!r} of {folder}.") from error
+    except OSError as error:
+        raise OSError(f"The data set cannot be written to {folder}: {error.strerror or error}.") from error
+
+
+def _write_split(folder: Path, dataset: SyntheticDataset, media: str, num_workers: int, on_clip) -> Path:
+    for place in (folder, folder / _media_folder(dataset)):
+        for abandoned in place.glob(f".{dataset.split}*.incomplete.*"):
+            abandoned.unlink()
+    _claim(folder / f"{dataset.split}.json", _describe(dataset, media))
+    write = partial(_write_sample, dataset, folder, SUFFIXES[media])
+    result = folder / f"{dataset.split}.jsonl"
+    with replaced(result) as part, open(part, "w", encoding="utf-8", newline="\n") as file:
+        for rows in _map(write, range(len(dataset)), num_workers):
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+            if on_clip is not None:
+                on_clip()
+    return result
+
+
+def _media_folder(dataset: SyntheticDataset) -> Path:
+    return Path("media") / dataset.split
+
+
+def _describe(dataset: SyntheticDataset, media: str) -> dict:
+    """What made a data set, as JSON."""
+    settings = {
+        "split": dataset.split,
+        "num_clips": dataset.num_clips,
+        "seed": dataset.seed,
+        "types": dataset.types,
+        "questions_per_clip": dataset.questions_per_clip,
+        "media": media,
+        "world": asdict(dataset.config),
+    }
+    return json.loads(json.dumps(settings))
+
+
+def _claim(path: Path, settings: dict) -> None:
+    """Says what makes the data set of a folder, before any of it is there."""
+    if path.exists():
+        try:
+            is_same = json.loads(path.read_text(encoding="utf-8")) == settings
+        except ValueError:
+            is_same = False
+        if not is_same:
+            raise ValueError(
+                f"{path} says that the data set there was made in another way: a new folder is accepted, or the same "
+                "settings to complete it."
+            )
+        return
+    with replaced(path) as part:
+        part.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _map(function: Callable, items: Sequence, num_workers: int) -> Iterator:
+    if num_workers == 1:
+        yield from map(function, items)
+        return
+    # Forked processes would share the threads of what else is loaded, torch for one.
+    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as executor:
+        try:
+            yield from executor.map(function, items, chunksize=8)
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+
+def _write_sample(dataset: SyntheticDataset, folder: Path, suffix: str, index: int) -> list[dict]:
+    sample = dataset[index]
+    video = (_media_folder(dataset) / f"{sample.id}{suffix}").as_posix()
+    if not os.path.exists(folder / video):
+        write_clip(folder / video, dataset.render(sample))
+    return sample.rows(video)

@@ -1,0 +1,287 @@
+"""
+What is shown and heard when, planned without rendering anything.
+
+A clip is cut into slots. Which slots have a shape, and which, is drawn independently of which slots have a sound, and
+which: so that neither tells what it meets in the other. Shapes of a clip differ in colour and in form.
+
+**Held-out combinations.** Of the 384 combinations of colour, form and sound, 16 belong to validation and 16 to test.
+No clip of another split brings the three together, at the same time or not; each clip of these splits does so with one
+of its own. A third of the pairs of colour and form is not held out with any sound; every colour, form and sound takes
+part in combinations of all splits.
+"""
+
+import random
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+
+from .config import WorldConfig
+
+SPLITS = ("train", "validation", "test")
+COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "pink", "white")
+FORMS = ("circle", "square", "triangle", "star", "cross", "ring")
+MOTIONS = ("left", "right", "up", "down", "nowhere")
+SOUNDS = ("low tone", "middle tone", "high tone", "chord", "rising sweep", "falling sweep", "noise", "click")
+BACKGROUNDS = ("plain", "vertical", "horizontal", "diagonal", "stripes", "checks")
+
+CLICK_SECONDS = 0.04
+MIN_SOUND_SECONDS, MAX_SOUND_SECONDS = 0.8, 1.2
+# Parts of the frame's sides that a moving shape crosses.
+_WAY = 0.36
+
+Combination = tuple[str, str, str]
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class VisibleShape:
+    """
+    A shape on screen from `start` to `end` (seconds).
+
+    Attributes:
+        slot (`int`): Its slot.
+        colour (`str`), form (`str`), motion (`str`): Of `COLOURS`, `FORMS`, `MOTIONS`.
+        origin (`tuple[float, float]`), target (`tuple[float, float]`):
+            Centre at the start and at the end, (x, y) in parts of the frame, between which it goes straight.
+        radius (`float`): In parts of the shorter side.
+    """
+
+    slot: int
+    start: float
+    end: float
+    colour: str
+    form: str
+    motion: str
+    origin: Point
+    target: Point
+    radius: float
+
+
+@dataclass(frozen=True)
+class AudibleSound:
+    """A sound of `SOUNDS`, heard from `start` to `end` (seconds), within the time of a shape of the same `slot`."""
+
+    slot: int
+    start: float
+    end: float
+    kind: str
+    gain: float
+
+
+@dataclass(frozen=True)
+class Background:
+    """
+    What is behind the shapes: two RGB colours in one of the patterns of `BACKGROUNDS`, `grain` levels of noise, and
+    grey specks, each from `origin` to `target` (x, y in parts of the frame) in the time of the clip.
+    """
+
+    pattern: str
+    first: tuple[int, int, int]
+    second: tuple[int, int, int]
+    grain: float
+    specks: tuple[tuple[Point, Point], ...]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """
+    A clip of `seconds`.
+
+    Attributes:
+        slots (`tuple[tuple[float, float], ...]`): Start and end, in seconds; they do not overlap.
+        shapes (`tuple[VisibleShape, ...]`), sounds (`tuple[AudibleSound, ...]`): At most one a slot, in order.
+        noise (`float`), hum (`float`): Amplitudes under all sounds.
+        seed (`int`): Of the noise in picture and sound.
+    """
+
+    seconds: float
+    slots: tuple[tuple[float, float], ...]
+    shapes: tuple[VisibleShape, ...]
+    sounds: tuple[AudibleSound, ...]
+    background: Background
+    noise: float
+    hum: float
+    seed: int
+
+    def shape_in(self, slot: int) -> VisibleShape | None:
+        return next((shape for shape in self.shapes if shape.slot == slot), None)
+
+    def sound_in(self, slot: int) -> AudibleSound | None:
+        return next((sound for sound in self.sounds if sound.slot == slot), None)
+
+    @property
+    def combinations(self) -> set[Combination]:
+        """Colour, form and sound of every shape and every sound of the clip."""
+        return {(shape.colour, shape.form, sound.kind) for shape, sound in product(self.shapes, self.sounds)}
+
+
+@lru_cache
+def held_out(split: str) -> frozenset[Combination]:
+    """
+    The combinations of colour, form and sound that only this split has: none for `"train"`.
+
+    Raises:
+        ValueError: there is no such split.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"Unknown split {split!r}: {', '.join(map(repr, SPLITS))} are accepted.")
+    return frozenset(
+        (colour, form, SOUNDS[(i + 3 * j) % len(SOUNDS)])
+        for (i, colour), (j, form) in product(enumerate(COLOURS), enumerate(FORMS))
+        if (i + j) % 3 == SPLITS.index(split) and split != "train"
+    )
+
+
+def plan_scene(config: WorldConfig, split: str, rng: random.Random) -> Scene:
+    """
+    Draws a scene. The same state of `rng` gives the same scene on all machines.
+
+    Args:
+        config ([`WorldConfig`]): Of the world.
+        split (`str`): One of `SPLITS`; see above for what differs.
+        rng (`random.Random`): Is advanced.
+
+    Raises:
+        ValueError: there is no such split.
+    """
+    required = held_out(split)
+    forbidden = frozenset().union(*(held_out(other) for other in SPLITS if other != split))
+    seconds, slots = _draw_slots(config, rng)
+    seen = _draw_occupied(len(slots), config.shape_probability, rng)
+    heard = _draw_occupied(len(slots), config.sound_probability, rng)
+    kinds = _draw_kinds(len(heard), config.repeat_probability, rng)
+    pairs = _draw_pairs(len(seen), set(kinds), required, forbidden, rng)
+    return Scene(
+        seconds=seconds,
+        slots=slots,
+        shapes=tuple(_draw_shape(slot, *slots[slot], *pair, config, rng) for slot, pair in zip(seen, pairs)),
+        sounds=tuple(_draw_sound(slot, *slots[slot], kind, config, rng) for slot, kind in zip(heard, kinds)),
+        background=_draw_background(config, rng),
+        noise=rng.uniform(0, config.noise),
+        hum=rng.uniform(0, config.hum),
+        seed=rng.getrandbits(32),
+    )
+
+
+def _draw_slots(config: WorldConfig, rng: random.Random) -> tuple[float, tuple[tuple[float, float], ...]]:
+    """Length of the clip and its slots, all counted in half-seconds: what is left over lengthens slots and gaps."""
+    total = rng.randint(*(round(2 * seconds) for seconds in config.clip_seconds))
+    shortest, longest = (round(2 * seconds) for seconds in config.slot_seconds)
+    most = min(config.max_slots, total // shortest)
+    count = rng.randint((most + 1) // 2, most)
+    lengths, gaps = [shortest] * count, [0] * (count + 1)
+    for _ in range(total - count * shortest):
+        slot = rng.randrange(2 * count + 1)
+        if slot < count and lengths[slot] < longest:
+            lengths[slot] += 1
+        else:
+            gaps[slot % (count + 1)] += 1
+    slots, clock = [], 0
+    for gap, length in zip(gaps, lengths):
+        slots.append(((clock + gap) / 2, (clock + gap + length) / 2))
+        clock += gap + length
+    return total / 2, tuple(slots)
+
+
+def _draw_occupied(num_slots: int, probability: float, rng: random.Random) -> list[int]:
+    """Slots with an event, at least one."""
+    return [slot for slot in range(num_slots) if rng.random() < probability] or [rng.randrange(num_slots)]
+
+
+def _draw_kinds(count: int, repeat_probability: float, rng: random.Random) -> list[str]:
+    kinds = rng.sample(SOUNDS, count)
+    if rng.random() < repeat_probability:
+        for place in range(1, rng.randint(1, count)):
+            kinds[place] = kinds[0]
+        rng.shuffle(kinds)
+    return kinds
+
+
+def _draw_pairs(
+    count: int,
+    kinds: set[str],
+    required: frozenset[Combination],
+    forbidden: frozenset[Combination],
+    rng: random.Random,
+) -> list[tuple[str, str]]:
+    """
+    Colours and forms that meet a required combination, if there are any, and no forbidden one. Sounds are drawn before
+    and shapes put into slots in random order: when which of them is on is no part of the condition.
+    """
+    choices = sorted((colour, form) for colour, form, kind in required if kind in kinds)
+    while True:
+        pairs = [rng.choice(choices)] if choices else []
+        taken = {value for pair in pairs for value in pair}
+        colours, forms = ([value for value in values if value not in taken] for values in (COLOURS, FORMS))
+        others = count - len(pairs)
+        pairs += zip(rng.sample(colours, others), rng.sample(forms, others))
+        if not any((*pair, kind) in forbidden for pair, kind in product(pairs, kinds)):
+            rng.shuffle(pairs)
+            return pairs
+
+
+def _draw_shape(
+    slot: int, start: float, end: float, colour: str, form: str, config: WorldConfig, rng: random.Random
+) -> VisibleShape:
+    motion = rng.choice(MOTIONS)
+    x, y, radius = rng.uniform(0.3, 0.7), rng.uniform(0.3, 0.7), rng.uniform(*config.shape_radius)
+    origin = target = (round(x, 3), round(y, 3))
+    if motion in ("left", "right"):
+        origin, target = (0.5 - _WAY / 2, origin[1]), (0.5 + _WAY / 2, origin[1])
+    elif motion in ("up", "down"):
+        origin, target = (origin[0], 0.5 - _WAY / 2), (origin[0], 0.5 + _WAY / 2)
+    if motion in ("left", "up"):
+        origin, target = target, origin
+    return VisibleShape(
+        slot=slot,
+        start=_round(start + rng.uniform(0, config.jitter)),
+        end=_round(end - 0.5 - rng.uniform(0, config.jitter)),
+        colour=colour,
+        form=form,
+        motion=motion,
+        origin=origin,
+        target=target,
+        radius=round(radius, 3),
+    )
+
+
+def _draw_sound(
+    slot: int, start: float, end: float, kind: str, config: WorldConfig, rng: random.Random
+) -> AudibleSound:
+    """A sound that a shape of the slot begins before and outlasts, whatever the jitter of both."""
+    latest = end - 0.5 - config.jitter
+    room = latest - start - config.jitter - MIN_SOUND_SECONDS
+    onset = _round(start + rng.randint(1, max(1, int(2 * room + 1e-9))) / 2 + rng.uniform(0, config.jitter))
+    seconds = CLICK_SECONDS if kind == "click" else rng.uniform(MIN_SOUND_SECONDS, MAX_SOUND_SECONDS)
+    return AudibleSound(
+        slot=slot,
+        start=onset,
+        end=_round(min(onset + seconds, latest)),
+        kind=kind,
+        gain=round(rng.uniform(*config.gain), 2),
+    )
+
+
+def _draw_background(config: WorldConfig, rng: random.Random) -> Background:
+    """Greyish and dark, for colours to stand out."""
+
+    def draw_colour() -> tuple[int, int, int]:
+        grey = rng.randint(35, 95)
+        red, green, blue = (grey + rng.randint(-15, 15) for _ in range(3))
+        return red, green, blue
+
+    def draw_point() -> Point:
+        return round(rng.random(), 3), round(rng.random(), 3)
+
+    return Background(
+        pattern=rng.choice(BACKGROUNDS),
+        first=draw_colour(),
+        second=draw_colour(),
+        grain=round(rng.uniform(0, config.grain), 2),
+        specks=tuple((draw_point(), draw_point()) for _ in range(rng.randint(0, config.num_specks))),
+    )
+
+
+def _round(seconds: float) -> float:
+    """Hundredths of a second, as captions and tests can write them."""
+    return round(seconds, 2)

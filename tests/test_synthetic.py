@@ -1,0 +1,503 @@
+"""The synthetic world: scenes keep their promises, files show them, questions are fair and answers true."""
+
+import json
+import random
+import re
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from transformers_omnivinci.cli import app
+from transformers_omnivinci.processing import media
+from transformers_omnivinci.synthetic import (
+    COLOURS,
+    FORMS,
+    QUESTION_FORMS,
+    QUESTION_TYPES,
+    SOUNDS,
+    SPLITS,
+    SyntheticDataset,
+    WorldConfig,
+    held_out,
+    plan_scene,
+    read_clip,
+    render,
+    split_words,
+    vocabulary,
+    write_clip,
+    write_dataset,
+)
+from transformers_omnivinci.synthetic.baselines import Baseline
+from transformers_omnivinci.synthetic.scenes import MIN_SOUND_SECONDS
+
+from .synthetic_facts import answer, listen, look
+
+WORLD = WorldConfig()
+SMALL = WorldConfig(height=32, width=32, clip_seconds=(6.0, 7.0))
+ACROSS = ("synchrony", "order")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Twenty-one clips, three of each type, with all that `write_dataset` writes."""
+    folder = tmp_path_factory.mktemp("world")
+    write_dataset(folder, SyntheticDataset("test", 21, seed=5))
+    return folder
+
+
+def read_rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def read_all(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# ---------------------------------------------------------------------------------------------------------- planning
+
+
+worlds = st.builds(
+    WorldConfig,
+    clip_seconds=st.sampled_from([(4.0, 12.0), (2.0, 2.0), (6.5, 9.0)]),
+    slot_seconds=st.sampled_from([(2.0, 3.0), (2.0, 2.0), (2.0, 8.0)]),
+    max_slots=st.integers(1, 6),
+    jitter=st.sampled_from([0.0, 0.05, 0.1]),
+    sound_probability=st.floats(0.1, 1.0),
+    shape_probability=st.floats(0.1, 1.0),
+    repeat_probability=st.floats(0.0, 1.0),
+)
+
+
+@given(worlds, st.sampled_from(SPLITS), st.integers(0, 2**32))
+@settings(max_examples=150)
+def test_scenes_keep_what_they_promise(world, split, seed):
+    scene = plan_scene(world, split, random.Random(seed))
+    assert world.clip_seconds[0] <= scene.seconds <= world.clip_seconds[1]
+    ends = [0.0, *(end for _, end in scene.slots)]
+    assert all(end <= start for end, (start, _) in zip(ends, scene.slots))
+    assert ends[-1] <= scene.seconds
+    assert all(world.slot_seconds[0] <= end - start <= world.slot_seconds[1] for start, end in scene.slots)
+    for events in (scene.shapes, scene.sounds):
+        assert events
+        places = [event.slot for event in events]
+        assert places == sorted(set(places))
+        for event in events:
+            start, end = scene.slots[event.slot]
+            assert start <= event.start < event.end <= end
+            assert abs(2 * event.start - round(2 * event.start)) <= 2 * world.jitter + 1e-6
+    assert all(shape.end - shape.start >= world.min_shape_seconds - 1e-6 for shape in scene.shapes)
+    for sound in scene.sounds:
+        assert sound.kind == "click" or sound.end - sound.start >= MIN_SOUND_SECONDS - 1e-6
+        shape = scene.shape_in(sound.slot)
+        assert shape is None or shape.start < sound.start < sound.end <= shape.end
+    assert len({shape.colour for shape in scene.shapes}) == len({shape.form for shape in scene.shapes})
+    assert len({shape.colour for shape in scene.shapes}) == len(scene.shapes)
+
+
+def test_uniform_sampling_misses_no_shape():
+    for sample in SyntheticDataset("train", 200):
+        num_frames = round(sample.scene.seconds * WORLD.fps)
+        seconds = np.linspace(0, num_frames - 1, WORLD.min_num_frames).round() / WORLD.fps
+        for shape in sample.scene.shapes:
+            assert ((shape.start <= seconds) & (seconds < shape.end)).any()
+
+
+def test_splits_hold_combinations_out_but_no_single_value():
+    validation, test = held_out("validation"), held_out("test")
+    assert not held_out("train") and not validation & test and len(validation) == len(test) == 16
+    for combinations in (validation, test):
+        assert [set(values) for values in zip(*combinations)] == [set(COLOURS), set(FORMS), set(SOUNDS)]
+    met = {
+        split: [sample.scene.combinations for sample in SyntheticDataset(split, 1000 if split == "train" else 250)]
+        for split in SPLITS
+    }
+    seen = set().union(*met["train"])
+    assert not seen & (validation | test)
+    assert len(seen) == len(COLOURS) * len(FORMS) * len(SOUNDS) - 32
+    assert all(scene & validation and not scene & test for scene in met["validation"])
+    assert all(scene & test and not scene & validation for scene in met["test"])
+
+
+def test_splits_and_seeds_give_unlike_clips():
+    scenes = [SyntheticDataset(split, 50, seed)[i].scene for split in SPLITS for seed in (0, 1) for i in range(50)]
+    assert len(set(scenes)) == len(scenes)
+
+
+# ---------------------------------------------------------------------------------------------------------- rendering
+
+
+def test_the_same_seed_gives_the_same_bytes():
+    samples = [SyntheticDataset("train", 30, seed=3)[index] for index in (4, 29)]
+    again = SyntheticDataset("train", 1000, seed=3)
+    for sample in samples:
+        other = again[int(sample.id.split("-")[-1])]
+        assert other == sample
+        assert render(other.scene, WORLD).frames.tobytes() == render(sample.scene, WORLD).frames.tobytes()
+        assert render(other.scene, WORLD).waveform.tobytes() == render(sample.scene, WORLD).waveform.tobytes()
+
+
+def test_what_is_planned_does_not_depend_on_the_process():
+    script = "from transformers_omnivinci.synthetic import SyntheticDataset as D; print(D('test', 9)[:])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{SyntheticDataset('test', 9)[:]}\n"
+
+
+def test_clips_are_arrays_as_described():
+    dataset = SyntheticDataset("train", 1, config=replace(WORLD, height=48, width=80))
+    clip, seconds = dataset.render(dataset[0]), dataset[0].scene.seconds
+    assert clip.frames.shape == (round(seconds * WORLD.fps), 48, 80, 3) and clip.frames.dtype == np.uint8
+    assert clip.waveform.shape == (round(seconds * 16_000),) and clip.waveform.dtype == np.float32
+    assert 0.1 < np.abs(clip.waveform).max() <= 1
+    np.testing.assert_array_equal(clip.seconds, np.arange(len(clip.frames)) / WORLD.fps)
+    few = dataset.render(dataset[0], clip.seconds[5:9:2])
+    np.testing.assert_array_equal(few.frames, clip.frames[5:9:2])
+
+
+def test_mp4_files_show_and_sound_as_the_arrays(folder):
+    for sample, row in zip(SyntheticDataset("test", 21, seed=5), read_rows(folder / "test.jsonl")):
+        clip = render(sample.scene, WORLD)
+        video = media.load_video(folder / row["messages"][0]["content"][0]["path"], load_audio=True)
+        np.testing.assert_allclose(video.metadata.timestamps, clip.seconds, atol=1e-6)
+        difference = video.frames.permute(0, 2, 3, 1).numpy().astype(np.float64) - clip.frames
+        assert np.abs(difference).mean() < 4
+        assert len(video.waveform) == len(clip.waveform)
+        # The encoder's priming samples are cut off: to the sample, and the more so to a millisecond.
+        spectra = np.fft.rfft(video.waveform), np.fft.rfft(clip.waveform)
+        correlation = np.fft.irfft(spectra[0] * spectra[1].conj(), len(clip.waveform))
+        assert correlation.argmax() == 0
+        assert correlation.max() > 0.9 * (clip.waveform**2).sum()
+
+
+def test_clips_are_read_as_they_were_written(tmp_path):
+    clip = render(plan_scene(SMALL, "train", random.Random(0)), SMALL)
+    for name in ("clip.npz", "clip.mp4"):
+        write_clip(tmp_path / name, clip)
+        again = read_clip(tmp_path / name)
+        assert again.frames.shape == clip.frames.shape and again.sampling_rate == clip.sampling_rate
+        np.testing.assert_allclose(again.seconds, clip.seconds)
+        np.testing.assert_allclose(again.waveform, clip.waveform, atol=0 if name == "clip.npz" else 0.4)
+    np.testing.assert_array_equal(read_clip(tmp_path / "clip.npz").frames, clip.frames)
+
+
+# ----------------------------------------------------------------------------------------------------------- questions
+
+
+@pytest.mark.parametrize("type", [type for type in QUESTION_TYPES if type != "caption"])
+def test_answers_are_true_of_what_is_rendered(type):
+    forms = Counter()
+    for sample in SyntheticDataset("train", 40, seed=1, types=(type,)):
+        clip = render(sample.scene, WORLD)
+        (question,) = sample.questions
+        assert answer(question, look(clip), listen(clip)) == question.answer, (sample.id, question)
+        forms[question.form] += 1
+    assert set(forms) == {form.name for form in QUESTION_FORMS if form.type == type}
+
+
+def test_answers_are_true_of_the_mp4_files(folder):
+    for sample in SyntheticDataset("test", 21, seed=5):
+        clip = read_clip(folder / "media" / "test" / f"{sample.id}.mp4")
+        (question,) = sample.questions
+        if question.type != "caption":
+            assert answer(question, look(clip), listen(clip)) == question.answer, (sample.id, question)
+
+
+def test_captions_tell_all_events_in_their_order():
+    for sample in SyntheticDataset("train", 15, types=("caption",)):
+        clip = render(sample.scene, WORLD)
+        events = sorted([*look(clip), *listen(clip)])
+        told = re.findall(r"[^.]+(?:\.\d[^.]*)*\.", sample.questions[0].answer)
+        assert len(told) == len(events)
+        for sentence, event in zip(told, events):
+            seconds = [float(number) for number in re.findall(r"\d+\.\d", sentence)]
+            assert seconds == pytest.approx((event.start, event.end)[: len(seconds)], abs=0.26)
+            named = (event.kind,) if hasattr(event, "kind") else (event.colour, event.form)
+            assert all(name in sentence for name in named)
+            assert len(seconds) == (1 if hasattr(event, "kind") else 2)
+            if hasattr(event, "motion"):
+                assert ("still" if event.motion == "nowhere" else f"moves {event.motion}") in sentence
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_answers_of_each_form_are_equally_frequent(split):
+    for type in QUESTION_TYPES[:-1]:
+        block = sum(len(form.answers(WORLD)) for form in QUESTION_FORMS if form.type == type)
+        table = {}
+        for sample in SyntheticDataset(split, 2 * block, seed=7, types=(type,)):
+            (question,) = sample.questions
+            table.setdefault(question.form, Counter())[question.answer] += 1
+        for form in QUESTION_FORMS:
+            if form.type == type:
+                assert table[form.name] == dict.fromkeys(form.answers(WORLD), 2)
+
+
+def test_types_take_turns_and_wordings_vary():
+    questions = [sample.questions[0] for sample in SyntheticDataset("train", 700)]
+    assert Counter(question.type for question in questions) == dict.fromkeys(QUESTION_TYPES, 100)
+    for form in QUESTION_FORMS:
+        texts = {question.text for question in questions if question.form == form.name}
+        patterns = [re.sub(r"\\{\w+\\}", "[a-z ]+", re.escape(wording)) for wording in form.wordings]
+        assert len(patterns) > 1 and all(any(re.fullmatch(pattern, text) for text in texts) for pattern in patterns)
+
+
+def test_further_questions_are_of_other_types():
+    for sample in SyntheticDataset("train", 12, questions_per_clip=4):
+        assert len({question.type for question in sample.questions}) == 4
+        clip = render(sample.scene, WORLD)
+        seen, heard = look(clip), listen(clip)
+        for question in sample.questions:
+            if question.type != "caption":
+                assert answer(question, seen, heard) == question.answer
+
+
+def test_the_vocabulary_is_closed():
+    words = set(vocabulary())
+    assert len(words) < 130
+    for split in SPLITS:
+        for sample in SyntheticDataset(split, 300, questions_per_clip=3):
+            for question in sample.questions:
+                assert words >= {*split_words(question.text), *split_words(question.answer)}
+
+
+# ------------------------------------------------------------------------------------------------ blind, deaf, neither
+
+
+@pytest.fixture(scope="module")
+def across():
+    """Questions across the senses, to learn from and to be asked."""
+    learn, asked = (SyntheticDataset("train", 1600, seed, types=ACROSS)[:] for seed in (11, 12))
+    return {"learn": learn, "train": asked, "test": SyntheticDataset("test", 800, seed=13, types=ACROSS)[:]}
+
+
+@pytest.mark.parametrize("senses", ["text", "picture", "sound"])
+def test_no_single_sense_beats_chance_across_senses(across, senses):
+    baseline = Baseline(senses).fit(across["learn"])
+    for split in ("train", "test"):
+        for type, (accuracy, chance, total) in baseline.scores(across[split]).items():
+            assert accuracy < chance + 3 * (chance * (1 - chance) / total) ** 0.5, (split, type)
+
+
+@pytest.mark.parametrize(("senses", "forms"), [("picture", ("colour", "form")), ("sound", ("sound",))])
+def test_who_senses_all_that_may_be_the_answer_is_at_chance(across, senses, forms):
+    questions = [
+        (sample.scene, sample.questions[0]) for sample in across["train"] if sample.questions[0].form.startswith(forms)
+    ]
+    baseline = Baseline(senses).fit(across["learn"])
+    right = np.mean([baseline.guess(scene, question) == question.answer for scene, question in questions])
+    chance = np.mean([1 / question.num_candidates for _, question in questions])
+    assert right == pytest.approx(chance, abs=3 * (chance * (1 - chance) / len(questions)) ** 0.5)
+
+
+def test_baselines_find_what_there_is_to_find(across):
+    single = [SyntheticDataset("train", 600, seed, types=("visual", "audio"))[:] for seed in (1, 2)]
+    seeing, hearing = (Baseline(senses).fit(single[0]).scores(single[1]) for senses in ("picture", "sound"))
+    assert seeing["visual"][0] > 0.95 and hearing["audio"][0] > 0.9
+    assert seeing["audio"][0] < 0.25 and hearing["visual"][0] < 0.25
+    # Were the sound always that of the first shape, who only sees would know it.
+    unfair = [
+        sample
+        for sample in across["learn"]
+        if sample.questions[0].answer in (sample.scene.shapes[0].colour, sample.scene.shapes[0].form)
+    ]
+    accuracy, chance, _ = Baseline("picture").fit(unfair[::2]).scores(unfair[1::2])["synchrony"]
+    assert accuracy > 0.95 > chance
+
+
+# ---------------------------------------------------------------------------------------------------- folders, command
+
+
+def test_rows_are_chats_that_the_processor_takes(folder, processor):
+    rows = read_rows(folder / "test.jsonl")
+    assert [row["question_type"] for row in rows] == [*QUESTION_TYPES] * 3
+    assert len({row["id"] for row in rows}) == len(rows)
+    question, reply = rows[2]["messages"]
+    video, text = question["content"]
+    assert (video["type"], text["type"], question["role"], reply["role"]) == ("video", "text", "user", "assistant")
+    assert reply["content"][0]["text"] in FORMS + COLOURS + SOUNDS
+    chat = [{"role": "user", "content": [video | {"path": str(folder / video["path"])}, text]}]
+    inputs = processor.apply_chat_template(
+        chat, tokenize=True, return_dict=True, return_tensors="pt", load_audio_from_video=True, num_frames=4
+    )
+    assert len(inputs["pixel_values_videos"]) == 4 and "input_features" in inputs
+
+
+def test_rows_tell_which_questions_relate_what_was_held_out():
+    rows = [row for sample in SyntheticDataset("test", 120, types=("visual", *ACROSS)) for row in sample.rows("")]
+    marked = 0
+    for row in rows:
+        told = " ".join(message["content"][-1]["text"] for message in row["messages"])
+        named = {value for value in COLOURS + FORMS + SOUNDS if re.search(rf"\b{value}\b", told)}
+        could_be = any(named <= set(combination) for combination in held_out("test"))
+        assert could_be or not row["is_held_out"]
+        if row["question_form"].startswith("sound"):
+            assert row["is_held_out"] == could_be
+        marked += row["is_held_out"]
+    assert marked and not any(row["is_held_out"] for row in rows if row["question_type"] == "visual")
+
+
+def test_an_interrupted_run_is_completed_with_the_same_bytes(tmp_path):
+    dataset = SyntheticDataset("validation", 6, config=SMALL, types=("visual", "order"))
+    write_dataset(tmp_path / "whole", dataset)
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_dataset(tmp_path / "again", dataset, on_clip=stop)
+    left = {path.name for path in read_all(tmp_path / "again")}
+    assert left == {"validation.json", "validation-0-000000.mp4"}
+    (tmp_path / "again" / "media" / "validation" / ".validation-0-000003.0a.incomplete.mp4").write_bytes(b"killed")
+    kept = (tmp_path / "again" / "media" / "validation" / "validation-0-000000.mp4").stat().st_mtime_ns
+    write_dataset(tmp_path / "again", dataset, num_workers=2)
+    assert (tmp_path / "again" / "media" / "validation" / "validation-0-000000.mp4").stat().st_mtime_ns == kept
+    assert read_all(tmp_path / "again") == read_all(tmp_path / "whole")
+
+
+def test_a_full_disk_leaves_no_part_of_a_file(tmp_path):
+    script = (
+        "import resource, sys\n"
+        "from transformers_omnivinci.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "sys.argv = ['omnivinci', 'synthesize', '--num-clips', '3', '--output', sys.argv[1]]\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "cannot be written to" in done.stderr
+    assert set(read_all(tmp_path / "out")) == {Path("train.json")}
+
+
+def test_two_processes_do_not_write_one_split(tmp_path):
+    dataset = SyntheticDataset("train", 1, config=SMALL, types=("visual",))
+    messages = []
+
+    def write_too():
+        with pytest.raises(OSError, match="Another process") as refused:
+            write_dataset(tmp_path, dataset)
+        messages.append(refused)
+
+    write_dataset(tmp_path, dataset, on_clip=write_too)
+    assert messages and set(read_all(tmp_path)) == {
+        Path("train.json"),
+        Path("train.jsonl"),
+        Path("media/train/train-0-000000.mp4"),
+    }
+
+
+def test_a_folder_of_another_data_set_is_refused(folder):
+    before = read_all(folder)
+    with pytest.raises(ValueError, match="made in another way"):
+        write_dataset(folder, SyntheticDataset("test", 20, seed=5))
+    assert read_all(folder) == before
+
+
+def test_the_command_writes_a_data_set(tmp_path):
+    world = tmp_path / "world.json"
+    world.write_text(json.dumps({"height": 32, "width": 32, "clip_seconds": [6, 7]}))
+    options = ["--num-clips", "2", "--split", "test", "--media", "arrays", "--type", "visual", "--type", "order"]
+    arguments = ["synthesize", "--output", str(tmp_path / "out"), "--world", str(world), *options]
+    result = CliRunner().invoke(app, [*arguments, "--questions-per-clip", "2", "--seed", "4"])
+    assert result.exit_code == 0, result.output
+    rows = read_rows(tmp_path / "out" / "test.jsonl")
+    expected = SyntheticDataset("test", 2, 4, SMALL, ("visual", "order"), 2)
+    assert rows == [row for sample in expected for row in sample.rows(f"media/test/{sample.id}.npz")]
+    clip = read_clip(tmp_path / "out" / rows[0]["messages"][0]["content"][0]["path"])
+    np.testing.assert_array_equal(clip.frames, expected.render(expected[0]).frames)
+
+
+# ----------------------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    (
+        ({"height": 33}, "odd"),
+        ({"width": 8}, "limits"),
+        ({"fps": "8"}, "wrong type"),
+        ({"fps": 8.0}, "wrong type"),
+        ({"clip_seconds": 4.0}, "pair"),
+        ({"clip_seconds": (12.0, 4.0)}, "limits"),
+        ({"clip_seconds": (4.2, 12.0)}, "half a second"),
+        ({"clip_seconds": (2.0, 12.0), "slot_seconds": (3.0, 3.0)}, "no room"),
+        ({"num_frames": 8}, "can miss a shape"),
+        ({"noise": float("nan")}, "limits"),
+        ({"sampling_rate": 16_001}, "AAC"),
+    ),
+)
+def test_worlds_that_cannot_be(fields, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        WorldConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    (
+        (("dev", 1), "Unknown split 'dev'"),
+        (("train", 0), "one clip at least"),
+        (("train", 1, 0, None, ("smell",)), "Types"),
+        (("train", 1, 0, None, ("visual", "visual")), "Types"),
+        (("train", 1, 0, None, ("visual",), 2), "from 1 to 1"),
+    ),
+)
+def test_data_sets_that_cannot_be(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        SyntheticDataset(*arguments)
+
+
+def test_samples_past_the_end():
+    dataset = SyntheticDataset("train", 3)
+    assert dataset[-1] == dataset[2] and len(dataset[1:]) == 2
+    for index in (3, -4):
+        with pytest.raises(IndexError, match="of 3"):
+            dataset[index]
+
+
+def test_an_answer_that_no_scene_of_a_world_has_is_named(monkeypatch):
+    monkeypatch.setattr("transformers_omnivinci.synthetic.dataset._MAX_ATTEMPTS", 100)
+    dataset = SyntheticDataset("train", 12, config=replace(WORLD, max_slots=1), types=("counting",))
+    with pytest.raises(ValueError, match="hardly any clip has the answer"):
+        dataset[:]
+
+
+def test_files_that_are_no_clips_leave_nothing_behind(tmp_path):
+    clip = render(plan_scene(SMALL, "train", random.Random(0)), SMALL)
+    for name, damaged, message in (
+        ("clip.avi", clip, "accepted"),
+        ("clip.mp4", replace(clip, seconds=clip.seconds**2), "evenly spaced"),
+        ("clip.mp4", replace(clip, frames=clip.frames[:1], seconds=clip.seconds[:1]), "two frames"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write_clip(tmp_path / name, damaged)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "clip.npz").write_bytes(b"PK\x03\x04")
+    with pytest.raises(ValueError, match="arrays of a clip"):
+        read_clip(tmp_path / "clip.npz")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), (("{", "not JSON"), ("[]", "an object of fields"), ('{"size": 3}', "holds size"))
+)
+def test_the_command_refuses_worlds_in_a_sentence(tmp_path, content, message):
+    (tmp_path / "world.json").write_text(content)
+    arguments = ["--output", str(tmp_path / "out"), "--num-clips", "1", "--world", str(tmp_path / "world.json")]
+    result = CliRunner().invoke(app, ["synthesize", *arguments])
+    assert result.exit_code == 1 and message in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_arguments_of_writing(tmp_path):
+    dataset = SyntheticDataset("train", 1)
+    for options, message in (({"media": "avi"}, "Unknown media"), ({"num_workers": 0}, "one process")):
+        with pytest.raises(ValueError, match=message):
+            write_dataset(tmp_path / "out", dataset, **options)
+    with pytest.raises(ValueError, match="Unknown senses"):
+        Baseline("smell")
+    with pytest.raises(ValueError, match="Unknown split"):
+        plan_scene(WORLD, "dev", random.Random(0))
