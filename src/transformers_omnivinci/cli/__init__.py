@@ -7,6 +7,7 @@ import typer
 from .. import __version__
 from .ask import ask
 from .convert import convert
+from .eval import evaluate
 from .push import push
 from .serve import SETTINGS, serve
 from .synthesize import synthesize
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 for command in (ask, timeline, convert, push, synthesize):
     app.command()(command)
+app.command("eval")(evaluate)
 app.command(**SETTINGS)(serve)
 
 

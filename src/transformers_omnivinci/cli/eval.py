@@ -1,0 +1,86 @@
+"""`omnivinci eval`: how well a model answers."""
+
+import json
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from .options import Traceback
+from .sources import check_model
+from .terminal import plain_errors, show_progress
+
+
+class Suite(str, Enum):
+    synthetic = "synthetic"
+
+
+def evaluate(
+    model: Annotated[str, typer.Option(metavar="DIR", help="Checkpoint: a folder, or a repository of the Hub.")],
+    suite: Annotated[Suite, typer.Option(help="What is asked.")] = Suite.synthetic,
+    clips_per_type: Annotated[int, typer.Option(metavar="N", min=1, help="Clips for each type of question.")] = 200,
+    split: Annotated[str, typer.Option(metavar="SPLIT", help="test, validation or train.")] = "test",
+    seed: Annotated[int, typer.Option(metavar="S", help="Of the clips.")] = 0,
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Questions answered together.")] = 16,
+    folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the clips are kept. Default: they are not.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the scores as JSON, too.")] = None,
+    traceback: Traceback = False,
+) -> None:
+    """Ask a model about clips of which the truth is known, and about them when it is deaf, blind or both."""
+    with plain_errors(traceback):
+        check_model(model)
+        from ..evaluation import SENSES, evaluate_synthetic
+        from ..evaluation.synthetic import TYPES
+        from ..modeling import OmniVinciForConditionalGeneration
+        from ..processing import OmniVinciProcessor
+
+        with ExitStack() as stack:
+            progress = stack.enter_context(show_progress())
+            processor = OmniVinciProcessor.from_pretrained(model)
+            loaded = OmniVinciForConditionalGeneration.from_pretrained(model).eval()
+            task = progress.add_task("Answering", total=len(SENSES) * len(TYPES) * clips_per_type)
+            scores = evaluate_synthetic(
+                loaded,
+                processor,
+                folder or stack.enter_context(tempfile.TemporaryDirectory()),
+                clips_per_type=clips_per_type,
+                split=split,
+                seed=seed,
+                batch_size=batch_size,
+                on_answers=lambda number: progress.advance(task, number),
+            )
+        console = Console(highlight=False)
+        console.print(_table(scores))
+        console.print(
+            "Deaf, blind and text only: the same model without the sound, the picture, or both.", style="dim"
+        )
+        if output is not None:
+            output.write_text(json.dumps([asdict(score) for score in scores], indent=2) + "\n", encoding="utf-8")
+
+
+def _table(scores) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    senses = list(dict.fromkeys(score.senses for score in scores))
+    for name in ("question type", "questions", "chance", *senses):
+        table.add_column(name, justify="left" if name == "question type" else "right")
+    by_type = {score.type: score for score in scores}
+    cells = {(score.type, score.senses): _cell(score) for score in scores}
+    for type, score in by_type.items():
+        row = [cells[type, name] for name in senses]
+        table.add_row(type, str(score.num_questions), f"{score.chance:.1%}", *row)
+    return table
+
+
+def _cell(score) -> str:
+    if score.median_error is None:
+        return f"{score.accuracy:.1%}"
+    return f"{score.accuracy:.1%}, ±{score.median_error:.1f} s"

@@ -1,0 +1,5 @@
+"""How well a model answers: `synthetic` asks about clips of the synthetic world."""
+
+from .synthetic import SENSES, SyntheticScore, evaluate_synthetic, score_answers
+
+__all__ = ["SENSES", "SyntheticScore", "evaluate_synthetic", "score_answers"]

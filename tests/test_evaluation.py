@@ -1,0 +1,114 @@
+"""The suite of the synthetic world: what is asked, what each of the senses is given, and how answers are scored."""
+
+import json
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from transformers_omnivinci.cli import app
+from transformers_omnivinci.evaluation import SENSES, evaluate_synthetic, score_answers
+from transformers_omnivinci.evaluation import synthetic as suite
+from transformers_omnivinci.synthetic import SyntheticDataset, write_dataset
+
+from .conftest import PARITY
+
+TINY = PARITY / "published-tiny"
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """A folder with two clips for each type of question, and its rows."""
+    folder = tmp_path_factory.mktemp("clips")
+    path = write_dataset(folder, SyntheticDataset("test", 2 * len(suite.TYPES), types=suite.TYPES))
+    return folder, suite.read_rows(path)
+
+
+def truth(row):
+    return row["messages"][-1]["content"][0]["text"]
+
+
+def test_right_answers_score_fully_and_wrong_ones_not(clips):
+    _, rows = clips
+    for score in score_answers(rows, [truth(row) for row in rows]):
+        assert (score.num_questions, score.accuracy) == (2, 1) and 0 < score.chance < 0.6
+        assert score.median_error == (0 if score.type == "time" else None)
+    wrong = score_answers(rows, ["no idea"] * len(rows), "deaf")
+    assert {score.type for score in wrong} == set(suite.TYPES) and not any(score.accuracy for score in wrong)
+    (time,) = (score for score in wrong if score.type == "time")
+    assert time.median_error == float("inf") and time.senses == "deaf"
+
+
+def test_half_of_the_answers_right_is_half_the_score(clips):
+    _, rows = clips
+    seen, answers = set(), []
+    for row in rows:
+        answers.append("no idea" if row["question_type"] in seen else truth(row))
+        seen.add(row["question_type"])
+    assert {score.accuracy for score in score_answers(rows, answers)} == {0.5}
+
+
+def test_the_distance_in_time_is_the_median():
+    def row(seconds):
+        answer = {"role": "assistant", "content": [{"type": "text", "text": seconds}]}
+        return {"question_type": "time", "num_candidates": 20, "messages": [{}, answer]}
+
+    rows = [row("3.0 seconds"), row("4.0 seconds"), row("5.0 seconds")]
+    (score,) = score_answers(rows, ["3.0 seconds", "4.5 seconds", "at 9 s"])
+    assert score.median_error == 0.5 and score.accuracy == pytest.approx(1 / 3)
+
+
+def test_each_of_the_senses_is_given_its_part_of_the_clip(clips, load_checkpoint, monkeypatch):
+    folder, rows = clips
+    model, processor = load_checkpoint()
+    given, template = [], processor.apply_chat_template
+
+    def record(chats, **kwargs):
+        inputs = template(chats, **kwargs)
+        given.append(inputs.keys() & {"pixel_values_videos", "input_features"})
+        return inputs
+
+    monkeypatch.setattr(processor, "apply_chat_template", record)
+    scores = evaluate_synthetic(model, processor, folder, clips_per_type=2, batch_size=6)
+    picture, sound = {"pixel_values_videos"}, {"input_features"}
+    assert given == [picture | sound] * 2 + [picture] * 2 + [sound] * 2 + [set()] * 2
+    assert [score.senses for score in scores] == [name for name in SENSES for _ in suite.TYPES]
+
+
+def test_answers_of_a_batch_are_those_of_questions_alone(clips, load_checkpoint):
+    folder, rows = clips
+    model, processor = load_checkpoint()
+    chats = [suite._chat(row, folder, "both") for row in rows[:4]]
+    alone = [suite.answer(model, processor, [chat])[0] for chat in chats]
+    assert suite.answer(model, processor, chats) == alone
+
+
+def test_the_command_prints_and_writes_the_table(clips, tmp_path):
+    folder, _ = clips
+    arguments = ["eval", "--model", TINY, "--clips-per-type", 2, "--folder", folder, "--output", tmp_path / "s.json"]
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    assert result.exit_code == 0, result.output
+    for type in suite.TYPES:
+        assert re.search(rf"{type} +2 +\d+\.\d%", result.output)
+    assert len(json.loads((tmp_path / "s.json").read_text())) == len(SENSES) * len(suite.TYPES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", TINY, "--suite", "world"], "Invalid value for '--suite'"),
+        (["--model", "nowhere"], "There is no folder 'nowhere'"),
+        (["--model", TINY, "--split", "dev", "--clips-per-type", 1], "Unknown split 'dev'"),
+    ],
+)
+def test_the_command_refuses(arguments, message):
+    result = CliRunner().invoke(app, ["eval", *map(str, arguments)])
+    assert result.exit_code != 0 and message in " ".join(result.output.replace("│", " ").split())
+
+
+def test_other_clips_in_the_folder_are_not_taken_for_those_asked_for(clips, load_checkpoint):
+    folder, _ = clips
+    with pytest.raises(ValueError, match="made in another way"):
+        evaluate_synthetic(*load_checkpoint(), folder, clips_per_type=3)
+    with pytest.raises(ValueError, match=r"Unknown senses \['smell'\]"):
+        evaluate_synthetic(*load_checkpoint(), folder, clips_per_type=2, senses=["smell"])
