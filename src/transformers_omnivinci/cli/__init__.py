@@ -10,6 +10,7 @@ from .convert import convert
 from .push import push
 from .serve import serve
 from .timeline import timeline
+from .train import train
 
 # torch and transformers are imported by the commands: `omnivinci --help` needs neither.
 
@@ -22,8 +23,10 @@ app = typer.Typer(
 )
 for command in (ask, timeline, convert, push):
     app.command()(command)
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+app.command(context_settings=PASSED_ON)(train)
 # Options, arguments and help are those of `transformers serve`.
-app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve)
+app.command(add_help_option=False, context_settings=PASSED_ON)(serve)
 
 
 def main() -> None:
