@@ -1,5 +1,6 @@
 """`omnivinci train`: a stage of training."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +42,8 @@ def train(
     """
     with plain_errors(traceback):
         check_model(model)
+        from transformers.utils import logging
+
         try:
             from ..training import DataSource, command, get_recipe
         except ImportError as error:
@@ -48,6 +51,8 @@ def train(
                 f"Training needs more: pip install 'transformers-omnivinci[train]' ({error})."
             ) from error
 
+        if not sys.stderr.isatty():
+            logging.disable_progress_bar()
         chosen = get_recipe(recipe)
         trainer = command.train(
             chosen,
@@ -68,6 +73,7 @@ def train(
             console = Console(highlight=False)
             console.print(Text(f"{output} holds the model after {trainer.state.global_step:,} steps."), soft_wrap=True)
             if skipped:
-                console.print(Text(f"{len(skipped):,} samples were left out:"), soft_wrap=True)
+                count = "1 sample was" if len(skipped) == 1 else f"{len(skipped):,} samples were"
+                console.print(Text(f"{count} left out:"), soft_wrap=True)
                 for bad in skipped:
                     console.print(Text(f"  {bad}"), soft_wrap=True)

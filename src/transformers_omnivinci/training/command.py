@@ -97,14 +97,20 @@ def train(
         )
     set_seed(arguments.seed)
     processor = OmniVinciProcessor.from_pretrained(model)
-    network = _load(model, recipe, mixed_precision=arguments.bf16 or arguments.fp16)
-    max_length = max_length or network.config.text_config.max_position_embeddings
+    config = OmniVinciConfig.from_pretrained(model)
+    max_length = max_length or config.text_config.max_position_embeddings
     encoder = SampleEncoder(processor, max_length, **media_options)
+    train_dataset = ChatDataset(sources, encoder, skip_bad)
+    eval_dataset = ChatDataset(eval_sources, encoder, skip_bad) if eval_sources else None
+    if recipe.from_scratch:
+        network = OmniVinciForConditionalGeneration(config)
+    else:
+        network = _load(model, recipe, mixed_precision=arguments.bf16 or arguments.fp16)
     trainer = OmniVinciTrainer(
         _add_adapters(network, recipe, lora_rank) if lora_rank else network,
         arguments,
-        train_dataset=ChatDataset(sources, encoder, skip_bad),
-        eval_dataset=ChatDataset(eval_sources, encoder, skip_bad) if eval_sources else None,
+        train_dataset=train_dataset,
+        eval_dataset=eval_dataset,
         processing_class=processor,
         recipe=recipe,
         packed_length=max_length if packing else None,
@@ -118,8 +124,6 @@ def train(
 
 def _load(model: str, recipe: Recipe, mixed_precision: bool) -> OmniVinciForConditionalGeneration:
     """What learns is in float32; in mixed precision what is frozen stays as it is stored."""
-    if recipe.from_scratch:
-        return OmniVinciForConditionalGeneration(OmniVinciConfig.from_pretrained(model))
     network = OmniVinciForConditionalGeneration.from_pretrained(model, dtype="auto")
     for module in recipe.trained_modules(network).values() if mixed_precision else [network]:
         module.float()

@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
-from accelerate.utils import gather_object
+from accelerate import PartialState
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, gather_object
 from safetensors import SafetensorError
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -94,9 +95,19 @@ class OmniVinciTrainer(Trainer):
             **kwargs,
         )
         self.add_callback(_FollowEpochs(self))
-        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
-        if plugin is not None and not plugin.transformer_cls_names_to_wrap:
-            plugin.transformer_cls_names_to_wrap = list(SHARDED_LAYERS)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        state = self.accelerator.state
+        if self.args.fsdp and state.distributed_type == DistributedType.MULTI_CPU:
+            # accelerate shards on accelerators alone, and would train replicas on CPUs without a word.
+            plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
+            if state.mixed_precision != "no":
+                plugin.set_mixed_precision(state.mixed_precision)
+            PartialState().distributed_type = state.distributed_type = DistributedType.FSDP
+            state.fsdp_plugin, self.is_fsdp_enabled = plugin, True
+        if self.is_fsdp_enabled and not state.fsdp_plugin.transformer_cls_names_to_wrap:
+            state.fsdp_plugin.transformer_cls_names_to_wrap = list(SHARDED_LAYERS)
 
     # ------------------------------------------------------------------------------------------------------ data
 
