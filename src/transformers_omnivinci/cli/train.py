@@ -69,6 +69,7 @@ def train(
             fps=fps,
         )
         skipped = trainer.all_skipped()
+        trainer.end()
         if trainer.is_world_process_zero():
             console = Console(highlight=False)
             console.print(Text(f"{output} holds the model after {trainer.state.global_step:,} steps."), soft_wrap=True)
