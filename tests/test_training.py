@@ -306,7 +306,7 @@ def test_a_recipe_trains_its_parts_and_rests_the_others(name, fresh, processor, 
 
 
 def test_a_frozen_language_model_is_recomputed_all_the_same(fresh, processor, dataset, tmp_path):
-    options = {"max_steps": 1, "gradient_checkpointing": True}
+    options = {"max_steps": 1, "activation_checkpointing": True}
     trainer = make_trainer(fresh, processor, dataset(unlike_samples()), tmp_path, "vision-1", **options)
     trainer.train()
     layer = fresh.model.language_model.layers[0]

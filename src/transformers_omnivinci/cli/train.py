@@ -38,7 +38,7 @@ def train(
     Train a model on chats with media, as one of the stages of the paper.
 
     All options of transformers' TrainingArguments are accepted as well, such as --learning-rate, --max-steps,
-    --per-device-train-batch-size, --bf16, --gradient-checkpointing and --resume-from-checkpoint.
+    --per-device-train-batch-size, --bf16, --activation-checkpointing and --resume-from-checkpoint.
     """
     with plain_errors(traceback):
         check_model(model)
@@ -68,11 +68,11 @@ def train(
             num_frames=num_frames,
             fps=fps,
         )
-        skipped = trainer.all_skipped()
         trainer.end()
         if trainer.is_world_process_zero():
             console = Console(highlight=False)
             console.print(Text(f"{output} holds the model after {trainer.state.global_step:,} steps."), soft_wrap=True)
+            skipped = trainer.skipped.values()
             if skipped:
                 count = "1 sample was" if len(skipped) == 1 else f"{len(skipped):,} samples were"
                 console.print(Text(f"{count} left out:"), soft_wrap=True)

@@ -20,7 +20,6 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoin
 
 from ..modeling.modeling_omnivinci import OmniVinciForConditionalGeneration
 from .collator import OmniVinciCollator
-from .data import BadSample
 from .dataset import ChatDataset
 from .recipes import Recipe
 from .sampling import MixtureSampler, strata_of
@@ -51,7 +50,9 @@ class OmniVinciTrainer(Trainer):
         kwargs: As in [`~transformers.Trainer`].
 
     Attributes:
-        skipped (`dict[str, BadSample]`): What proved to be damaged while it was trained on, in this process.
+        skipped (`dict[str, BadSample]`):
+            What was left out of the data, by the ids of samples: while it was read, and after training while it was
+            trained on in any process.
     """
 
     def __init__(
@@ -67,7 +68,8 @@ class OmniVinciTrainer(Trainer):
     ):
         args.remove_unused_columns = False
         self.recipe, self.packed_length = recipe, packed_length
-        self.skipped: dict[str, BadSample] = {}
+        datasets = [data for data in (train_dataset, eval_dataset) if isinstance(data, ChatDataset)]
+        self.skipped = {bad.sample_id: bad for data in datasets for bad in data.skipped}
         self._sampler: MixtureSampler | None = None
         self._staging: Path | None = None
         self._sample_ids: list[str] = []
@@ -140,12 +142,6 @@ class OmniVinciTrainer(Trainer):
         prepared = super()._prepare_inputs(inputs)  # DeepSpeed casts here
         return prepared | {name: value.to(self.args.device) for name, value in _seconds(inputs).items()}
 
-    def all_skipped(self) -> list[BadSample]:
-        """What was left out before and while training, in all processes. Every process must call it."""
-        datasets = [data for data in (self.train_dataset, self.eval_dataset) if isinstance(data, ChatDataset)]
-        skipped = {bad.sample_id: bad for data in datasets for bad in data.skipped} | self.skipped
-        return list({bad.sample_id: bad for bad in gather_object(list(skipped.values()))}.values())
-
     # ------------------------------------------------------------------------------------------------------ steps
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
@@ -215,7 +211,9 @@ class OmniVinciTrainer(Trainer):
                 raise ValueError(f"There is no checkpoint in {self.args.output_dir} that could be resumed.")
         if resume_from_checkpoint:
             self._check_resumable(Path(resume_from_checkpoint))
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        self.skipped = {bad.sample_id: bad for bad in gather_object(list(self.skipped.values()))}
+        return result
 
     @property
     def run(self) -> dict:
