@@ -366,6 +366,20 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_samples(fresh, pr
     assert all(p.isfinite().all() for p in fresh.parameters())
 
 
+def test_logits_are_computed_for_answers_alone_and_the_loss_is_the_same(fresh, processor, dataset, tmp_path):
+    data = dataset(unlike_samples())
+    trainer = make_trainer(fresh, processor, data, tmp_path)
+    batch = OmniVinciCollator(0)([data[index] for index in range(len(data))])
+    del batch["sample_ids"], batch["skipped"]
+    fresh.eval()
+    with torch.no_grad():
+        loss, outputs = trainer.compute_loss(fresh, batch, return_outputs=True)
+        everything = fresh(**batch)
+    assert loss == pytest.approx(everything.loss.item(), abs=1e-6)
+    positions = (batch["labels"] != IGNORED).any(0).sum()
+    assert outputs.logits.shape == (6, positions, everything.logits.shape[2]) and positions < 100
+
+
 class TwoLosses(nn.Module):
     """As a model with OmniAlignNet: the loss has two parts."""
 

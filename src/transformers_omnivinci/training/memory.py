@@ -55,11 +55,14 @@ class Load:
         num_positions (`int`): Of all sequences together, padding and media included.
         num_tiles (`int`): Tiles of images and frames of videos.
         num_windows (`int`): Windows of sound.
+        num_answers (`int`, *optional*):
+            Positions of which logits are computed; [`OmniVinciTrainer`] does so for answers alone. `None`: all.
     """
 
     num_positions: int
     num_tiles: int = 0
     num_windows: int = 0
+    num_answers: int | None = None
 
 
 def training_memory(
@@ -135,7 +138,8 @@ def _activations(config, recipe: Recipe, load: Load, width: int, gradient_checkp
         kept += width * frames // 2 * (2 * audio.d_model + 4 * text.hidden_size)
     # The backward pass starts with the logits, and in float32 a copy, their log-softmax and its gradient. It has let
     # go of them when it computes a layer again.
-    logits = load.num_positions * (width + 3 * FLOAT32) * text.vocab_size
+    num_answers = load.num_positions if load.num_answers is None else load.num_answers
+    logits = num_answers * (width + 3 * FLOAT32) * text.vocab_size
     return kept + max(logits, *again)
 
 

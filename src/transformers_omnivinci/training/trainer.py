@@ -21,6 +21,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoin
 from ..modeling.modeling_omnivinci import OmniVinciForConditionalGeneration
 from .collator import OmniVinciCollator
 from .dataset import ChatDataset
+from .encoding import IGNORED
 from .recipes import Recipe
 from .sampling import MixtureSampler, strata_of
 
@@ -156,6 +157,8 @@ class OmniVinciTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if model.training:
             self._rest_frozen_parts()
+        if self.compute_metrics is None and self.label_smoother is None:
+            inputs = _with_logits_of_answers(inputs)
         with ExitStack() as stack:
             stack.enter_context(_exact_seconds(self._base, inputs))
             if self.is_fsdp_enabled:
@@ -328,6 +331,13 @@ class _FollowEpochs(TrainerCallback):
     def on_epoch_begin(self, args, state: TrainerState, control, **kwargs):
         if self.trainer._sampler is not None:
             self.trainer._sampler.set_epoch(int(state.epoch or 0))
+
+
+def _with_logits_of_answers(inputs: dict) -> dict:
+    """The model is asked for the logits that the loss reads: most positions are media, and logits are large."""
+    targets = nn.functional.pad(inputs["labels"][:, 1:], (0, 1), value=IGNORED)  # (batch, sequence)
+    kept = (targets != IGNORED).any(0).nonzero()[:, 0]
+    return {**inputs, "logits_to_keep": kept, "shift_labels": targets[:, kept]}
 
 
 def _seconds(inputs: dict) -> dict[str, torch.Tensor]:
