@@ -9,9 +9,10 @@ from .ask import ask
 from .convert import convert
 from .eval import evaluate
 from .push import push
-from .serve import SETTINGS, serve
+from .serve import serve
 from .synthesize import synthesize
 from .timeline import timeline
+from .train import train
 
 # torch and transformers are imported by the commands: `omnivinci --help` needs neither.
 
@@ -25,7 +26,10 @@ app = typer.Typer(
 for command in (ask, timeline, convert, push, synthesize):
     app.command()(command)
 app.command("eval")(evaluate)
-app.command(**SETTINGS)(serve)
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+app.command(context_settings=PASSED_ON)(train)
+# Options, arguments and help are those of `transformers serve`.
+app.command(add_help_option=False, context_settings=PASSED_ON)(serve)
 
 
 def main() -> None:

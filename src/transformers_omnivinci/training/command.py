@@ -1,0 +1,152 @@
+"""What `omnivinci train` does."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import HfArgumentParser, TrainingArguments, set_seed
+from transformers.integrations import is_tensorboard_available
+from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import is_peft_available
+
+from ..configuration_omnivinci import OmniVinciConfig
+from ..modeling.modeling_omnivinci import OmniVinciForConditionalGeneration
+from ..processing import OmniVinciProcessor
+from .data import DataSource
+from .dataset import ChatDataset
+from .encoding import SampleEncoder
+from .recipes import PARTS, Recipe
+from .trainer import OmniVinciTrainer
+
+
+class _Parser(HfArgumentParser):
+    """Says what is wrong in one sentence, without 150 options."""
+
+    def error(self, message: str):
+        raise ValueError(f"{message}. Options beyond those of `--help` are those of transformers' TrainingArguments.")
+
+
+def training_arguments(
+    recipe: Recipe, output: Path, arguments: Sequence[str], with_evaluation: bool
+) -> TrainingArguments:
+    """
+    [`~transformers.TrainingArguments`] from the command line, with the numbers of a recipe where nothing is given.
+
+    Args:
+        recipe ([`Recipe`]): Learning rate and schedule.
+        output (`Path`): The folder of the run.
+        arguments (`Sequence[str]`): Options, such as `["--max-steps", "100"]`.
+        with_evaluation (`bool`):
+            Whether there is data for it: then the model is evaluated whenever it is saved, and the best one is kept.
+
+    Raises:
+        ValueError: an option is unknown or has no such value.
+    """
+    parser = _Parser(TrainingArguments, allow_abbrev=False)
+    parser.set_defaults(
+        output_dir=str(output),
+        report_to=["tensorboard"] if is_tensorboard_available() else [],
+        logging_steps=10,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        disable_tqdm=not sys.stderr.isatty(),
+        save_total_limit=2,
+        eval_strategy=None,
+        load_best_model_at_end=with_evaluation,
+        **recipe.training_arguments,
+    )
+    values = vars(parser.parse_args(list(arguments)))
+    if values["eval_strategy"] is None:
+        values["eval_strategy"] = values["save_strategy"] if with_evaluation else "no"
+    if values["eval_steps"] is None:
+        values["eval_steps"] = values["save_steps"]
+    return TrainingArguments(**values)
+
+
+def train(
+    recipe: Recipe,
+    sources: Sequence[DataSource],
+    model: str,
+    arguments: TrainingArguments,
+    eval_sources: Sequence[DataSource] = (),
+    skip_bad: bool = False,
+    max_length: int | None = None,
+    packing: bool = False,
+    lora_rank: int | None = None,
+    **media_options,
+) -> OmniVinciTrainer:
+    """
+    Trains a checkpoint and saves the result, and with evaluation the best of it, in the folder of the run.
+
+    Args:
+        recipe ([`Recipe`]): What is trained.
+        sources, eval_sources (`Sequence[DataSource]`): The data.
+        model (`str`): A folder or repository. Of its weights nothing is read where the recipe starts from scratch.
+        arguments ([`~transformers.TrainingArguments`]): See [`training_arguments`].
+        skip_bad (`bool`, *optional*, defaults to `False`): Whether bad samples are left out.
+        max_length (`int`, *optional*): The most positions of a sample, with `packing` of a row. `None`: as many as
+            the language model has.
+        packing (`bool`, *optional*, defaults to `False`): Whether samples share rows.
+        lora_rank (`int`, *optional*): The language model learns low-rank additions instead of its weights.
+        media_options: Options of [`SampleEncoder`].
+    """
+    folder = Path(arguments.output_dir)
+    if arguments.resume_from_checkpoint is None and folder.is_dir() and get_last_checkpoint(str(folder)):
+        raise OSError(
+            f"{folder} holds a run already: go on with it by `--resume-from-checkpoint True`, or name a new folder."
+        )
+    set_seed(arguments.seed)
+    processor = OmniVinciProcessor.from_pretrained(model)
+    config = OmniVinciConfig.from_pretrained(model)
+    max_length = max_length or config.text_config.max_position_embeddings
+    encoder = SampleEncoder(processor, max_length, **media_options)
+    train_dataset = ChatDataset(sources, encoder, skip_bad)
+    eval_dataset = ChatDataset(eval_sources, encoder, skip_bad) if eval_sources else None
+    if recipe.from_scratch:
+        network = OmniVinciForConditionalGeneration(config)
+    else:
+        network = _load(model, recipe, mixed_precision=arguments.bf16 or arguments.fp16)
+    trainer = OmniVinciTrainer(
+        _add_adapters(network, recipe, lora_rank) if lora_rank else network,
+        arguments,
+        train_dataset=train_dataset,
+        eval_dataset=eval_dataset,
+        processing_class=processor,
+        recipe=recipe,
+        packed_length=max_length if packing else None,
+    )
+    resume = arguments.resume_from_checkpoint
+    trainer.train(resume_from_checkpoint=True if str(resume).lower() == "true" else resume)
+    trainer.save_model()
+    trainer.save_state()
+    return trainer
+
+
+def _load(model: str, recipe: Recipe, mixed_precision: bool) -> OmniVinciForConditionalGeneration:
+    """What learns is in float32; in mixed precision what is frozen stays as it is stored."""
+    network = OmniVinciForConditionalGeneration.from_pretrained(model, dtype="auto")
+    for module in recipe.trained_modules(network).values() if mixed_precision else [network]:
+        module.float()
+    return network
+
+
+def _add_adapters(network: OmniVinciForConditionalGeneration, recipe: Recipe, rank: int):
+    """LoRA in the linear layers of the language model; the other parts that learn do so as a whole."""
+    if not is_peft_available():
+        raise ImportError("`--lora` needs PEFT: pip install 'transformers-omnivinci[train]'.")
+    from peft import LoraConfig, get_peft_model
+
+    if "language_model" not in recipe.trained:
+        raise ValueError(f"`--lora` is for the language model, which the recipe {recipe.name} does not train.")
+    whole = {
+        name.rpartition(".")[2]
+        for name, module in recipe.trained_modules(network).items()
+        if name not in PARTS["language_model"] and any(True for _ in module.parameters())
+    }
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank,
+        target_modules=r".*language_model\.layers\..*_proj",
+        modules_to_save=sorted(whole) or None,
+    )
+    return get_peft_model(network, config)

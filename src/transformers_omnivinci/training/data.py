@@ -1,0 +1,219 @@
+"""Chats to train on, as the ecosystem writes them."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..processing.chat_template import SOURCE_KEYS
+
+ROLES = {"human": "user", "gpt": "assistant"}
+COLUMNS = {"image": ("image", "images"), "video": ("video", "videos"), "audio": ("audio", "audios", "sound")}
+LEGACY_PLACEHOLDER = re.compile(r"<(image|video|audio|sound|vila/video)>\n?")
+LEGACY_KINDS = {"sound": "audio", "vila/video": "video"}
+
+
+class BadSample(ValueError):
+    """
+    A sample that cannot be trained on.
+
+    Attributes:
+        sample_id (`str`): Which one.
+        reason (`str`): What is wrong with it.
+    """
+
+    # torch makes exceptions of worker processes anew, with their message as the only argument.
+    def __init__(self, sample_id: str, reason: str | None = None):
+        super().__init__(sample_id, reason)
+        self.sample_id, self.reason = sample_id, reason
+
+    def __str__(self) -> str:
+        return self.sample_id if self.reason is None else f"Sample {self.sample_id}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """
+    A chat to learn.
+
+    Attributes:
+        id (`str`): Its `id`, or file and line.
+        messages (`list[dict]`): As [`OmniVinciProcessor.apply_chat_template`] takes them; files by absolute paths.
+    """
+
+    id: str
+    messages: list[dict]
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """
+    Where chats come from, and how large their share is.
+
+    Attributes:
+        rows (`str`, `Path` or `Sequence[dict]`): A JSONL file, a `datasets.Dataset` or any sequence of rows.
+        weight (`float`, *optional*):
+            Its share of what is trained on, relative to the other sources. `None`: each row once an epoch.
+        name (`str`, *optional*): How its rows are called in messages. `None`: the file.
+    """
+
+    rows: str | Path | Sequence[dict]
+    weight: float | None = None
+    name: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "DataSource":
+        """A source as the command takes it: `FILE.jsonl` or `FILE.jsonl:WEIGHT`."""
+        path, colon, weight = text.rpartition(":")
+        if not colon or not re.fullmatch(r"[\d.]+(e-?\d+)?", weight):
+            return cls(text)
+        try:
+            return cls(path, float(weight))
+        except ValueError:
+            raise ValueError(f"The weight of `{text}` is no number: FILE.jsonl:0.7 is accepted.") from None
+
+    def __post_init__(self):
+        if self.weight is not None and not 0 < self.weight < float("inf"):
+            raise ValueError(f"The weight of {self.label} is {self.weight}: a positive number is accepted.")
+
+    @property
+    def label(self) -> str:
+        return self.name or (str(self.rows) if isinstance(self.rows, (str, Path)) else "row")
+
+    def open(self) -> Sequence:
+        """The rows; those of a file are parsed when they are asked for."""
+        return JsonLines(Path(self.rows)) if isinstance(self.rows, (str, Path)) else self.rows
+
+
+class JsonLines(Sequence):
+    """The rows of a JSONL file. Blank lines are passed over; numbers of lines count from 1."""
+
+    def __init__(self, path: Path):
+        try:
+            lines = path.read_bytes().splitlines()
+        except OSError as error:
+            raise OSError(f"The data file {path} cannot be read: {error.strerror or error}.") from error
+        self.path = path
+        self._lines = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+        if not self._lines:
+            raise ValueError(f"The data file {path} is empty: one JSON object a line is accepted.")
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __getitem__(self, index: int) -> dict:
+        try:
+            return json.loads(self._lines[index][1])
+        except ValueError as error:
+            raise BadSample(self.name(index), f"the line is not JSON: {error}.") from error
+
+    def name(self, index: int) -> str:
+        """File and line of a row."""
+        return f"{self.path}:{self._lines[index][0]}"
+
+
+def read_sample(row, default_id: str, folder: Path | None = None) -> Sample:
+    """
+    Reads one row of data.
+
+    Args:
+        row (`dict`):
+            `messages`, each a role and a content, a text or items such as `{"type": "video", "path": "clip.mp4"}`; or
+            LLaVA's `conversations` of `from` and `value`. Media may also stand in columns such as `images`, in the
+            order of their places.
+        default_id (`str`): What it is called without an `id`.
+        folder (`Path`, *optional*): Where relative paths start.
+
+    Raises:
+        BadSample: it is no chat, or nothing in it is answered.
+    """
+    if not isinstance(row, Mapping):
+        raise BadSample(default_id, f"a row is {type(row).__name__}, but an object with `messages` is accepted.")
+    sample_id = str(row["id"]) if row.get("id") is not None else default_id
+    messages = row.get("messages")
+    if messages is None and row.get("conversations") is not None:
+        messages = [_modern_message(message, sample_id) for message in row["conversations"]]
+    if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
+        raise BadSample(sample_id, "it has no `messages`: a list of at least one question and one answer is accepted.")
+    columns = {kind: _column(row, names) for kind, names in COLUMNS.items()}
+    messages = [_read_message(message, sample_id, folder, columns) for message in messages]
+    left = [kind for kind, sources in columns.items() if sources]
+    if left:
+        items = [{"type": kind, kind: _resolve(source, folder)} for kind in left for source in columns[kind]]
+        _put_first(messages, items, sample_id)
+    last = messages[-1]
+    if last["role"] != "assistant" or not _text(last["content"]).strip():
+        raise BadSample(sample_id, "its last message is no answer: a message of role 'assistant' with text is needed.")
+    return Sample(sample_id, messages)
+
+
+def _column(row: Mapping, names: tuple[str, ...]) -> list:
+    value = next((row[name] for name in names if row.get(name) is not None), [])
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _modern_message(message, sample_id: str) -> dict:
+    """A message of LLaVA's `conversations`."""
+    if not isinstance(message, Mapping) or not isinstance(message.get("value"), str):
+        raise BadSample(sample_id, "a message of `conversations` has no text in `value`.")
+    items, end = [], 0
+    for match in LEGACY_PLACEHOLDER.finditer(message["value"]):
+        items.append({"type": "text", "text": message["value"][end : match.start()]})
+        items.append({"type": LEGACY_KINDS.get(match.group(1), match.group(1))})
+        end = match.end()
+    items.append({"type": "text", "text": message["value"][end:]})
+    role = message.get("from")
+    return {"role": ROLES.get(role, role), "content": [item for item in items if item.get("text") != ""]}
+
+
+def _read_message(message, sample_id: str, folder: Path | None, columns: dict[str, list]) -> dict:
+    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+        raise BadSample(sample_id, "a message has no `role`: 'system', 'user' and 'assistant' are accepted.")
+    content = message.get("content")
+    if isinstance(content, str):
+        return {"role": message["role"], "content": content}
+    if not isinstance(content, Sequence):
+        raise BadSample(
+            sample_id, f"the content of a message is {type(content).__name__}: text or items are accepted."
+        )
+    return {
+        "role": message["role"],
+        "content": [_read_item(item, sample_id, folder, columns) for item in content],
+    }
+
+
+def _read_item(item, sample_id: str, folder: Path | None, columns: dict[str, list]) -> dict:
+    kind = item.get("type") if isinstance(item, Mapping) else None
+    if kind == "image_url":
+        source = item.get("image_url")
+        item, kind = {"image": source.get("url") if isinstance(source, Mapping) else source}, "image"
+    if kind == "text" and isinstance(item.get("text"), str):
+        return {"type": "text", "text": item["text"]}
+    if kind not in SOURCE_KEYS:
+        raise BadSample(sample_id, f"an item of content is {item!r:.80}: text, image, video and audio are accepted.")
+    for key in SOURCE_KEYS[kind]:
+        if item.get(key) is not None:
+            return {"type": kind, key: item[key] if key == "base64" else _resolve(item[key], folder)}
+    if not columns[kind]:
+        raise BadSample(sample_id, f"an item of type {kind!r} has no source: give one of {SOURCE_KEYS[kind]}.")
+    return {"type": kind, kind: _resolve(columns[kind].pop(0), folder)}
+
+
+def _resolve(source, folder: Path | None):
+    if folder is None or not isinstance(source, str) or re.match(r"[A-Za-z][\w+.-]+:", source):
+        return source
+    return str(folder / source)
+
+
+def _put_first(messages: list[dict], items: list[dict], sample_id: str) -> None:
+    """Media without a place stand before the first question."""
+    question = next((message for message in messages if message["role"] == "user"), None)
+    if question is None:
+        raise BadSample(sample_id, "it has media but no message of role 'user' that they could stand in.")
+    content = question["content"]
+    question["content"] = items + ([{"type": "text", "text": content}] if isinstance(content, str) else content)
+
+
+def _text(content: str | list[dict]) -> str:
+    return content if isinstance(content, str) else "".join(item.get("text", "") for item in content)

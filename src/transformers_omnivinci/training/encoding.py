@@ -1,0 +1,171 @@
+"""From a chat to the tensors of one sample."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from transformers.processing_utils import ProcessorMixin
+
+from ..processing.chat_template import SOURCE_KEYS
+from .data import BadSample, Sample
+
+IGNORED = -100
+"""The label of what is not learnt."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """
+    What is known of a sample before its media are decoded.
+
+    Attributes:
+        length (`int`): Positions in the sequence.
+        modalities (`frozenset[str]`): Which of `"image"`, `"video"` and `"audio"` it has; a video's track is audio.
+    """
+
+    length: int
+    modalities: frozenset[str]
+
+    @property
+    def kind(self) -> str:
+        """
+        `"text"`, `"image"`, `"video"` and `"audio"` are specific to one modality; `"omni"` is heard and seen.
+        """
+        if "audio" in self.modalities:
+            return "omni" if len(self.modalities) > 1 else "audio"
+        return "video" if "video" in self.modalities else "image" if self.modalities else "text"
+
+
+class SampleEncoder:
+    """
+    Encodes chats with a processor. The labels are those of the answers, the end of each turn included.
+
+    Args:
+        processor ([`OmniVinciProcessor`]): What expands, decodes and tokenizes.
+        max_length (`int`, *optional*): The most positions of a sample. `None`: any.
+        load_audio_from_video (`bool`, *optional*, defaults to `True`): Whether videos take their track along.
+        options: Options of the processor, such as `num_frames`, `fps` and `max_frames`.
+    """
+
+    def __init__(
+        self,
+        processor: ProcessorMixin,
+        max_length: int | None = None,
+        load_audio_from_video: bool = True,
+        **options,
+    ):
+        self.processor, self.max_length = processor, max_length
+        self.options = {"load_audio_from_video": load_audio_from_video, **options}
+        self._media_lengths: dict[tuple, int] = {}
+        self._tracks: dict[str, bool] = {}
+
+    def measure(self, sample: Sample) -> Measure:
+        """
+        Length and modalities of a sample, from the headers of its media.
+
+        Raises:
+            BadSample: a medium cannot be read, or the sample is too long.
+        """
+        with _naming(sample):
+            items = [
+                item
+                for message in sample.messages
+                if not isinstance(message["content"], str)
+                for item in message["content"]
+                if item["type"] != "text"
+            ]
+            modalities = {item["type"] for item in items}
+            if self.options["load_audio_from_video"] and any(map(self._has_track, items)):
+                modalities.add("audio")
+            length = self._count(sample.messages, items)
+        return Measure(self._check_length(sample, length), frozenset(modalities))
+
+    def encode(self, sample: Sample) -> dict:
+        """
+        The tensors of a sample.
+
+        Returns:
+            `dict`: `input_ids` and `labels` (sequence,), the media as [`OmniVinciProcessor`] returns them, and its
+            `sample_id`.
+
+        Raises:
+            BadSample: a medium cannot be read, nothing is answered, or the sample is too long.
+        """
+        with _naming(sample):
+            encoded = self.processor.apply_chat_template(
+                sample.messages,
+                tokenize=True,
+                return_dict=True,
+                return_assistant_tokens_mask=True,
+                return_tensors="pt",
+                **self.options,
+            )
+            input_ids = encoded.pop("input_ids")[0]
+            is_answer = encoded.pop("assistant_masks")[0].bool()
+            media = torch.tensor([getattr(self.processor, f"{name}_token_id") for name in SOURCE_KEYS])
+            labels = input_ids.masked_fill(~is_answer | torch.isin(input_ids, media), IGNORED)
+            if not (labels != IGNORED).any():
+                raise ValueError(
+                    "no token of it is an answer: the chat template needs a {% generation %} block around answers."
+                )
+        self._check_length(sample, len(input_ids))
+        del encoded["attention_mask"]
+        return {"input_ids": input_ids, "labels": labels, **encoded, "sample_id": sample.id}
+
+    def _check_length(self, sample: Sample, length: int) -> int:
+        if self.max_length is not None and length > self.max_length:
+            raise BadSample(
+                sample.id,
+                f"it has {length:,} positions, more than the limit of {self.max_length:,}: take fewer frames "
+                "(`num_frames`), shorter media or a higher limit (`max_length`).",
+            )
+        return length
+
+    def _count(self, messages: list[dict], items: list[dict]) -> int:
+        """Media are counted once for all the samples that ask about them; several images are not tiled."""
+        if sum(item["type"] == "image" for item in items) > 1:
+            return self._count_tokens(messages)
+        spoken = [
+            message
+            if isinstance(message["content"], str)
+            else {**message, "content": [item for item in message["content"] if item["type"] == "text"]}
+            for message in messages
+        ]
+        return self._count_tokens(spoken) + sum(map(self._count_medium, items))
+
+    def _count_medium(self, item: dict) -> int:
+        key = tuple(item.items())
+        cached = all(isinstance(value, str) for value in item.values())
+        if cached and key in self._media_lengths:
+            return self._media_lengths[key]
+        alone, empty = ([{"role": "user", "content": content}] for content in ([item], ""))
+        length = self._count_tokens(alone) - self._count_tokens(empty)
+        if cached:
+            self._media_lengths[key] = length
+        return length
+
+    def _count_tokens(self, messages: list[dict]) -> int:
+        return self.processor.count_tokens(messages, add_generation_prompt=False, **self.options)
+
+    def _has_track(self, item: dict) -> bool:
+        if item["type"] != "video":
+            return False
+        source = next(item[key] for key in SOURCE_KEYS["video"] if key in item)
+        if isinstance(source, str) and source in self._tracks:
+            return self._tracks[source]
+        heard = bool(self.processor.video_processor.probe_video(source).audio_duration)
+        if isinstance(source, str):
+            self._tracks[source] = heard
+        return heard
+
+
+@contextmanager
+def _naming(sample: Sample) -> Iterator[None]:
+    """Says of what goes wrong with which sample it does."""
+    try:
+        yield
+    except BadSample:
+        raise
+    except (OSError, TypeError, ValueError) as error:
+        raise BadSample(sample.id, " ".join(str(error).split())) from error

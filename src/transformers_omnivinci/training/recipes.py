@@ -1,0 +1,152 @@
+"""The stages in which the paper trains OmniVinci (section 3, appendix C.2 and C.3)."""
+
+from dataclasses import dataclass, field
+
+from torch import nn
+
+PARTS = {
+    "vision_encoder": ("model.vision_tower",),
+    "vision_projector": ("model.vision_projector", "model.video_time_embedding"),
+    "audio_encoder": ("model.audio_tower",),
+    "audio_projector": ("model.audio_compression", "model.audio_projector", "model.audio_time_embedding"),
+    "omni_align_net": ("model.omni_align_net",),
+    "language_model": ("model.language_model", "lm_head"),
+}
+"""The parts of figure 2, as modules of [`OmniVinciForConditionalGeneration`]."""
+
+VISION = ("vision_encoder", "vision_projector", "language_model")
+AUDIO = ("audio_encoder", "audio_projector", "language_model")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """
+    A stage of training.
+
+    Attributes:
+        name (`str`): How the command calls it.
+        source (`str`): Where the paper describes it.
+        trained (`tuple[str, ...]`): Which of [`PARTS`] learn; the others are frozen.
+        data (`dict[str, float]`):
+            The share of each kind of sample, see [`Measure.kind`]. Kinds that are not named, and all of them where it
+            is empty, keep the share that they have in the data.
+        learning_rate (`float`):
+            The peak. The paper gives 2e-5 for the joint training alone; defaults of the other stages are
+            conventional ones: 1e-3 where only a projector learns, 2e-5 elsewhere.
+        warmup (`float`):
+            The share of steps with a linear warm-up, after which the rate falls as a cosine. 3% in the paper for the
+            joint training; the other stages have no numbers there and do the same.
+        from_scratch (`bool`): Whether weights are drawn anew.
+    """
+
+    name: str
+    source: str
+    trained: tuple[str, ...]
+    data: dict[str, float] = field(default_factory=dict)
+    learning_rate: float = 2e-5
+    warmup: float = 0.03
+    from_scratch: bool = False
+
+    def freeze(self, model: nn.Module) -> None:
+        """
+        Leaves a gradient to the parts that are trained, and to no other.
+
+        Args:
+            model ([`OmniVinciForConditionalGeneration`]): What is trained.
+        """
+        model.requires_grad_(False)
+        for module in self.trained_modules(model).values():
+            module.requires_grad_(True)
+
+    def trained_modules(self, model: nn.Module) -> dict[str, nn.Module]:
+        """The modules of the parts that are trained, by name, as far as the model has them."""
+        names = [name for part in self.trained for name in PARTS[part]]
+        modules = dict(model.named_modules())
+        return {name: modules[name] for name in names if name in modules}
+
+    @property
+    def training_arguments(self) -> dict:
+        """Its numbers as [`~transformers.TrainingArguments`]."""
+        return {
+            "learning_rate": self.learning_rate,
+            "lr_scheduler_type": "cosine",
+            "warmup_steps": self.warmup,
+        }
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="vision-1",
+            source="C.2.1, stage 1: vision projector alignment, on image-text pairs",
+            trained=("vision_projector",),
+            data={"image": 1.0},
+            learning_rate=1e-3,
+        ),
+        Recipe(
+            name="vision-2",
+            source="C.2.1, stage 2: vision encoder alignment",
+            trained=("vision_encoder", "vision_projector"),
+            data={"image": 1.0},
+        ),
+        Recipe(
+            name="vision-3",
+            source="C.2.1, stage 3: vision pre-training; the vision encoder is frozen",
+            trained=("vision_projector", "language_model"),
+            data={"image": 1.0},
+        ),
+        Recipe(
+            name="vision-4",
+            source="C.2.1, stage 4: image instruction tuning; all parameters, which are those of the vision model",
+            trained=VISION,
+            data={"image": 1.0},
+        ),
+        Recipe(
+            name="vision-5",
+            source="C.2.1, stage 5: video instruction tuning; the whole vision model, on video tasks",
+            trained=VISION,
+            data={"video": 1.0},
+        ),
+        Recipe(
+            name="audio-1",
+            source="C.2.2, stage 1: audio projector and encoder alignment, with its compression layer",
+            trained=("audio_encoder", "audio_projector"),
+            data={"audio": 1.0},
+        ),
+        Recipe(
+            name="audio-2",
+            source="C.2.2, stage 2: audio instruction tuning",
+            trained=AUDIO,
+            data={"audio": 1.0},
+        ),
+        Recipe(
+            name="omni",
+            source=(
+                "3.2 and C.3: joint training, with frozen encoders. Shares of figure 5: image 36%, sound 21% and "
+                "speech 17% (both audio here), omni 15%, video 11%"
+            ),
+            trained=("vision_projector", "audio_projector", "omni_align_net", "language_model"),
+            data={"image": 0.36, "audio": 0.38, "omni": 0.15, "video": 0.11},
+        ),
+        Recipe(
+            name="scratch",
+            source="not in the paper: everything at once and from random weights, for small models",
+            trained=tuple(PARTS),
+            learning_rate=1e-3,
+            from_scratch=True,
+        ),
+    )
+}
+
+
+def get_recipe(name: str) -> Recipe:
+    """
+    The recipe of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"There is no recipe {name!r}: {', '.join(RECIPES)} are accepted.")
+    return RECIPES[name]

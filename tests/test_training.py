@@ -1,0 +1,632 @@
+"""Training: what is read, what is learnt, what is frozen, and that a run goes on as if it had not stopped."""
+
+import json
+import math
+import resource
+import signal
+import weakref
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import AutoModel, TrainingArguments
+from typer.testing import CliRunner
+
+from transformers_omnivinci.cli import app
+from transformers_omnivinci.training import (
+    RECIPES,
+    BadSample,
+    ChatDataset,
+    DataSource,
+    OmniVinciCollator,
+    OmniVinciTrainer,
+    SampleEncoder,
+    get_recipe,
+)
+from transformers_omnivinci.training.encoding import IGNORED, Measure
+from transformers_omnivinci.training.memory import Load, training_memory
+from transformers_omnivinci.training.packing import pack
+from transformers_omnivinci.training.recipes import PARTS
+from transformers_omnivinci.training.sampling import MixtureSampler, strata_of
+
+from .conftest import CLIP, PARITY
+from .media_samples import audio_item, image, image_item, video_item
+
+TINY = str(PARITY / "published-tiny")
+CLIP_ITEM = {"type": "video", "path": CLIP}
+
+
+def chat(answer="A square.", *content, question="What?", **more):
+    content = [*content, {"type": "text", "text": question}]
+    return {
+        "messages": [{"role": "user", "content": content}, {"role": "assistant", "content": answer}],
+        **more,
+    }
+
+
+def unlike_samples():
+    two_turns = chat("It is red.")
+    two_turns["messages"] += chat("Yes.", question="Sure?")["messages"]
+    return [
+        chat("A dog."),
+        chat("An image.", image_item()),
+        chat("A square sinks.", CLIP_ITEM),
+        chat("Silent.", video_item(num_frames=3)),
+        chat("A tone.", audio_item()),
+        two_turns,
+    ]
+
+
+@pytest.fixture
+def encoder(processor):
+    return SampleEncoder(processor, num_frames=2)
+
+
+@pytest.fixture
+def dataset(encoder):
+    return lambda rows, **options: ChatDataset([DataSource(rows)], encoder, **options)
+
+
+@pytest.fixture
+def fresh():
+    """A model that a test may train."""
+    return AutoModel.from_pretrained(TINY)
+
+
+def write(path, *rows):
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return str(path)
+
+
+def make_trainer(model, processor, data, folder, recipe="scratch", trainer=OmniVinciTrainer, **options):
+    extra = {name: options.pop(name) for name in ("eval_dataset", "packed_length", "callbacks") if name in options}
+    arguments = {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": 2,
+        "learning_rate": 1e-3,
+        "logging_steps": 1,
+        "report_to": [],
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+        "save_strategy": "no",
+    } | options
+    recipe = get_recipe(recipe) if recipe else None
+    arguments = TrainingArguments(**arguments)
+    return trainer(model, arguments, data, processing_class=processor, recipe=recipe, **extra)
+
+
+def losses(trainer):
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+# ------------------------------------------------------------------------------------------------------------- data
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        chat("Yes.", {"type": "image", "path": "a.png"}),
+        chat("Yes.", {"type": "image", "url": None, "image": "a.png", "text": None}),
+        chat("Yes.", {"type": "image_url", "image_url": {"url": "a.png"}}),
+        chat("Yes.", {"type": "image"}, images=["a.png"]),
+        {**chat("Yes."), "image": "a.png"},
+        {
+            "conversations": [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "Yes."}],
+            "image": "a.png",
+        },
+    ],
+)
+def test_chats_of_the_ecosystem_are_read_with_paths_from_their_file(row, tmp_path, encoder):
+    image().save(tmp_path / "a.png")
+    file = write(tmp_path / "data.jsonl", "", {**row, "id": "one"})
+    sample = ChatDataset([DataSource(file)], encoder).sample(0)
+    item, text = sample.messages[0]["content"]
+    assert sample.id == "one" and text == {"type": "text", "text": "What?"}
+    assert item["type"] == "image" and str(tmp_path / "a.png") in item.values()
+    assert encoder.measure(sample) == Measure(len(encoder.encode(sample)["input_ids"]), frozenset({"image"}))
+
+
+def test_any_sequence_of_rows_is_data(dataset):
+    data = dataset(unlike_samples())
+    assert [measure.kind for measure in data.measures] == ["text", "image", "omni", "video", "audio", "text"]
+    assert [measure.length for measure in data.measures] == [len(data[index]["input_ids"]) for index in range(6)]
+
+
+BAD = {
+    "is not JSON": "{",
+    "a row is list": [],
+    "has no `messages`": {"text": "Hello"},
+    "no answer": {"messages": chat()["messages"][:1]},
+    "is no answer: a message of role 'assistant' with text": chat(" "),
+    "has no `role`": {"messages": ["Hello"]},
+    "an item of content is": chat("Yes.", {"type": "smell"}),
+    "of type 'audio' has no source": chat("Yes.", {"type": "audio"}),
+    "missing.png": chat("Yes.", {"type": "image", "path": "missing.png"}),
+    "text.mp4": chat("Yes.", {"type": "video", "path": "text.mp4"}),
+    "more than the limit of 60": chat("Yes. " * 60),
+    "'<image>', which stands for a medium": chat("Yes.", question="<image>"),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_lines_are_named_and_only_skipped_on_demand(message, tmp_path, processor):
+    (tmp_path / "text.mp4").write_text("no video")
+    file = write(tmp_path / "data.jsonl", chat("Yes."), BAD[message])
+    encoder = SampleEncoder(processor, max_length=60)
+    with pytest.raises(BadSample) as error:
+        ChatDataset([DataSource(file)], encoder)
+    assert str(error.value).startswith(f"Sample {file}:2: ") and message in str(error.value)
+    data = ChatDataset([DataSource(file)], encoder, skip_bad=True)
+    assert len(data) == 1 and [str(bad) for bad in data.skipped] == [str(error.value)]
+
+
+def test_nothing_but_bad_lines_is_an_error(tmp_path, encoder):
+    file = write(tmp_path / "data.jsonl", "{", "}")
+    with pytest.raises(ValueError, match="nothing to train on: all 2 samples are bad"):
+        ChatDataset([DataSource(file)], encoder, skip_bad=True)
+
+
+def test_a_file_that_is_damaged_inside_is_replaced_by_the_next_sample(tmp_path, encoder):
+    damaged = tmp_path / "damaged.jpg"
+    image(height=600, width=800).save(damaged)
+    damaged.write_bytes(damaged.read_bytes()[:5000])
+    data = ChatDataset([DataSource([chat("Yes.", {"type": "image", "path": str(damaged)}), chat("No.")])], encoder)
+    with pytest.raises(BadSample, match="row:0"):
+        data[0]
+    data.skip_bad = True
+    batch = OmniVinciCollator(0)([data[0]])
+    assert batch["sample_ids"] == ["row:1"] and [bad.sample_id for bad in batch["skipped"]] == ["row:0"]
+
+
+# ------------------------------------------------------------------------------------------------------------ batches
+
+
+def answers(processor, batch):
+    rows = [ids[labels != IGNORED] for ids, labels in zip(batch["input_ids"], batch["labels"])]
+    return [processor.tokenizer.decode(row) for row in rows]
+
+
+@pytest.mark.parametrize("padding_side", ["right", "left"])
+def test_the_labels_are_the_answers_with_the_end_of_their_turns(padding_side, dataset, processor):
+    data = dataset(unlike_samples())
+    batch = OmniVinciCollator(processor.tokenizer.pad_token_id, padding_side)([data[i] for i in range(len(data))])
+    expected = ["A dog.", "An image.", "A square sinks.", "Silent.", "A tone.", "It is red.<|im_end|>Yes."]
+    assert answers(processor, batch) == [answer + "<|im_end|>" for answer in expected]
+    learnt = batch["labels"] != IGNORED
+    assert torch.equal(batch["labels"][learnt], batch["input_ids"][learnt])
+    assert not (learnt & (batch["attention_mask"] == 0)).any()
+    assert batch["video_timestamps"].dtype == batch["audio_timestamps"].dtype == torch.float32
+
+
+def loss_and_gradients(model, batch, num_items):
+    model.zero_grad()
+    batch = {name: value for name, value in batch.items() if name not in ("sample_ids", "skipped")}
+    loss = model(**batch, num_items_in_batch=num_items, use_cache=False).loss
+    loss.backward()
+    return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("padding_side", ["right", "left"])
+def test_packed_samples_are_learnt_as_padded_ones(attention, padding_side, dataset, processor, fresh):
+    fresh.set_attn_implementation(attention)
+    data = dataset(unlike_samples())
+    samples = [data[index] for index in range(len(data))]
+    num_items = sum(int((sample["labels"] != IGNORED).sum()) for sample in samples)
+    padded = OmniVinciCollator(processor.tokenizer.pad_token_id, padding_side)(samples)
+    packed = OmniVinciCollator(processor.tokenizer.pad_token_id, packing=True)([samples[:4], samples[4:]])
+    assert packed["input_ids"].shape == (1, sum(measure.length for measure in data.measures))
+    loss, gradients = loss_and_gradients(fresh, padded, num_items)
+    packed_loss, packed_gradients = loss_and_gradients(fresh, packed, num_items)
+    assert packed_loss == pytest.approx(loss, abs=1e-5)
+    assert packed_gradients.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(packed_gradients[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+
+
+@given(st.lists(st.integers(1, 20), max_size=40))
+def test_rows_hold_every_sample_once_and_no_more_than_they_can(lengths):
+    rows = pack(range(len(lengths)), lengths, 20)
+    assert sorted(index for row in rows for index in row) == list(range(len(lengths)))
+    assert all(sum(lengths[index] for index in row) <= 20 for row in rows)
+    # First fit: at most one row is filled to less than a half.
+    assert sum(sum(lengths[index] for index in row) <= 10 for row in rows) <= 1
+
+
+def measures_of(**counts):
+    kinds = {"text": (), "image": ("image",), "audio": ("audio",), "omni": ("video", "audio")}
+    return [
+        Measure(10 + index % 7, frozenset(kinds[kind])) for kind, count in counts.items() for index in range(count)
+    ]
+
+
+@pytest.mark.parametrize("capacity", [None, 40])
+def test_groups_share_their_modalities_and_lose_no_sample(capacity):
+    measures = measures_of(text=50, omni=33, audio=2)
+    sampler = MixtureSampler(measures, [(range(85), 1.0)], 4, capacity, seed=1)
+    epochs = []
+    for epoch in range(2):
+        sampler.set_epoch(epoch)
+        epochs.append(list(sampler))
+        assert epochs[-1] == list(sampler) and len(epochs[-1]) == len(sampler)
+        units = [unit if capacity else (unit,) for unit in epochs[-1]]
+        for start in range(0, len(units), 4):
+            assert len({measures[index].modalities for unit in units[start : start + 4] for index in unit}) == 1
+        if capacity is None or epoch == 0:
+            assert {index for unit in units for index in unit} == set(range(85))
+    assert epochs[0] != epochs[1]
+
+
+def test_sources_are_mixed_by_their_weights():
+    measures = measures_of(text=30, omni=10)
+    sampler = MixtureSampler(measures, strata_of(measures, [0] * 30 + [1] * 10, [1.0, 3.0], {}), 1)
+    drawn = list(sampler)
+    assert sum(index >= 30 for index in drawn) == 30 and all(drawn.count(index) == 3 for index in range(30, 40))
+
+
+def test_kinds_are_mixed_as_the_recipe_says_and_the_others_as_they_are():
+    measures = measures_of(text=50, image=40, audio=10)
+    strata = strata_of(measures, [0] * 100, [None], {"image": 0.1, "audio": 0.3, "video": 0.6})
+    assert {measures[indices[0]].kind: round(share, 6) for indices, share in strata} == {
+        "audio": 0.375,
+        "image": 0.125,
+        "text": 0.5,
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------ recipes
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_trains_its_parts_and_rests_the_others(name, fresh, processor, dataset, tmp_path):
+    recipe = get_recipe(name)
+    rows = [chat("Yes.", image_item()), chat("Yes.", CLIP_ITEM), chat("Yes.", audio_item())]
+    trainer = make_trainer(fresh, processor, dataset(rows), tmp_path, name, max_steps=1, per_device_train_batch_size=1)
+    trainer.create_optimizer()
+    batch = OmniVinciCollator(0)([dataset(rows)[index] for index in range(3)])
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.training_step(fresh, batch)
+    trainer.optimizer.step()
+    modules = dict(fresh.named_modules())
+    for part, names in PARTS.items():
+        for module in (modules[name] for name in names if name in modules):
+            trained = part in recipe.trained
+            assert all((p.grad is not None) == trained for p in module.parameters()), part
+            assert all((p in trainer.optimizer.state) == trained for p in module.parameters()), part
+            if any(True for _ in module.parameters()):
+                assert {child.training for child in module.modules()} == {trained}, part
+    trained = {p for p in fresh.parameters() if p.grad is not None}
+    assert trained and any(p.grad.abs().max() > 0 for p in trained)
+
+
+def test_a_frozen_language_model_is_recomputed_all_the_same(fresh, processor, dataset, tmp_path):
+    options = {"max_steps": 1, "activation_checkpointing": True}
+    trainer = make_trainer(fresh, processor, dataset(unlike_samples()), tmp_path, "vision-1", **options)
+    trainer.train()
+    layer = fresh.model.language_model.layers[0]
+    assert layer.training and not layer.self_attn.training and not fresh.model.vision_tower.training
+
+
+def test_an_unknown_recipe_is_refused():
+    with pytest.raises(ValueError, match="no recipe 'vision-6': vision-1, .*, scratch are accepted"):
+        get_recipe("vision-6")
+
+
+# --------------------------------------------------------------------------------------------------------------- runs
+
+
+def test_the_loss_falls_on_a_few_samples(fresh, processor, dataset, tmp_path):
+    rows = [chat("A square.", CLIP_ITEM), chat("A dog.")]
+    trainer = make_trainer(fresh, processor, dataset(rows), tmp_path, max_steps=30, learning_rate=3e-3)
+    trainer.train()
+    assert losses(trainer)[0] > 4 and losses(trainer)[-1] < 0.5
+
+
+@pytest.mark.parametrize("packed_length", [None, 1000])
+def test_a_resumed_run_is_the_run_that_never_stopped(packed_length, processor, dataset, tmp_path):
+    data = dataset([*unlike_samples(), chat("One more.", question="And?")])
+
+    def make(folder):
+        model = AutoModel.from_pretrained(TINY)
+        model.config.text_config.attention_dropout = 0.1
+        for layer in model.model.language_model.layers:
+            layer.self_attn.attention_dropout = 0.1  # so that random numbers matter
+        options = {"save_strategy": "steps", "save_steps": 3, "warmup_steps": 0.1, "lr_scheduler_type": "cosine"}
+        options |= {"packed_length": packed_length, "gradient_accumulation_steps": 1 if packed_length else 2}
+        return make_trainer(model, processor, data, folder, max_steps=6, **options)
+
+    straight, resumed = make(tmp_path / "straight"), make(tmp_path / "resumed")
+    straight.train()
+    torch.rand(7)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "straight" / "checkpoint-3"))
+    assert losses(resumed) == losses(straight) and len(losses(straight)) == 6
+    for name, weight in straight.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], weight), name
+
+
+class Poisoned(OmniVinciTrainer):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
+        return loss * math.nan if "bad" in self._sample_ids else loss
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_samples(fresh, processor, dataset, tmp_path):
+    data = dataset([chat(id=name) for name in ("good", "fine", "bad")])
+    trainer = make_trainer(
+        fresh, processor, data, tmp_path, trainer=Poisoned, max_steps=9, per_device_train_batch_size=1
+    )
+    with pytest.raises(ValueError, match=r"The loss is nan in step [123], in the batch of bad:"):
+        trainer.train()
+    assert all(p.isfinite().all() for p in fresh.parameters())
+
+
+def test_logits_are_computed_for_answers_alone_and_the_loss_is_the_same(fresh, processor, dataset, tmp_path):
+    data = dataset(unlike_samples())
+    trainer = make_trainer(fresh, processor, data, tmp_path)
+    batch = OmniVinciCollator(0)([data[index] for index in range(len(data))])
+    del batch["sample_ids"], batch["skipped"]
+    fresh.eval()
+    with torch.no_grad():
+        loss, outputs = trainer.compute_loss(fresh, batch, return_outputs=True)
+        everything = fresh(**batch)
+    assert loss == pytest.approx(everything.loss.item(), abs=1e-6)
+    positions = (batch["labels"] != IGNORED).any(0).sum()
+    assert outputs.logits.shape == (6, positions, everything.logits.shape[2]) and positions < 100
+
+
+class TwoLosses(nn.Module):
+    """As a model with OmniAlignNet: the loss has two parts."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.config = model, model.config
+
+    def forward(self, labels, **inputs):
+        output = self.model(labels=labels, **inputs)
+        output["language_loss"], output["align_loss"] = output["loss"], torch.tensor(3.0)
+        output["loss"] = output["loss"] + 1.5
+        return output
+
+
+def test_both_parts_of_the_loss_are_logged(fresh, processor, dataset, tmp_path):
+    trainer = make_trainer(
+        TwoLosses(fresh), processor, dataset(unlike_samples()), tmp_path, None, max_steps=4, logging_steps=2
+    )
+    trainer.model_accepts_loss_kwargs = False
+    trainer.train()
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert len(logged) == 2
+    for entry in logged:
+        assert entry["align_loss"] == pytest.approx(3) and entry["language_loss"] > 4
+        assert entry["language_loss"] + 1.5 == pytest.approx(entry["loss"], abs=1e-4)
+
+
+def test_the_best_checkpoint_is_kept_and_loaded(fresh, processor, dataset, tmp_path):
+    options = {"save_strategy": "steps", "save_steps": 1, "eval_strategy": "steps", "eval_steps": 1}
+    options |= {"load_best_model_at_end": True, "save_total_limit": 1, "max_steps": 3, "learning_rate": 0.3}
+    data = dataset([chat("A dog.")])
+    trainer = make_trainer(fresh, processor, data, tmp_path, eval_dataset=dataset([chat("Cats.")]), **options)
+    trainer.train()
+    curve = {entry["step"]: entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry}
+    best = min(curve, key=curve.get)
+    assert best < 3  # such a learning rate makes it worse
+    assert trainer.state.best_model_checkpoint == str(tmp_path / f"checkpoint-{best}")
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == [f"checkpoint-{best}"]
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(curve[best])
+    state = json.loads((tmp_path / f"checkpoint-{best}" / "trainer_state.json").read_text())
+    assert state["best_model_checkpoint"] == str(tmp_path / f"checkpoint-{best}")
+    assert AutoModel.from_pretrained(tmp_path / f"checkpoint-{best}").num_parameters() == fresh.num_parameters()
+
+
+def test_a_full_disk_leaves_the_checkpoints_before_it(fresh, processor, dataset, tmp_path):
+    options = {"save_strategy": "steps", "save_steps": 1, "max_steps": 2}
+    fill = SimpleNamespace(limit=None)
+
+    class Filling(OmniVinciTrainer):
+        def training_step(self, *args, **kwargs):
+            if self.state.global_step == 1:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, fill.limit[1]))
+            return super().training_step(*args, **kwargs)
+
+    trainer = make_trainer(fresh, processor, dataset([chat()]), tmp_path, trainer=Filling, **options)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    fill.limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(OSError, match="Nothing was saved in .* in step 2"):
+            trainer.train()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, fill.limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
+    assert AutoModel.from_pretrained(tmp_path / "checkpoint-1").num_parameters() == fresh.num_parameters()
+
+
+def test_what_a_killed_save_left_is_no_checkpoint_and_goes_away(fresh, processor, dataset, tmp_path):
+    left = tmp_path / ".saving" / "checkpoint-1"
+    left.mkdir(parents=True)
+    (left / "config.json").write_text("{")
+    options = {"save_strategy": "steps", "save_steps": 1, "max_steps": 1}
+    trainer = make_trainer(fresh, processor, dataset([chat()]), tmp_path, **options)
+    with pytest.raises(ValueError, match="no checkpoint in .* that could be resumed"):
+        trainer.train(resume_from_checkpoint=True)
+    trainer.train()
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"recipe": "omni"}, "differs in recipe, trained parameters"),
+        ({"per_device_train_batch_size": 1}, "differs in per_device_train_batch_size"),
+        ({"rows": [chat("Another.")]}, "differs in data"),
+        ({"model": "published-tiny-maxpool"}, "differs in shape of the model"),
+        ({"checkpoint": "nowhere"}, "no checkpoint that training can resume"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_not_resumed(change, message, processor, dataset, tmp_path):
+    def make(folder, model="published-tiny", rows=None, **options):
+        options |= {"save_strategy": "steps", "save_steps": 1, "max_steps": 1}
+        model = AutoModel.from_pretrained(PARITY / model)
+        if change.get("model") and folder.name == "again":
+            model.model.language_model.layers = model.model.language_model.layers[:1]
+        return make_trainer(model, processor, dataset(rows or [chat()]), folder, **options)
+
+    make(tmp_path / "before").train()
+    change = dict(change)
+    checkpoint = tmp_path / "before" / change.pop("checkpoint", "checkpoint-1")
+    with pytest.raises(ValueError, match=message):
+        make(tmp_path / "again", **change).train(resume_from_checkpoint=str(checkpoint))
+
+
+# ------------------------------------------------------------------------------------------------------- command line
+
+
+def omnivinci(*arguments):
+    result = CliRunner().invoke(app, ["train", *map(str, arguments)])
+    return result.exit_code, " ".join(result.output.split()), " ".join(result.stderr.split())
+
+
+@pytest.fixture
+def command(tmp_path):
+    def run(*arguments, rows=None, recipe="omni", output="run"):
+        rows = [chat("A square.", CLIP_ITEM), chat("A dog.")] if rows is None else rows
+        data = write(tmp_path / "data.jsonl", *rows)
+        return omnivinci(
+            *("--recipe", recipe, "--data", data, "--model", TINY, "--output", tmp_path / output),
+            *("--num-frames", 2, "--use-cpu", "--max-steps", 2, *arguments),
+        )
+
+    return run
+
+
+def test_the_command_trains_evaluates_and_draws_curves(command, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    rows = [chat("A square.", CLIP_ITEM), "{", chat("A dog.")]
+    options = ("--eval-data", tmp_path / "data.jsonl", "--save-steps", 1, "--logging-steps", 1, "--skip-bad")
+    code, output, _ = command(*options, "--learning_rate", "1e-4", "--per-device-train-batch-size", 1, rows=rows)
+    assert code == 0
+    assert "holds the model after 2 steps. 1 sample was left out: Sample " in output and "data.jsonl:2: " in output
+    assert AutoModel.from_pretrained(tmp_path / "run").num_parameters() == 262_112
+    state = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
+    assert state["global_step"] == 2 and state["best_model_checkpoint"]
+    (log,) = (tmp_path / "run" / "runs").iterdir()
+    curves = EventAccumulator(str(log)).Reload()
+    assert {"train/loss", "train/learning_rate", "eval/loss"} <= set(curves.Tags()["scalars"])
+    assert max(event.value for event in curves.Scalars("train/learning_rate")) == pytest.approx(1e-4)
+
+
+def test_the_command_goes_on_with_a_run(command):
+    assert command("--save-steps", 1, "--max-steps", 4)[0] == 0
+    code, _, error = command("--max-steps", 4)
+    assert code == 1 and "holds a run already" in error
+    code, output, _ = command("--max-steps", 4, "--resume-from-checkpoint", "True")
+    assert code == 0 and "after 4 steps" in output
+
+
+def test_low_rank_additions_are_trained_with_the_other_parts(command, tmp_path):
+    from peft import PeftModel
+
+    code, output, _ = command("--lora", "--lora-rank", 2, "--packing", "--max-length", 2000)
+    assert code == 0, output
+    adapted = PeftModel.from_pretrained(AutoModel.from_pretrained(TINY), tmp_path / "run")
+    before = AutoModel.from_pretrained(TINY).state_dict()
+    after = adapted.merge_and_unload().state_dict()
+    changed = {name.split(".")[1] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"language_model", "vision_projector", "audio_projector"}
+
+
+def test_a_model_from_scratch_has_weights_of_its_own(command, tmp_path):
+    assert command("--learning-rate", 0, recipe="scratch", output="a")[0] == 0
+    assert command("--learning-rate", 0, recipe="scratch", output="b")[0] == 0
+    one, two = (AutoModel.from_pretrained(tmp_path / name).state_dict() for name in "ab")
+    given = AutoModel.from_pretrained(TINY).state_dict()
+    weight = "model.language_model.layers.0.mlp.up_proj.weight"
+    assert torch.equal(one[weight], two[weight]) and not torch.equal(one[weight], given[weight])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--recipe", "vision-6"), "There is no recipe 'vision-6'"),
+        (("--lerning-rate", "1"), "unrecognized arguments: --lerning-rate 1"),
+        (("--learning-rate", "fast"), "invalid float value: 'fast'"),
+        (("--model", "/nowhere/model"), "There is no folder"),
+        (("--data", "/nowhere.jsonl"), "The data file /nowhere.jsonl cannot be read"),
+        (("--lora", "--recipe", "vision-1"), "which the recipe vision-1 does not train"),
+        (("--max-length", "5"), "more than the limit of 5"),
+        (("--resume-from-checkpoint", "/nowhere"), "no checkpoint that training can resume"),
+    ],
+)
+def test_a_wrong_command_is_refused_in_one_line(arguments, message, command, tmp_path):
+    code, _, error = command(*arguments)
+    assert code == 1 and error.startswith("error: ") and message in error
+    assert not list(tmp_path.glob("run/checkpoint-*"))
+
+
+# ------------------------------------------------------------------------------------------------------------- memory
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors that are alive, but for those that were there before."""
+
+    def __init__(self, known):
+        super().__init__()
+        self.now = self.peak = 0
+        self.seen = weakref.WeakSet(tensor.untyped_storage() for tensor in known)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        output = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(output):
+            storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
+            if storage is not None and storage not in self.seen:
+                self.seen.add(storage)
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self.drop, storage.nbytes())
+        return output
+
+    def drop(self, num_bytes):
+        self.now -= num_bytes
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("name", ["vision-1", "vision-4", "audio-1", "omni", "scratch"])
+def test_the_memory_that_is_foretold_is_the_memory_that_is_taken(name, checkpointing, dataset, fresh):
+    recipe = get_recipe(name)
+    recipe.freeze(fresh)
+    fresh.train()
+    if checkpointing:
+        fresh.activation_checkpointing_enable()
+    data = dataset([chat("A square.", CLIP_ITEM), chat("An image.", image_item(height=300, width=300))])
+    batch = OmniVinciCollator(0)([data[0], data[1]])
+    del batch["sample_ids"], batch["skipped"]
+    num_tiles = len(batch["pixel_values"]) + len(batch["pixel_values_videos"])
+    load = Load(batch["input_ids"].numel(), num_tiles, len(batch["input_features"]))
+    expected = training_memory(fresh.config, recipe, load, mixed_precision=False, gradient_checkpointing=checkpointing)
+
+    live = LiveBytes([*fresh.parameters(), *fresh.buffers(), *batch.values()])
+    with live:
+        fresh(**batch, use_cache=False).loss.backward()
+    trained = [p for p in fresh.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained)
+    optimizer.step()
+    states = [value for state in optimizer.state.values() for value in state.values() if value.ndim]
+    assert expected.weights == sum(p.nbytes for p in fresh.parameters())
+    assert expected.gradients == sum(p.grad.nbytes for p in trained)
+    assert expected.optimizer == sum(state.nbytes for state in states)
+    assert live.peak / 1.5 < expected.activations < live.peak * 1.5
+
+
+def test_shares_of_several_gpus_make_up_the_whole(fresh):
+    load = Load(100)
+    alone, shared = (training_memory(fresh.config, get_recipe("omni"), load, num_gpus) for num_gpus in (1, 8))
+    for name in ("weights", "gradients", "optimizer"):
+        assert getattr(shared, name) == pytest.approx(getattr(alone, name) / 8, abs=1)
+    assert shared.activations == alone.activations and shared.total < alone.total
