@@ -42,11 +42,12 @@ format: $(STAMP) ## repair style and formatting
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(STAMP) ## measure preprocessing, encoding, merging and loading
+bench: $(STAMP) ## measure preprocessing, encoding, merging, loading, and guessing
 	$(BIN)/python -m benchmarks.preprocess
 	$(BIN)/python -m benchmarks.encode
 	$(BIN)/python -m benchmarks.merge
 	$(BIN)/python -m benchmarks.load
+	$(BIN)/python -m benchmarks.baselines
 
 conformance: $(STAMP) ## run the common tests of transformers on OmniVinci
 	$(BIN)/python conformance/run.py

@@ -82,7 +82,7 @@ class OmniVinciProcessorKwargs(OmniModalProcessingKwargs, total=False):
 class OmniVinciBatchFeature(BatchFeature):
     """
     A [`BatchFeature`] whose seconds stay in float32: `.to(dtype)` casts everything else, but bfloat16 cannot tell
-    100.0 s from 100.4 s.
+    100.0 s from 100.2 s.
     """
 
     def to(self, *args, **kwargs) -> "OmniVinciBatchFeature":

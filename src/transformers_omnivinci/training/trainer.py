@@ -348,7 +348,7 @@ def _seconds(inputs: dict) -> dict[str, torch.Tensor]:
 def _exact_seconds(model: nn.Module, inputs: dict) -> Iterator[None]:
     """
     Gives the model its seconds as they are. FSDP and DeepSpeed cast every float on its way in, and bfloat16 cannot
-    tell 100.0 s from 100.4 s.
+    tell 100.0 s from 100.2 s.
     """
     seconds = _seconds(inputs)
     handle = model.register_forward_pre_hook(lambda _, args, kwargs: (args, {**kwargs, **seconds}), with_kwargs=True)
