@@ -56,7 +56,7 @@ class VisionProjector(nn.Module):
         """
         width = self.block**2 * features.shape[-1]
         repeats = self.norm.normalized_shape[0] // width
-        fold = self._fold(repeats) if repeats > 1 else None
+        fold = self._fold(repeats) if repeats > 1 and len(features) > 1 else None  # takes as long as it saves of one
         projected = []
         for chunk in features.split(chunk_size or len(features)):
             if fold is not None:
@@ -76,9 +76,18 @@ class VisionProjector(nn.Module):
         """
         if type(self.linear_1) is not nn.Linear or self.linear_1.weight.is_meta or self.norm.weight.is_meta:
             return None
-        weight, scale = self.linear_1.weight.float(), self.norm.weight.float()
-        folded = (weight * scale).view(len(weight), self.block**2, repeats, -1).sum(2).flatten(1)
-        return folded, self.linear_1.bias.float() + weight @ self.norm.bias.float()
+        shift = self.norm.bias.float()
+        scale = self.norm.weight.float().view(self.block**2, repeats, -1)
+        weights, biases = [], []
+        for rows in self.linear_1.weight.split(512):  # which are small in float32 beside the whole
+            rows = rows.float()
+            biases.append(rows @ shift)
+            rows = rows.view(len(rows), *scale.shape)
+            folded = rows[:, :, 0] * scale[:, 0]
+            for repeat in range(1, repeats):
+                folded = torch.addcmul(folded, rows[:, :, repeat], scale[:, repeat])
+            weights.append(folded.flatten(1))
+        return torch.cat(weights), self.linear_1.bias.float() + torch.cat(biases)
 
 
 class AudioProjector(nn.Module):

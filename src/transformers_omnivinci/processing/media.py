@@ -630,10 +630,13 @@ def _read_sample_table(container, video) -> _Packets | None:
     group of pictures and the key frames, each after a seek, as FFmpeg mistakes their times if the demuxer discards
     what lies between.
     """
-    table = [(entry.timestamp, entry.is_keyframe, entry.is_discard) for entry in video.index_entries]
-    if not _is_one_of(container, {"mp4"}) or len(table) < 2 or len(table) != video.frames or video.start_time is None:
+    entries = video.index_entries
+    length = len(entries)
+    if not _is_one_of(container, {"mp4"}) or length < 2 or length != video.frames or video.start_time is None:
         return None
-    dts, is_key, is_discarded = (np.array(column) for column in zip(*table))
+    # No tuple for each frame: Python would look for garbage among hundreds of thousands of them.
+    table = np.fromiter((value for entry in entries for value in (entry.timestamp, entry.flags)), np.int64, 2 * length)
+    dts, is_key, is_discarded = table[::2], table[1::2] & 1 == 1, table[1::2] & 2 == 2
     step = int(dts[1] - dts[0])
     if step <= 0 or (np.diff(dts) != step).any() or is_discarded.any() or not is_key[0] or is_key.mean() > 0.1:
         return None
@@ -650,9 +653,9 @@ def _read_sample_table(container, video) -> _Packets | None:
                 break
     last = max([*keys[-1:], *(packet.pts for packet in packets if packet.pts is not None)], default=None)
     container.seek(-(1 << 40))
-    if len(keys) < np.count_nonzero(is_key) or last != keys[0] + step * (len(table) - 1):
+    if len(keys) < np.count_nonzero(is_key) or last != keys[0] + step * (length - 1):
         return None
-    return _Packets(keys[0] + step * np.arange(len(table)), np.array(keys), step)
+    return _Packets(keys[0] + step * np.arange(length), np.array(keys), step)
 
 
 def _scan(container, video, audio) -> _Packets:
