@@ -357,6 +357,13 @@ def test_a_group_is_as_long_as_a_sample_may_be(processor):
     assert cut.fingerprint != whole.fingerprint
 
 
+@pytest.mark.parametrize("other", [chat("A dog."), chat("A dog.", SILENT_ITEM), MEDIUM_LATER])
+def test_samples_with_other_media_are_not_encoded_together(other, encoder, dataset):
+    one, other = dataset([chat("Yes.", IMAGE_ITEM), other]), dataset([{**other, "id": "other"}])
+    with pytest.raises(BadSample, match="Sample other: it does not begin with the media of sample row:0"):
+        encoder.encode(*one.samples(0), *other.samples(0))
+
+
 def test_groups_end_with_their_source(encoder):
     sources = [DataSource([chat("Yes.", IMAGE_ITEM)] * 2, name=name) for name in "ab"]
     assert ChatDataset(sources, encoder, share_media=True).source_of == [0, 1]
@@ -714,8 +721,13 @@ def test_the_command_goes_on_with_a_run(command):
 def test_low_rank_additions_are_trained_with_the_other_parts(command, tmp_path):
     from peft import PeftModel
 
-    code, output, _ = command("--lora", "--lora-rank", 2, "--packing", "--max-length", 2000)
+    rows = [chat("A square.", CLIP_ITEM), chat("Red.", CLIP_ITEM), chat("A dog.")]
+    code, output, _ = command(
+        "--lora", "--lora-rank", 2, "--packing", "--share-media", "--max-length", 2000, rows=rows
+    )
     assert code == 0, output
+    run = json.loads((tmp_path / "run" / "checkpoint-2" / "omnivinci_run.json").read_text())
+    assert run["share_media"] is True and run["packed_length"] == 2000
     adapted = PeftModel.from_pretrained(AutoModel.from_pretrained(TINY), tmp_path / "run")
     before = AutoModel.from_pretrained(TINY).state_dict()
     after = adapted.merge_and_unload().state_dict()

@@ -24,7 +24,8 @@ class ChatDataset(Dataset):
             the next sample, in every epoch the same.
         share_media (`bool`, *optional*, defaults to `False`):
             Whether samples that follow each other and ask about the same media become one item, in which the media
-            are decoded and encoded once. As long as an item may be, so long may a sample be alone.
+            are decoded and encoded once. Its length is limited as that of a sample, and it counts as one where sources
+            are mixed.
 
     Attributes:
         measures (`list[Measure]`): Length and modalities of each item: a sample, or those that share their media.
@@ -58,8 +59,9 @@ class ChatDataset(Dataset):
             self.measures.append(measure)
         if not self._items:
             raise ValueError(f"There is nothing to train on: all {len(self.skipped)} samples are bad.")
+        found = set(self.source_of)
         for index, source in enumerate(self.sources):
-            if index not in self.source_of:
+            if index not in found:
                 raise ValueError(f"All samples of {source.label} are bad.")
         if share_media:
             digest.update(repr([len(item) for item in self._items]).encode())

@@ -14,8 +14,6 @@ from .sharing import SplitSample, count_shared
 IGNORED = -100
 """The label of what is not learnt."""
 
-NOT_ANSWERED = "no token of it is an answer: the chat template needs a {% generation %} block around answers."
-
 
 @dataclass(frozen=True)
 class Measure:
@@ -92,7 +90,7 @@ class SampleEncoder:
             where the first one does alone, and so on.
 
         Raises:
-            BadSample: a medium cannot be read, nothing is answered, or the sequence is too long.
+            BadSample: a medium cannot be read or is not shared, nothing is answered, or the sequence is too long.
         """
         with _naming(sample):
             encoded = self.processor.apply_chat_template(
@@ -107,11 +105,17 @@ class SampleEncoder:
             is_answer = encoded.pop("assistant_masks")[0].bool()
             labels = input_ids.masked_fill(~is_answer | torch.isin(input_ids, self._placeholders), IGNORED)
             if not (labels != IGNORED).any():
-                raise ValueError(NOT_ANSWERED)
+                raise ValueError(
+                    "no token of it is an answer: the chat template needs a {% generation %} block around answers."
+                )
         del encoded["attention_mask"]
         text = {"input_ids": input_ids, "labels": labels}
         if others:
-            text = self._join(input_ids, [self.split(one) for one in (sample, *others)])
+            splits = [self.split(one) for one in (sample, *others)]
+            for one, split in zip(others, splits[1:], strict=True):
+                if split is None or splits[0] is None or not split.shares_media(splits[0]):
+                    raise BadSample(one.id, f"it does not begin with the media of sample {sample.id}.")
+            text = self._join(input_ids, splits)
         self._check_length(sample, len(text["input_ids"]))
         return {**text, **encoded, "sample_ids": [one.id for one in (sample, *others)]}
 
@@ -120,10 +124,10 @@ class SampleEncoder:
         Cuts a sample behind its last medium, without reading any.
 
         Returns:
-            `SplitSample`: or `None` if it has nothing to share: no media, or answers before their end.
+            `SplitSample`: or `None` if it has nothing to share: no media, or no answer that comes after them alone.
 
         Raises:
-            BadSample: nothing is answered, or its text contains what stands for a medium.
+            BadSample: the chat template does not accept it.
         """
         media = [
             (key, source)
@@ -145,17 +149,13 @@ class SampleEncoder:
             )
             input_ids, is_answer = encoded["input_ids"][0], encoded["assistant_masks"][0].bool()
             places = torch.isin(input_ids, self._placeholders).nonzero()[:, 0].tolist()
-            if len(places) != len(media):
-                raise ValueError(f"its text contains what stands for a medium: it has {len(media)} of them.")
-            if not is_answer.any():
-                raise ValueError(NOT_ANSWERED)
-        end = places[-1] + 1
-        answer_start = int(is_answer.nonzero()[0]) - end
-        if answer_start < 1:
+        answers = is_answer.nonzero()[:, 0].tolist()
+        if len(places) != len(media) or not answers or answers[0] <= places[-1] + 1:
             return None
+        end = places[-1] + 1
         before, after = input_ids.tensor_split([end])
         labels = after.masked_fill(~is_answer[end:], IGNORED)
-        return SplitSample(before.tolist(), media, after.tolist(), labels.tolist(), answer_start)
+        return SplitSample(before.tolist(), media, after.tolist(), labels.tolist(), answers[0] - end)
 
     @staticmethod
     def _join(input_ids: torch.Tensor, samples: list[SplitSample]) -> dict:
