@@ -125,7 +125,7 @@ def losses(trainer):
 def test_chats_of_the_ecosystem_are_read_with_paths_from_their_file(row, tmp_path, encoder):
     image().save(tmp_path / "a.png")
     file = write(tmp_path / "data.jsonl", "", {**row, "id": "one"})
-    sample = ChatDataset([DataSource(file)], encoder).sample(0)
+    (sample,) = ChatDataset([DataSource(file)], encoder).samples(0)
     item, text = sample.messages[0]["content"]
     assert sample.id == "one" and text == {"type": "text", "text": "What?"}
     assert item["type"] == "image" and str(tmp_path / "a.png") in item.values()
@@ -230,6 +230,190 @@ def test_packed_samples_are_learnt_as_padded_ones(attention, padding_side, datas
         torch.testing.assert_close(packed_gradients[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
 
 
+# ------------------------------------------------------------------------------------------------------ shared media
+
+
+IMAGE_ITEM, SILENT_ITEM, TONE_ITEM = image_item(), video_item(num_frames=3), audio_item()
+TWO_TURNS = chat("Red.", CLIP_ITEM, question="What is its colour?")
+TWO_TURNS["messages"] += chat("Yes.", question="Sure?")["messages"]
+WITH_SYSTEM = chat("No.", CLIP_ITEM)
+WITH_SYSTEM["messages"].insert(0, {"role": "system", "content": "Be short."})
+MEDIUM_LATER = chat("A dog.", question="Who?")
+MEDIUM_LATER["messages"] += chat("A cat.", IMAGE_ITEM)["messages"]
+
+GROUPS = {
+    "a video with sound": [
+        [chat("A square.", CLIP_ITEM, question="What is it?"), TWO_TURNS, chat("It sinks.", CLIP_ITEM)]
+    ],
+    "an image": [[chat("Yes.", IMAGE_ITEM, question="Is it red?"), chat("A lot of noise.", IMAGE_ITEM)]],
+    "a sound": [[chat("Yes.", TONE_ITEM), chat("No.", TONE_ITEM, question="Why?")]],
+    "several media": [
+        [chat("Yes.", CLIP_ITEM, IMAGE_ITEM), chat("No.", CLIP_ITEM, IMAGE_ITEM, question="Who is it?")]
+    ],
+    "one question with several answers": [[chat("Yes.", IMAGE_ITEM), chat("Yes, yes.", IMAGE_ITEM)]],
+    "the same row twice": [[chat("Yes.", IMAGE_ITEM), chat("Yes.", IMAGE_ITEM)]],
+    "several clips and a text": [
+        [chat("A square.", CLIP_ITEM), chat("Red.", CLIP_ITEM, question="Which colour?")],
+        [chat("A dog.")],
+        [chat("Silent.", IMAGE_ITEM), chat("Loud.", IMAGE_ITEM, question="Is it silent?")],
+        [chat("Noise.", SILENT_ITEM), chat("No.", SILENT_ITEM, question="Is it loud?")],
+    ],
+    "nothing in common": [
+        [chat("A dog.", question="Who?")],
+        [chat("A dog.", question="What?")],
+        [chat("An image.", IMAGE_ITEM)],
+        [chat("Another.", image_item(seed=1))],
+        [chat("No.", CLIP_ITEM)],
+        [WITH_SYSTEM],
+        [chat("No.", {"type": "text", "text": "Look: "}, CLIP_ITEM)],
+        [chat("No.", CLIP_ITEM, IMAGE_ITEM)],
+        [MEDIUM_LATER],
+        [MEDIUM_LATER],
+    ],
+}
+
+
+@pytest.fixture
+def groups(request):
+    return GROUPS[request.param]
+
+
+@pytest.fixture
+def shared(dataset):
+    return lambda groups, **options: dataset([row for group in groups for row in group], share_media=True, **options)
+
+
+@pytest.mark.parametrize("groups", GROUPS, indirect=True)
+def test_rows_about_the_same_media_follow_one_prefix(groups, shared, dataset):
+    data = shared(groups)
+    assert [[sample.id for sample in data.samples(index)] for index in range(len(data))] == [
+        [f"row:{sum(map(len, groups[:index])) + row}" for row in range(len(group))]
+        for index, group in enumerate(groups)
+    ]
+    for index, group in enumerate(groups):
+        item, alone = data[index], [dataset([row])[0] for row in group]
+        assert data.measures[index] == Measure(len(item["input_ids"]), dataset(group[:1]).measures[0].modalities)
+        segments = item.get("segment_ids", torch.ones(len(item["input_ids"])))
+        for number, row in enumerate(alone, start=1):
+            chosen = (segments == 0) | (segments == number)
+            assert torch.equal(item["input_ids"][chosen], row["input_ids"])
+            assert torch.equal(item["labels"][chosen], row["labels"])
+            if len(group) > 1:
+                assert torch.equal(item["position_ids"][chosen], torch.arange(len(row["input_ids"])))
+                assert len(item["input_ids"]) < sum(len(row["input_ids"]) for row in alone)
+
+
+@pytest.mark.parametrize(
+    ("attention", "collate", "groups"),
+    [
+        *(("sdpa", {}, name) for name in GROUPS),
+        ("eager", {"padding_side": "left"}, "several clips and a text"),
+        ("eager", {"packing": True}, "several clips and a text"),
+        ("sdpa", {"packing": True}, "several clips and a text"),
+    ],
+    indirect=["groups"],
+)
+def test_rows_that_share_their_media_are_learnt_as_apart(
+    attention, collate, groups, shared, dataset, processor, fresh
+):
+    fresh.set_attn_implementation(attention)
+    apart, together = dataset([row for group in groups for row in group]), shared(groups)
+    apart, together = ([data[index] for index in range(len(data))] for data in (apart, together))
+    num_items = sum(int((sample["labels"] != IGNORED).sum()) for sample in apart)
+    pad_token_id = processor.tokenizer.pad_token_id
+    loss, gradients = loss_and_gradients(fresh, OmniVinciCollator(pad_token_id)(apart), num_items)
+    batch = OmniVinciCollator(pad_token_id, **collate)(together)
+    assert batch["sample_ids"] == [f"row:{index}" for index in range(len(apart))]
+    assert (batch["labels"][:, 1:] != IGNORED).sum() == num_items
+    shared_loss, shared_gradients = loss_and_gradients(fresh, batch, num_items)
+    assert shared_loss == pytest.approx(loss, abs=1e-5)
+    assert shared_gradients.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(shared_gradients[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_shared_media_are_decoded_once(shared, processor, monkeypatch):
+    rows = [chat(f"{number}.", CLIP_ITEM, question=f"How many? {number}") for number in range(5)]
+    data = shared([rows])
+    decoded, load = [], processor.video_processor.load_videos
+    monkeypatch.setattr(
+        type(processor.video_processor),
+        "load_videos",
+        lambda self, videos, **kwargs: decoded.extend(videos) or load(videos, **kwargs),
+    )
+    batch = OmniVinciCollator(0)([data[0]])
+    assert decoded == [CLIP] and len(batch["video_timestamps"]) == 1 and len(batch["sample_ids"]) == 5
+
+
+def test_a_group_is_as_long_as_a_sample_may_be(processor):
+    rows = [chat("Yes. " * 4, IMAGE_ITEM, question=question) for question in ("Who is it?", "Where is it?", "Why?")]
+    whole = ChatDataset([DataSource(rows)], SampleEncoder(processor), share_media=True)
+    (measure,) = whole.measures
+    fits = ChatDataset([DataSource(rows)], SampleEncoder(processor, measure.length), share_media=True)
+    assert fits.measures == [measure] and fits.fingerprint == whole.fingerprint
+    cut = ChatDataset([DataSource(rows)], SampleEncoder(processor, measure.length - 1), share_media=True)
+    assert [len(cut.samples(index)) for index in range(len(cut))] == [2, 1]
+    assert [measure.length for measure in cut.measures] == [len(cut[index]["input_ids"]) for index in range(2)]
+    assert cut.fingerprint != whole.fingerprint
+
+
+@pytest.mark.parametrize("other", [chat("A dog."), chat("A dog.", SILENT_ITEM), MEDIUM_LATER])
+def test_samples_with_other_media_are_not_encoded_together(other, encoder, dataset):
+    one, other = dataset([chat("Yes.", IMAGE_ITEM), other]), dataset([{**other, "id": "other"}])
+    with pytest.raises(BadSample, match="Sample other: it does not begin with the media of sample row:0"):
+        encoder.encode(*one.samples(0), *other.samples(0))
+
+
+def test_groups_end_with_their_source(encoder):
+    sources = [DataSource([chat("Yes.", IMAGE_ITEM)] * 2, name=name) for name in "ab"]
+    assert ChatDataset(sources, encoder, share_media=True).source_of == [0, 1]
+
+
+def test_a_bad_row_is_left_out_of_its_group(tmp_path, shared):
+    rows = [chat("Yes.", CLIP_ITEM), {"id": "bad", **chat(" ", CLIP_ITEM)}, chat("No.", CLIP_ITEM, question="Who?")]
+    with pytest.raises(BadSample, match="bad: its last message is no answer"):
+        shared([rows])
+    data = shared([rows], skip_bad=True)
+    assert len(data) == 1 and data[0]["sample_ids"] == ["row:0", "row:2"]
+    assert [bad.sample_id for bad in data.skipped] == ["bad"]
+
+
+def test_all_rows_about_a_damaged_file_are_named(tmp_path, shared):
+    damaged = tmp_path / "damaged.jpg"
+    image(height=600, width=800).save(damaged)
+    damaged.write_bytes(damaged.read_bytes()[:5000])
+    rows = [chat("Yes.", {"type": "image", "path": str(damaged)}, id=name) for name in "ab"]
+    with pytest.raises(BadSample, match="Sample a: "):
+        shared([rows])[0]
+    batch = OmniVinciCollator(0)([shared([rows, [chat("No.", id="c")]], skip_bad=True)[0]])
+    assert batch["sample_ids"] == ["c"] and [bad.sample_id for bad in batch["skipped"]] == ["a", "b"]
+
+
+def test_attention_without_masks_is_refused_for_shared_media(fresh, processor, shared, tmp_path):
+    data = shared([[chat("Yes.", IMAGE_ITEM), chat("No.", IMAGE_ITEM)]])
+    batch = OmniVinciCollator(0)([data[0]])
+    fresh.config.text_config._attn_implementation = "flash_attention_2"
+    refusal = "'flash_attention_2' takes no mask .* use `attn_implementation='sdpa'` or 'eager'"
+    with pytest.raises(ValueError, match=refusal):
+        make_trainer(fresh, processor, data, tmp_path)
+    with pytest.raises(ValueError, match=refusal):
+        loss_and_gradients(fresh, batch, 1)
+
+
+def test_runs_with_shared_media_learn_and_are_judged_as_those_without(processor, shared, dataset, tmp_path):
+    rows = [chat("A square.", CLIP_ITEM), chat("Red.", CLIP_ITEM, question="Which colour?")]
+    curves = []
+    for data, batch_size in ((shared([rows]), 1), (dataset(rows), 2)):
+        options = {"max_steps": 2, "eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": batch_size}
+        trainer = make_trainer(
+            *(AutoModel.from_pretrained(TINY), processor, data, tmp_path),
+            **(options | {"eval_dataset": data, "per_device_train_batch_size": batch_size}),
+        )
+        trainer.train()
+        curves.append([entry.get("loss", entry.get("eval_loss")) for entry in trainer.state.log_history[:-1]])
+    assert len(curves[0]) == 4 and curves[0] == pytest.approx(curves[1], abs=1e-4)
+
+
 @given(st.lists(st.integers(1, 20), max_size=40))
 def test_rows_hold_every_sample_once_and_no_more_than_they_can(lengths):
     rows = pack(range(len(lengths)), lengths, 20)
@@ -328,9 +512,11 @@ def test_the_loss_falls_on_a_few_samples(fresh, processor, dataset, tmp_path):
     assert losses(trainer)[0] > 4 and losses(trainer)[-1] < 0.5
 
 
-@pytest.mark.parametrize("packed_length", [None, 1000])
-def test_a_resumed_run_is_the_run_that_never_stopped(packed_length, processor, dataset, tmp_path):
-    data = dataset([*unlike_samples(), chat("One more.", question="And?")])
+@pytest.mark.parametrize(("packed_length", "share_media"), [(None, True), (1000, False)])
+def test_a_resumed_run_is_the_run_that_never_stopped(packed_length, share_media, processor, dataset, tmp_path):
+    rows = [*unlike_samples(), chat("One more.", question="And?")]
+    rows += [chat(answer, TONE_ITEM, question=answer) for answer in ("One.", "Two.") if share_media]
+    data = dataset(rows, share_media=share_media)
 
     def make(folder):
         model = AutoModel.from_pretrained(TINY)
@@ -465,17 +651,19 @@ def test_what_a_killed_save_left_is_no_checkpoint_and_goes_away(fresh, processor
         ({"recipe": "omni"}, "differs in recipe, trained parameters"),
         ({"per_device_train_batch_size": 1}, "differs in per_device_train_batch_size"),
         ({"rows": [chat("Another.")]}, "differs in data"),
+        ({"share_media": True}, "differs in data, share_media"),
         ({"model": "published-tiny-maxpool"}, "differs in shape of the model"),
         ({"checkpoint": "nowhere"}, "no checkpoint that training can resume"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_not_resumed(change, message, processor, dataset, tmp_path):
-    def make(folder, model="published-tiny", rows=None, **options):
+    def make(folder, model="published-tiny", rows=None, share_media=False, **options):
         options |= {"save_strategy": "steps", "save_steps": 1, "max_steps": 1}
         model = AutoModel.from_pretrained(PARITY / model)
         if change.get("model") and folder.name == "again":
             model.model.language_model.layers = model.model.language_model.layers[:1]
-        return make_trainer(model, processor, dataset(rows or [chat()]), folder, **options)
+        data = dataset(rows or [chat()], share_media=share_media)
+        return make_trainer(model, processor, data, folder, **options)
 
     make(tmp_path / "before").train()
     change = dict(change)
@@ -533,8 +721,13 @@ def test_the_command_goes_on_with_a_run(command):
 def test_low_rank_additions_are_trained_with_the_other_parts(command, tmp_path):
     from peft import PeftModel
 
-    code, output, _ = command("--lora", "--lora-rank", 2, "--packing", "--max-length", 2000)
+    rows = [chat("A square.", CLIP_ITEM), chat("Red.", CLIP_ITEM), chat("A dog.")]
+    code, output, _ = command(
+        "--lora", "--lora-rank", 2, "--packing", "--share-media", "--max-length", 2000, rows=rows
+    )
     assert code == 0, output
+    run = json.loads((tmp_path / "run" / "checkpoint-2" / "omnivinci_run.json").read_text())
+    assert run["share_media"] is True and run["packed_length"] == 2000
     adapted = PeftModel.from_pretrained(AutoModel.from_pretrained(TINY), tmp_path / "run")
     before = AutoModel.from_pretrained(TINY).state_dict()
     after = adapted.merge_and_unload().state_dict()

@@ -29,6 +29,9 @@ def train(
     no_audio: NoAudio = False,
     max_length: Annotated[int | None, typer.Option(metavar="N", min=1, help="The most positions of a sample.")] = None,
     packing: Annotated[bool, typer.Option("--packing", help="Put several samples in a row of --max-length.")] = False,
+    share_media: Annotated[
+        bool, typer.Option("--share-media", help="Encode media once for the chats about them that follow each other.")
+    ] = False,
     lora: Annotated[bool, typer.Option("--lora", help="Train low-rank additions to the language model.")] = False,
     lora_rank: Annotated[int, typer.Option(metavar="N", min=1, help="Their rank.")] = 16,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out bad samples, and list them.")] = False,
@@ -63,6 +66,7 @@ def train(
             skip_bad=skip_bad,
             max_length=max_length,
             packing=packing,
+            share_media=share_media,
             lora_rank=lora_rank if lora else None,
             load_audio_from_video=not no_audio,
             num_frames=num_frames,

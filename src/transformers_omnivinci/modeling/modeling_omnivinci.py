@@ -23,7 +23,7 @@ from transformers.modeling_outputs import (
 from transformers.modeling_utils import PreTrainedModel, slice_logits_to_keep
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple, logging, torch_compilable_check
-from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.generic import is_flash_attention_requested, merge_with_config_defaults
 
 from ..configuration_omnivinci import OmniVinciConfig
 from ..planning import tile_grids
@@ -576,6 +576,8 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
             # A padded sample is read at the positions that it has alone.
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -inputs_embeds.shape[1] :]
+        if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 4:
+            attention_mask = self._prepare_mask(attention_mask, inputs_embeds.dtype)
         outputs = self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
@@ -592,6 +594,24 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
             **{f"{name}_hidden_states": _flat(output) for name, output in encoded.items()},
             align_loss=align_loss,
         )
+
+    def check_attends_by_mask(self) -> None:
+        """
+        Raises:
+            ValueError: the attention of the language model does not take a mask of who attends to whom.
+        """
+        if is_flash_attention_requested(self.language_model.config):
+            raise ValueError(
+                f"The attention {self.language_model.config._attn_implementation!r} takes no mask of who attends to "
+                "whom, which samples with shared media need: use `attn_implementation='sdpa'` or 'eager'."
+            )
+
+    def _prepare_mask(self, mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """A 4D mask as the language model adds it to its scores. Transformers hands such masks on as they are."""
+        self.check_attends_by_mask()
+        if mask.dtype != torch.bool or self.language_model.config._attn_implementation == "sdpa":
+            return mask
+        return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
 
 
 class OmniVinciForConditionalGeneration(OmniVinciPreTrainedModel, GenerationMixin):
@@ -662,7 +682,9 @@ class OmniVinciForConditionalGeneration(OmniVinciPreTrainedModel, GenerationMixi
         Args:
             input_ids (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
                 Text and placeholders, as [`OmniVinciProcessor`] returns them.
-            attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): 0 at padding.
+            attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
+                0 at padding. Also `(batch_size, 1, sequence_length, sequence_length)`, where a token attends to
+                another, with `position_ids`; FlashAttention takes no such mask.
             position_ids, past_key_values, use_cache, logits_to_keep: As in [`Qwen2ForCausalLM`].
             inputs_embeds (`torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`, *optional*):
                 In the place of `input_ids`.

@@ -9,6 +9,9 @@ from transformers import DataCollatorWithFlattening
 from ..modeling.modeling_omnivinci import MEDIA_INPUTS
 from .encoding import IGNORED
 
+PADDING = -1
+"""The item that padding belongs to."""
+
 NO_TIME = -1.0
 """What fills up rows of seconds."""
 
@@ -45,33 +48,63 @@ class OmniVinciCollator:
         Returns:
             `dict`: `input_ids` and `labels` (batch, sequence) with `attention_mask`, or `position_ids` (1, sequence)
             where samples are packed; the media of all samples; `sample_ids` and `skipped`, which are no inputs of the
-            model.
+            model. Where samples share media, `position_ids` (batch, sequence) and as `attention_mask` who attends to
+            whom, (batch, 1, sequence, sequence).
         """
         samples = [sample for item in features for sample in (item if isinstance(item, list) else [item])]
-        batch = self._flatten(samples) if self.packing else self._pad(samples)
+        if any("segment_ids" in sample for sample in samples):
+            batch = self._share([samples] if self.packing else [[sample] for sample in samples])
+        else:
+            batch = self._flatten(samples) if self.packing else self._pad(samples)
         for name in MEDIA_INPUTS:
             parts = [sample[name] for sample in samples if name in sample]
             if parts:
                 batch[name] = _stack_seconds(parts) if name.endswith("_timestamps") else torch.cat(parts)
-        batch["sample_ids"] = [sample["sample_id"] for sample in samples]
+        batch["sample_ids"] = [name for sample in samples for name in sample["sample_ids"]]
         batch["skipped"] = [bad for sample in samples for bad in sample.get("skipped", ())]
         return batch
 
     def _pad(self, samples: list[dict]) -> dict:
-        def pad(name: str, value: int) -> torch.Tensor:
-            return pad_sequence([sample[name] for sample in samples], True, value, self.padding_side)
-
         lengths = [torch.ones(len(sample["input_ids"]), dtype=torch.long) for sample in samples]
         return {
-            "input_ids": pad("input_ids", self.pad_token_id),
-            "attention_mask": pad_sequence(lengths, True, 0, self.padding_side),
-            "labels": pad("labels", IGNORED),
+            "input_ids": self._pad_rows([sample["input_ids"] for sample in samples], self.pad_token_id),
+            "attention_mask": self._pad_rows(lengths, 0),
+            "labels": self._pad_rows([sample["labels"] for sample in samples], IGNORED),
         }
 
     @staticmethod
     def _flatten(samples: list[dict]) -> dict:
         text = [{name: sample[name] for name in ("input_ids", "labels")} for sample in samples]
         return dict(DataCollatorWithFlattening(separator_id=IGNORED)(text, return_tensors="pt"))
+
+    def _share(self, rows: list[list[dict]]) -> dict:
+        """Each token attends to those before it in its own segment, and in that which all of its item read."""
+        rows = [[_text_of(sample, item) for item, sample in enumerate(row)] for row in rows]
+        fill = {"input_ids": self.pad_token_id, "labels": IGNORED, "items": PADDING}
+        padded = {
+            name: self._pad_rows([torch.cat([sample[name] for sample in row]) for row in rows], fill.get(name, 0))
+            for name in rows[0][0]
+        }
+        items, segments = padded.pop("items"), padded.pop("segment_ids")
+        # (batch, sequence that attends, sequence that is attended to). Padding attends to padding: to something.
+        same_item = items[:, :, None] == items[:, None, :]
+        is_read = (segments[:, None, :] == 0) | (segments[:, :, None] == segments[:, None, :])
+        return {**padded, "attention_mask": (same_item & is_read).tril()[:, None]}
+
+    def _pad_rows(self, rows: list[torch.Tensor], value: int) -> torch.Tensor:
+        return pad_sequence(rows, True, value, self.padding_side)
+
+
+def _text_of(sample: dict, item: int) -> dict[str, torch.Tensor]:
+    """The columns of an item of a row. Its first token is not learnt: that would be from the item before."""
+    length = len(sample["input_ids"])
+    return {
+        "input_ids": sample["input_ids"],
+        "labels": torch.cat([torch.tensor([IGNORED]), sample["labels"][1:]]),
+        "position_ids": sample.get("position_ids", torch.arange(length)),
+        "segment_ids": sample.get("segment_ids", torch.zeros(length, dtype=torch.long)),
+        "items": torch.full((length,), item),
+    }
 
 
 def _stack_seconds(rows: list[torch.Tensor]) -> torch.Tensor:

@@ -72,6 +72,7 @@ def train(
     skip_bad: bool = False,
     max_length: int | None = None,
     packing: bool = False,
+    share_media: bool = False,
     lora_rank: int | None = None,
     **media_options,
 ) -> OmniVinciTrainer:
@@ -87,6 +88,7 @@ def train(
         max_length (`int`, *optional*): The most positions of a sample, with `packing` of a row. `None`: as many as
             the language model has.
         packing (`bool`, *optional*, defaults to `False`): Whether samples share rows.
+        share_media (`bool`, *optional*, defaults to `False`): Whether samples about the same media share them.
         lora_rank (`int`, *optional*): The language model learns low-rank additions instead of its weights.
         media_options: Options of [`SampleEncoder`].
     """
@@ -100,8 +102,8 @@ def train(
     config = OmniVinciConfig.from_pretrained(model)
     max_length = max_length or config.text_config.max_position_embeddings
     encoder = SampleEncoder(processor, max_length, **media_options)
-    train_dataset = ChatDataset(sources, encoder, skip_bad)
-    eval_dataset = ChatDataset(eval_sources, encoder, skip_bad) if eval_sources else None
+    train_dataset = ChatDataset(sources, encoder, skip_bad, share_media)
+    eval_dataset = ChatDataset(eval_sources, encoder, skip_bad, share_media) if eval_sources else None
     if recipe.from_scratch:
         network = OmniVinciForConditionalGeneration(config)
     else:

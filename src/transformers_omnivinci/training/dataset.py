@@ -1,13 +1,14 @@
 """Chats with media as a dataset, checked and measured before the first step."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch.utils.data import Dataset
 from transformers.utils import logging
 
 from .data import BadSample, DataSource, JsonLines, Sample, read_sample
 from .encoding import Measure, SampleEncoder
+from .sharing import group_by_media
 
 
 class ChatDataset(Dataset):
@@ -21,10 +22,14 @@ class ChatDataset(Dataset):
         skip_bad (`bool`, *optional*, defaults to `False`):
             Whether bad samples are left out. A file that proves to be damaged only when it is decoded is replaced by
             the next sample, in every epoch the same.
+        share_media (`bool`, *optional*, defaults to `False`):
+            Whether samples that follow each other and ask about the same media become one item, in which the media
+            are decoded and encoded once. Its length is limited as that of a sample, and it counts as one where sources
+            are mixed.
 
     Attributes:
-        measures (`list[Measure]`): Length and modalities of each sample.
-        source_of (`list[int]`): From which source each sample is.
+        measures (`list[Measure]`): Length and modalities of each item: a sample, or those that share their media.
+        source_of (`list[int]`): From which source each item is.
         skipped (`list[BadSample]`): What was left out.
 
     Raises:
@@ -33,48 +38,64 @@ class ChatDataset(Dataset):
         OSError: a data file cannot be read.
     """
 
-    def __init__(self, sources: Sequence[DataSource], encoder: SampleEncoder, skip_bad: bool = False):
+    def __init__(
+        self,
+        sources: Sequence[DataSource],
+        encoder: SampleEncoder,
+        skip_bad: bool = False,
+        share_media: bool = False,
+    ):
         if len({source.weight is None for source in sources}) > 1:
             raise ValueError("Some data sources have a weight and others have none: give one to each, or to none.")
-        self.sources, self.encoder, self.skip_bad = list(sources), encoder, skip_bad
+        self.sources, self.encoder, self.skip_bad, self.share_media = list(sources), encoder, skip_bad, share_media
         self._rows = [source.open() for source in self.sources]
-        self._places: list[tuple[int, int]] = []
+        self._items: list[list[tuple[int, int]]] = []  # source and row of each sample
         self.measures: list[Measure] = []
         self.skipped: list[BadSample] = []
         digest = hashlib.sha256()
+        rows = self._read_all(digest)
+        for item, measure in group_by_media(rows, encoder) if share_media else (([row[0]], row[2]) for row in rows):
+            self._items.append(item)
+            self.measures.append(measure)
+        if not self._items:
+            raise ValueError(f"There is nothing to train on: all {len(self.skipped)} samples are bad.")
+        found = set(self.source_of)
+        for index, source in enumerate(self.sources):
+            if index not in found:
+                raise ValueError(f"All samples of {source.label} are bad.")
+        if share_media:
+            digest.update(repr([len(item) for item in self._items]).encode())
+        self.fingerprint = digest.hexdigest()
+
+    def _read_all(self, digest) -> Iterator[tuple[tuple[int, int], Sample, Measure]]:
+        """Source and row of each good sample, the sample and its measure."""
         places = [(source, row) for source, rows in enumerate(self._rows) for row in range(len(rows))]
         for place in logging.tqdm(places, desc="Reading the data", disable=None):
             try:
                 sample = self._read(place)
-                self.measures.append(encoder.measure(sample))
+                measure = self.encoder.measure(sample)
             except BadSample as bad:
-                if not skip_bad:
+                if not self.skip_bad:
                     raise
                 self.skipped.append(bad)
                 continue
-            self._places.append(place)
-            digest.update(repr((sample.id, self.measures[-1].length)).encode())
-        if not self._places:
-            raise ValueError(f"There is nothing to train on: all {len(self.skipped)} samples are bad.")
-        for index, source in enumerate(self.sources):
-            if index not in {place[0] for place in self._places}:
-                raise ValueError(f"All samples of {source.label} are bad.")
-        self.fingerprint = digest.hexdigest()
+            digest.update(repr((sample.id, measure.length)).encode())
+            yield place, sample, measure
 
     @property
     def source_of(self) -> list[int]:
-        return [source for source, _ in self._places]
+        return [item[0][0] for item in self._items]
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._items)
 
-    def sample(self, index: int) -> Sample:
-        """A chat, not yet encoded."""
-        return self._read(self._places[index])
+    def samples(self, index: int) -> list[Sample]:
+        """The chats of an item, not yet encoded: one, or those that share their media."""
+        return [self._read(place) for place in self._items[index]]
 
     def __getitem__(self, index: int | tuple[int, ...]) -> dict | list[dict]:
         """
-        One sample as [`SampleEncoder.encode`] gives it, or a list of those that share a row.
+        One item as [`SampleEncoder.encode`] gives it, or a list of those that share a row.
 
         Raises:
             BadSample: it cannot be encoded, and `skip_bad` is not set.
@@ -83,14 +104,15 @@ class ChatDataset(Dataset):
             return [self[position] for position in index]
         skipped = []
         for step in range(len(self)):
-            try:
-                encoded = self.encoder.encode(self.sample((index + step) % len(self)))
-            except BadSample as bad:
-                if not self.skip_bad:
-                    raise
-                skipped.append(bad)
-                continue
-            return {**encoded, "skipped": skipped}
+            samples = self.samples((index + step) % len(self))
+            while samples:
+                try:
+                    return {**self.encoder.encode(*samples), "skipped": skipped}
+                except BadSample as bad:
+                    if not self.skip_bad:
+                        raise
+                    skipped.append(bad)
+                    del samples[[sample.id for sample in samples].index(bad.sample_id)]
         raise skipped[0]
 
     def _read(self, place: tuple[int, int]) -> Sample:

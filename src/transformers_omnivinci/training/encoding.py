@@ -9,6 +9,7 @@ from transformers.processing_utils import ProcessorMixin
 
 from ..processing.chat_template import SOURCE_KEYS
 from .data import BadSample, Sample
+from .sharing import SplitSample, count_shared
 
 IGNORED = -100
 """The label of what is not learnt."""
@@ -68,29 +69,28 @@ class SampleEncoder:
             BadSample: a medium cannot be read, or the sample is too long.
         """
         with _naming(sample):
-            items = [
-                item
-                for message in sample.messages
-                if not isinstance(message["content"], str)
-                for item in message["content"]
-                if item["type"] != "text"
-            ]
+            items = _media_items(sample)
             modalities = {item["type"] for item in items}
             if self.options["load_audio_from_video"] and any(map(self._has_track, items)):
                 modalities.add("audio")
             length = self._count(sample.messages, items)
         return Measure(self._check_length(sample, length), frozenset(modalities))
 
-    def encode(self, sample: Sample) -> dict:
+    def encode(self, sample: Sample, *others: Sample) -> dict:
         """
-        The tensors of a sample.
+        The tensors of a sample, or of one sequence of several that share their media.
+
+        Args:
+            sample (`Sample`): Its media are decoded.
+            others (`Sample`): Samples that [`group_by_media`] has found to share them.
 
         Returns:
             `dict`: `input_ids` and `labels` (sequence,), the media as [`OmniVinciProcessor`] returns them, and its
-            `sample_id`.
+            `sample_ids`. With others also `position_ids` and `segment_ids` (sequence,): 0 where all of them read, 1
+            where the first one does alone, and so on.
 
         Raises:
-            BadSample: a medium cannot be read, nothing is answered, or the sample is too long.
+            BadSample: a medium cannot be read or is not shared, nothing is answered, or the sequence is too long.
         """
         with _naming(sample):
             encoded = self.processor.apply_chat_template(
@@ -103,15 +103,83 @@ class SampleEncoder:
             )
             input_ids = encoded.pop("input_ids")[0]
             is_answer = encoded.pop("assistant_masks")[0].bool()
-            media = torch.tensor([getattr(self.processor, f"{name}_token_id") for name in SOURCE_KEYS])
-            labels = input_ids.masked_fill(~is_answer | torch.isin(input_ids, media), IGNORED)
+            labels = input_ids.masked_fill(~is_answer | torch.isin(input_ids, self._placeholders), IGNORED)
             if not (labels != IGNORED).any():
                 raise ValueError(
                     "no token of it is an answer: the chat template needs a {% generation %} block around answers."
                 )
-        self._check_length(sample, len(input_ids))
         del encoded["attention_mask"]
-        return {"input_ids": input_ids, "labels": labels, **encoded, "sample_id": sample.id}
+        text = {"input_ids": input_ids, "labels": labels}
+        if others:
+            splits = [self.split(one) for one in (sample, *others)]
+            for one, split in zip(others, splits[1:], strict=True):
+                if split is None or splits[0] is None or not split.shares_media(splits[0]):
+                    raise BadSample(one.id, f"it does not begin with the media of sample {sample.id}.")
+            text = self._join(input_ids, splits)
+        self._check_length(sample, len(text["input_ids"]))
+        return {**text, **encoded, "sample_ids": [one.id for one in (sample, *others)]}
+
+    def split(self, sample: Sample) -> SplitSample | None:
+        """
+        Cuts a sample behind its last medium, without reading any.
+
+        Returns:
+            `SplitSample`: or `None` if it has nothing to share: no media, or no answer that comes after them alone.
+
+        Raises:
+            BadSample: the chat template does not accept it.
+        """
+        media = [
+            (key, source)
+            for item in _media_items(sample)
+            for key, source in item.items()
+            if key in SOURCE_KEYS[item["type"]] and source is not None
+        ]
+        if not media:
+            return None
+        with _naming(sample):
+            # A placeholder is a token of its own: the text around it is read alike wherever it is expanded.
+            encoded = self.processor.tokenizer.apply_chat_template(
+                sample.messages,
+                chat_template=self.processor.chat_template,
+                tokenize=True,
+                return_dict=True,
+                return_assistant_tokens_mask=True,
+                return_tensors="pt",
+            )
+            input_ids, is_answer = encoded["input_ids"][0], encoded["assistant_masks"][0].bool()
+            places = torch.isin(input_ids, self._placeholders).nonzero()[:, 0].tolist()
+        answers = is_answer.nonzero()[:, 0].tolist()
+        if len(places) != len(media) or not answers or answers[0] <= places[-1] + 1:
+            return None
+        end = places[-1] + 1
+        before, after = input_ids.tensor_split([end])
+        labels = after.masked_fill(~is_answer[end:], IGNORED)
+        return SplitSample(before.tolist(), media, after.tolist(), labels.tolist(), answers[0] - end)
+
+    @staticmethod
+    def _join(input_ids: torch.Tensor, samples: list[SplitSample]) -> dict:
+        """One sequence of samples, of which the first one is given with its media in place."""
+        shared = count_shared(samples)
+        prefix = input_ids[: len(input_ids) - len(samples[0].after) + shared]
+        rests = [torch.tensor(sample.after[shared:]) for sample in samples]
+        positions = torch.arange(len(prefix) + max(map(len, rests)))
+        return {
+            "input_ids": torch.cat([prefix, *rests]),
+            "labels": torch.cat(
+                [torch.full_like(prefix, IGNORED), *(torch.tensor(sample.labels[shared:]) for sample in samples)]
+            ),
+            "position_ids": torch.cat(
+                [positions[: len(prefix)], *(positions[len(prefix) :][: len(rest)] for rest in rests)]
+            ),
+            "segment_ids": torch.arange(len(samples) + 1).repeat_interleave(
+                torch.tensor([len(prefix), *map(len, rests)])
+            ),
+        }
+
+    @property
+    def _placeholders(self) -> torch.Tensor:
+        return torch.tensor([getattr(self.processor, f"{name}_token_id") for name in SOURCE_KEYS])
 
     def _check_length(self, sample: Sample, length: int) -> int:
         if self.max_length is not None and length > self.max_length:
@@ -126,13 +194,18 @@ class SampleEncoder:
         """Media are counted once for all the samples that ask about them; several images are not tiled."""
         if sum(item["type"] == "image" for item in items) > 1:
             return self._count_tokens(messages)
+        # A token of its own stands for each medium: the text on its two sides is not to be read as one.
+        stand_in = {"type": "text", "text": self.processor.tokenizer.eos_token}
         spoken = [
             message
             if isinstance(message["content"], str)
-            else {**message, "content": [item for item in message["content"] if item["type"] == "text"]}
+            else {
+                **message,
+                "content": [item if item["type"] == "text" else stand_in for item in message["content"]],
+            }
             for message in messages
         ]
-        return self._count_tokens(spoken) + sum(map(self._count_medium, items))
+        return self._count_tokens(spoken) + sum(self._count_medium(item) - 1 for item in items)
 
     def _count_medium(self, item: dict) -> int:
         key = tuple(item.items())
@@ -158,6 +231,16 @@ class SampleEncoder:
         if isinstance(source, str):
             self._tracks[source] = heard
         return heard
+
+
+def _media_items(sample: Sample) -> list[dict]:
+    return [
+        item
+        for message in sample.messages
+        if not isinstance(message["content"], str)
+        for item in message["content"]
+        if item["type"] != "text"
+    ]
 
 
 @contextmanager

@@ -84,6 +84,8 @@ class OmniVinciTrainer(Trainer):
         self._base = next(
             module for module in model.modules() if isinstance(module, OmniVinciForConditionalGeneration)
         )
+        if any(data.share_media for data in datasets):
+            self._base.model.check_attends_by_mask()
         self._frozen = [
             module
             for module in model.modules()
@@ -228,6 +230,7 @@ class OmniVinciTrainer(Trainer):
             "shape of the model": _digest([parameter[:2] for parameter in parameters]),
             "trained parameters": _digest([name for name, _, trained in parameters if trained]),
             "data": self.train_dataset.fingerprint if is_chat else None,
+            "share_media": self.train_dataset.share_media if is_chat else None,
             "weights of the data": [source.weight for source in self.train_dataset.sources] if is_chat else None,
             "packed_length": self.packed_length,
             "per_device_train_batch_size": self.args.per_device_train_batch_size,
