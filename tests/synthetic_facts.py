@@ -26,7 +26,7 @@ class Heard(NamedTuple):
 
 def look(clip) -> list[Seen]:
     """Shapes, each over the frames that show its colour and form."""
-    spacing, seen = clip.seconds[1], []
+    spacing, seen = clip.seconds[1] if len(clip.seconds) > 1 else 0.0, []
     for second, frame in zip(clip.seconds, clip.frames.astype(np.int32)):
         red, green, blue = frame[..., 0], frame[..., 1], frame[..., 2]
         least = np.minimum(np.minimum(red, green), blue)
@@ -75,6 +75,8 @@ def answer(question, seen: list[Seen], heard: list[Heard]) -> str | None:
     wanted, _, relation = question.form.partition("_")
     if wanted == "motion":
         found = [shape.motion for shape in shapes]
+    elif relation == "and_form":
+        found = [f"the {shape.colour} {shape.form}" for shape in shapes]
     elif wanted == "count":
         found = [str(len(shapes if relation == "of_shapes" else sounds))]
     elif relation == "start":
@@ -112,7 +114,7 @@ def _form(box: np.ndarray) -> str:
         return "square" if filled > 0.92 else "circle"
     if (box == box[::-1]).mean() > 0.88:
         return "cross"
-    return "triangle" if filled > 0.43 else "star"
+    return "triangle" if filled > 0.47 else "star"
 
 
 def _motion(way: np.ndarray) -> str:

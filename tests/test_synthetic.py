@@ -20,6 +20,7 @@ from transformers_omnivinci.processing import media
 from transformers_omnivinci.synthetic import (
     COLOURS,
     FORMS,
+    MODALITIES,
     QUESTION_FORMS,
     QUESTION_TYPES,
     SOUNDS,
@@ -36,7 +37,7 @@ from transformers_omnivinci.synthetic import (
     write_dataset,
 )
 from transformers_omnivinci.synthetic.baselines import Baseline
-from transformers_omnivinci.synthetic.scenes import MIN_SOUND_SECONDS
+from transformers_omnivinci.synthetic.scenes import MIN_SOUND_SECONDS, freeze
 
 from .synthetic_facts import answer, listen, look
 
@@ -310,6 +311,112 @@ def test_baselines_find_what_there_is_to_find(across):
     assert accuracy > 0.95 > chance
 
 
+# ---------------------------------------------------------------------------------------- pictures alone, sounds alone
+
+
+@pytest.mark.parametrize(("modality", "suffix"), (("image", ".png"), ("audio", ".wav")))
+def test_a_picture_or_a_sound_alone_is_written_and_answers_its_questions(tmp_path, modality, suffix):
+    dataset = SyntheticDataset("test", 80, seed=2, modality=modality)
+    rows = read_rows(write_dataset(tmp_path, dataset))
+    forms = set()
+    for sample, row in zip(dataset, rows, strict=True):
+        medium, text = row["messages"][0]["content"]
+        assert medium == {"type": modality, "path": f"media/test-{modality}/{sample.id}{suffix}"}
+        (question,) = sample.questions
+        assert text["text"] == question.text
+        rendered, clip = dataset.render(sample), read_clip(tmp_path / medium["path"])
+        if modality == "image":
+            np.testing.assert_array_equal(clip.frames, rendered.frames)
+            assert clip.frames.shape == (1, 64, 64, 3) and clip.waveform is rendered.waveform is None
+            (seen,), heard = look(clip), []
+        else:
+            np.testing.assert_allclose(clip.waveform, rendered.waveform, atol=1e-4)
+            assert clip.frames is rendered.frames is clip.seconds is None
+            seen, heard = [], listen(clip)
+        assert answer(question, seen and [seen], heard) == question.answer, (sample.id, question)
+        forms.add(question.form)
+    assert forms == {form.name for form in MODALITIES[modality].forms}
+    assert json.loads((tmp_path / f"test-{modality}.json").read_text())["modality"] == modality
+
+
+@given(st.integers(0, 2**32), st.sampled_from([4, 8, 30]))
+@settings(max_examples=20)
+def test_a_still_is_the_frame_of_the_clip(seed, fps):
+    world = replace(SMALL, fps=fps)
+    rng = random.Random(seed)
+    scene = plan_scene(world, "train", rng)
+    shape = rng.choice(scene.shapes)
+    second = next(frame / fps for frame in range(1000) if frame / fps >= shape.start)
+    still = freeze(scene, second, 1 / fps)
+    assert [(other.colour, other.form) for other in still.shapes] == [(shape.colour, shape.form)]
+    np.testing.assert_array_equal(render(still, world).frames, render(scene, world, [second]).frames)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("modality", ["image", "audio"])
+def test_answers_about_one_sense_are_equally_frequent_and_never_held_out(modality, split):
+    forms = [form for form in MODALITIES[modality].forms if form.type in ("visual", "audio")]
+    block = sum(len(form.answers(WORLD)) for form in forms)
+    table = Counter()
+    for sample in SyntheticDataset(split, block, 3, types=(forms[0].type,), modality=modality):
+        (row,) = sample.rows("")
+        table[row["question_form"], row["messages"][-1]["content"][0]["text"]] += 1
+        assert not sample.scene.combinations and not row["is_held_out"]
+    assert table == {(form.name, answer): 1 for form in forms for answer in form.answers(WORLD)}
+
+
+@pytest.mark.parametrize("modality", ["image", "audio"])
+def test_the_vocabulary_covers_one_sense(modality):
+    words = set(vocabulary())
+    for sample in SyntheticDataset("train", 150, modality=modality):
+        for question in sample.questions:
+            assert words >= {*split_words(question.text), *split_words(question.answer)}
+
+
+def test_one_sense_answers_what_is_asked_about_it():
+    for modality, senses in (("image", "picture"), ("audio", "sound")):
+        types = MODALITIES[modality].types[:1]
+        learn, asked = (SyntheticDataset("train", 300, seed, None, types, 1, modality)[:] for seed in (1, 2))
+        for known in (senses, "text"):
+            ((accuracy, chance, _),) = Baseline(known).fit(learn).scores(asked).values()
+            assert accuracy < chance + 0.08 if known == "text" else accuracy > 0.9
+
+
+def test_one_folder_holds_all_modalities(tmp_path):
+    datasets = [SyntheticDataset("train", 2, config=SMALL, modality=modality) for modality in MODALITIES]
+    being_written = tmp_path / ".train-image.0a.incomplete.jsonl"
+    being_written.write_text("")
+    write_dataset(tmp_path, datasets[0])
+    assert being_written.exists()
+    paths = [write_dataset(tmp_path, dataset) for dataset in datasets]
+    assert not being_written.exists()
+    assert [path.name for path in paths] == ["train.jsonl", "train-image.jsonl", "train-audio.jsonl"]
+    rows = [row for path in paths for row in read_rows(path)]
+    assert len({row["id"] for row in rows}) == 6 and len({frozenset(row) for row in rows}) == 1
+    for dataset in datasets:
+        write_dataset(tmp_path / "again", dataset)
+    again = read_all(tmp_path / "again")
+    assert again and all((tmp_path / path).read_bytes() == content for path, content in again.items())
+
+
+@pytest.mark.parametrize("modality", ["image", "audio"])
+def test_one_sense_as_arrays_and_through_the_processor(tmp_path, processor, modality):
+    arguments = ["--output", str(tmp_path), "--num-clips", "1", "--modality", modality]
+    result = CliRunner().invoke(app, ["synthesize", *arguments])
+    assert result.exit_code == 0, result.output
+    (row,) = read_rows(tmp_path / f"train-{modality}.jsonl")
+    medium, text = row["messages"][0]["content"]
+    chat = [{"role": "user", "content": [medium | {"path": str(tmp_path / medium["path"])}, text]}]
+    inputs = processor.apply_chat_template(chat, tokenize=True, return_dict=True, return_tensors="pt")
+    assert ("pixel_values" in inputs, "input_features" in inputs) == (modality == "image", modality == "audio")
+    dataset = SyntheticDataset("train", 1, modality=modality)
+    (row,) = read_rows(write_dataset(tmp_path / "arrays", dataset, media="arrays"))
+    clip = read_clip(tmp_path / "arrays" / row["messages"][0]["content"][0]["path"])
+    assert clip.modality == modality
+    for name, array in vars(dataset.render(dataset[0])).items():
+        np.testing.assert_array_equal(getattr(clip, name), array)
+
+
 # ---------------------------------------------------------------------------------------------------- folders, command
 
 
@@ -444,6 +551,9 @@ def test_worlds_that_cannot_be(fields, message):
         (("train", 1, 0, None, ("smell",)), "Types"),
         (("train", 1, 0, None, ("visual", "visual")), "Types"),
         (("train", 1, 0, None, ("visual",), 2), "from 1 to 1"),
+        (("train", 1, 0, None, None, 1, "smell"), "Unknown modality 'smell'"),
+        (("train", 1, 0, None, ("audio",), 1, "image"), r"some of \['visual'\]"),
+        (("train", 1, 0, None, None, 2, "image"), "from 1 to 1"),
     ),
 )
 def test_data_sets_that_cannot_be(arguments, message):
@@ -472,6 +582,9 @@ def test_files_that_are_no_clips_leave_nothing_behind(tmp_path):
         ("clip.avi", clip, "accepted"),
         ("clip.mp4", replace(clip, seconds=clip.seconds**2), "evenly spaced"),
         ("clip.mp4", replace(clip, frames=clip.frames[:1], seconds=clip.seconds[:1]), "two frames"),
+        ("clip.mp4", replace(clip, waveform=None), "'image'.*.png and .npz are accepted"),
+        ("clip.wav", clip, "'video'.*.mp4 and .npz are accepted"),
+        ("clip.png", replace(clip, waveform=None), "one frame"),
     ):
         with pytest.raises(ValueError, match=message):
             write_clip(tmp_path / name, damaged)
@@ -497,6 +610,10 @@ def test_other_arguments_of_writing(tmp_path):
     for options, message in (({"media": "avi"}, "Unknown media"), ({"num_workers": 0}, "one process")):
         with pytest.raises(ValueError, match=message):
             write_dataset(tmp_path / "out", dataset, **options)
+    with pytest.raises(ValueError, match="'png', 'arrays' are accepted"):
+        write_dataset(tmp_path / "out", SyntheticDataset("train", 1, modality="image"), media="mp4")
+    with pytest.raises(ValueError, match="Unknown modality"):
+        render(dataset[0].scene, WORLD, modality="smell")
     with pytest.raises(ValueError, match="Unknown senses"):
         Baseline("smell")
     with pytest.raises(ValueError, match="Unknown split"):

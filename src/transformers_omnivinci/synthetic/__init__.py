@@ -6,26 +6,30 @@ A synthetic world of short clips in which it is known what is seen and heard whe
 - `pictures`, `sounds`: scenes as arrays.
 - `clips`: those as files.
 - `questions`: types, forms, wordings and true answers.
+- `modalities`: what of a scene a sample gives, and which forms it answers.
 - `dataset`: balanced data sets in memory and in folders.
 
-None of it imports torch, but for reading mp4 files.
+None of it imports torch, but for reading media files.
 """
 
 from .clips import Clip, read_clip, render, write_clip
 from .config import WorldConfig
 from .dataset import Sample, SyntheticDataset, write_dataset
+from .modalities import MODALITIES, Modality
 from .questions import QUESTION_FORMS, QUESTION_TYPES, Question, ask, split_words, vocabulary
 from .scenes import COLOURS, FORMS, MOTIONS, SOUNDS, SPLITS, Scene, held_out, plan_scene
 
 __all__ = [
     "COLOURS",
     "FORMS",
+    "MODALITIES",
     "MOTIONS",
     "QUESTION_FORMS",
     "QUESTION_TYPES",
     "SOUNDS",
     "SPLITS",
     "Clip",
+    "Modality",
     "Question",
     "Sample",
     "Scene",

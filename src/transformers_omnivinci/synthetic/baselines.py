@@ -12,13 +12,13 @@ from collections.abc import Hashable, Iterable, Iterator
 
 from .config import WorldConfig
 from .dataset import Sample
-from .questions import QUESTION_FORMS, Question, format_seconds
+from .questions import PICTURE_FORMS, QUESTION_FORMS, Question, format_seconds
 from .scenes import COLOURS, FORMS, SOUNDS, SPLITS, Scene, held_out
 
 # What each baseline knows beside the question.
 SENSES = {"text": (), "picture": ("picture",), "sound": ("sound",)}
 _HELD_OUT = frozenset().union(*map(held_out, SPLITS))
-_FORMS = {form.name: form for form in QUESTION_FORMS}
+_FORMS = {form.name: form for form in (*QUESTION_FORMS, *PICTURE_FORMS)}
 _NAMES = {
     name: re.compile(rf"\b({'|'.join(values)})\b")
     for name, values in (("colour", COLOURS), ("form", FORMS), ("sound", SOUNDS))

@@ -1,7 +1,8 @@
-"""Clips as arrays and as files: mp4 (H.264 and AAC), or the arrays themselves."""
+"""Clips as arrays and as files: mp4 (H.264 and AAC), PNG and WAV (16 bits), or the arrays themselves."""
 
 import os
 import secrets
+import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,13 +12,15 @@ from zipfile import BadZipFile
 
 import av
 import numpy as np
+from PIL import Image
 
 from .config import WorldConfig
 from .pictures import draw_frames, frame_seconds
 from .scenes import Scene
 from .sounds import synthesise
 
-SUFFIXES = {"mp4": ".mp4", "arrays": ".npz"}
+SUFFIXES = {"video": ".mp4", "image": ".png", "audio": ".wav"}
+ARRAYS_SUFFIX = ".npz"
 
 
 @dataclass(frozen=True)
@@ -26,65 +29,94 @@ class Clip:
     A rendered scene.
 
     Attributes:
-        frames (`np.ndarray`): uint8 RGB (frames, height, width, 3).
-        seconds (`np.ndarray`): Of the frames: float64 (frames,).
-        waveform (`np.ndarray`): float32 mono (samples,), in [-1, 1].
+        frames (`np.ndarray`, *optional*): uint8 RGB (frames, height, width, 3). `None` for sounds.
+        seconds (`np.ndarray`, *optional*): Of the frames: float64 (frames,). `None` for sounds.
+        waveform (`np.ndarray`, *optional*): float32 mono (samples,), in [-1, 1]. `None` for pictures.
         sampling_rate (`int`): Of the waveform, in Hz.
     """
 
-    frames: np.ndarray
-    seconds: np.ndarray
-    waveform: np.ndarray
+    frames: np.ndarray | None
+    seconds: np.ndarray | None
+    waveform: np.ndarray | None
     sampling_rate: int
 
+    @property
+    def modality(self) -> str:
+        """A key of `SUFFIXES`."""
+        return "audio" if self.frames is None else "image" if self.waveform is None else "video"
 
-def render(scene: Scene, config: WorldConfig, seconds=None) -> Clip:
+
+def render(scene: Scene, config: WorldConfig, seconds=None, modality: str = "video") -> Clip:
     """
     Args:
         scene ([`Scene`]): What to render.
         config ([`WorldConfig`]): The world's.
         seconds (`Sequence[float]`, *optional*): Of the frames to draw. `None`: all of the clip.
+        modality (`str`, defaults to `"video"`): Or `"image"`: the frames alone; or `"audio"`: the waveform alone.
+
+    Raises:
+        ValueError: there is no such modality.
     """
-    seconds = frame_seconds(scene, config) if seconds is None else np.asarray(seconds, dtype=np.float64)
-    return Clip(draw_frames(scene, config, seconds), seconds, synthesise(scene, config), config.sampling_rate)
+    if modality not in SUFFIXES:
+        raise ValueError(f"Unknown modality {modality!r}: {', '.join(map(repr, SUFFIXES))} are accepted.")
+    frames = waveform = None
+    if modality == "audio":
+        seconds = None
+    else:
+        seconds = frame_seconds(scene, config) if seconds is None else np.asarray(seconds, dtype=np.float64)
+        frames = draw_frames(scene, config, seconds)
+    if modality != "image":
+        waveform = synthesise(scene, config)
+    return Clip(frames, seconds, waveform, config.sampling_rate)
 
 
 def write_clip(path: str | Path, clip: Clip) -> None:
     """
-    Writes a clip as what the suffix of `path` says: an mp4, or an npz with the arrays of [`Clip`]. The file is there
-    whole or not at all.
+    Writes a clip as what the suffix of `path` says: that of its modality in `SUFFIXES`, or npz for the arrays of
+    [`Clip`]. The file is there whole or not at all.
 
     Raises:
-        ValueError: the suffix is neither; or the frames of an mp4 are not evenly spaced from 0 s.
+        ValueError:
+            The suffix is neither; or the frames of an mp4 are not evenly spaced from 0 s, or those of a PNG not one.
         OSError: the file cannot be written.
     """
     path = Path(path)
-    writers = {".mp4": _write_mp4, ".npz": _write_arrays}
-    if path.suffix not in writers:
-        raise ValueError(f"A clip cannot be written as {path.name!r}: {', '.join(writers)} are accepted.")
+    writers = {".mp4": _write_mp4, ".png": _write_png, ".wav": _write_wav, ARRAYS_SUFFIX: _write_arrays}
+    accepted = (SUFFIXES[clip.modality], ARRAYS_SUFFIX)
+    if path.suffix not in accepted:
+        raise ValueError(
+            f"A clip of modality {clip.modality!r} cannot be written as {path.name!r}: {' and '.join(accepted)} are "
+            "accepted."
+        )
     with replaced(path) as part:
         writers[path.suffix](part, clip)
 
 
 def read_clip(path: str | Path, sampling_rate: int = 16_000) -> Clip:
     """
-    Reads what [`write_clip`] wrote, an mp4 through the decoders of the package.
+    Reads what [`write_clip`] wrote; all but arrays through the decoders of the package.
 
     Args:
-        path (`str` or `Path`): An mp4 or npz file.
-        sampling_rate (`int`, defaults to 16000): Of the sound of an mp4, in Hz. Arrays have that of their world.
+        path (`str` or `Path`): An mp4, PNG, WAV or npz file.
+        sampling_rate (`int`, defaults to 16000): Of decoded sound, in Hz. Arrays have that of their world.
 
     Raises:
-        ValueError, OSError: the file cannot be read, or has no sound.
+        ValueError, OSError: the file cannot be read, or an mp4 has no sound.
     """
-    if Path(path).suffix == ".npz":
+    suffix = Path(path).suffix
+    if suffix == ARRAYS_SUFFIX:
         try:
             with open(path, "rb") as file, np.load(file) as arrays:
-                return Clip(arrays["frames"], arrays["seconds"], arrays["waveform"], int(arrays["sampling_rate"]))
+                given = (arrays.get(name) for name in ("frames", "seconds", "waveform"))
+                return Clip(*given, int(arrays["sampling_rate"]))
         except (EOFError, KeyError, ValueError, BadZipFile) as error:
             raise ValueError(f"{str(path)!r} does not hold the arrays of a clip.") from error
-    from ..processing.media import load_video
+    from ..processing.media import load_audio, load_image, load_video
 
+    if suffix == SUFFIXES["image"]:
+        return Clip(np.asarray(load_image(path))[None], np.zeros(1), None, sampling_rate)
+    if suffix == SUFFIXES["audio"]:
+        return Clip(None, None, load_audio(path, sampling_rate=sampling_rate), sampling_rate)
     video = load_video(path, load_audio=True, sampling_rate=sampling_rate)
     if video.waveform is None:
         raise ValueError(f"{str(path)!r} has no sound: a clip has both.")
@@ -105,7 +137,21 @@ def replaced(path: Path) -> Iterator[Path]:
 
 def _write_arrays(path: Path, clip: Clip) -> None:
     # The frames compress well; the waveform would only take time.
-    np.savez_compressed(path, **vars(clip))
+    np.savez_compressed(path, **{name: array for name, array in vars(clip).items() if array is not None})
+
+
+def _write_png(path: Path, clip: Clip) -> None:
+    if len(clip.frames) != 1:
+        raise ValueError(f"A PNG is written from one frame, and the clip has {len(clip.frames)}.")
+    Image.fromarray(clip.frames[0]).save(path)
+
+
+def _write_wav(path: Path, clip: Clip) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(clip.sampling_rate)
+        file.writeframes((32767 * clip.waveform).round().astype("<i2").tobytes())
 
 
 def _write_mp4(path: Path, clip: Clip) -> None:

@@ -1,4 +1,4 @@
-"""Clips with questions: in memory, each made when it is asked for, or as a folder of chats and media."""
+"""Clips, pictures or sounds with questions: in memory, made when asked for, or as a folder of chats and media."""
 
 import json
 import os
@@ -12,9 +12,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .clips import SUFFIXES, Clip, render, replaced, write_clip
+from .clips import ARRAYS_SUFFIX, SUFFIXES, Clip, render, replaced, write_clip
 from .config import WorldConfig
-from .questions import QUESTION_FORMS, QUESTION_TYPES, Question, QuestionForm, ask
+from .modalities import MODALITIES
+from .questions import Question, QuestionForm, ask
 from .scenes import SPLITS, Scene, held_out, plan_scene
 
 # Scenes that are drawn for one that has the answer that it is to have; a few hundred are enough for the rarest.
@@ -27,22 +28,24 @@ class Sample:
     A scene and the questions about it.
 
     Attributes:
-        id (`str`): Unique in all splits and seeds.
-        scene ([`Scene`]): Render it with [`SyntheticDataset.render`].
+        id (`str`): Unique in all splits, modalities and seeds.
+        scene ([`Scene`]): What is given of one. Render it with [`SyntheticDataset.render`].
         questions (`tuple[Question, ...]`): Each of another type. The answer of the first one is balanced exactly.
+        modality (`str`): A key of `MODALITIES`.
     """
 
     id: str
     scene: Scene
     questions: tuple[Question, ...]
+    modality: str = "video"
 
-    def rows(self, video: str) -> list[dict]:
+    def rows(self, path: str) -> list[dict]:
         """
         A chat for each question, as it is written to the JSONL file, with `question_type`, `question_form`,
         `num_candidates` (see [`Question`]) and `is_held_out`: whether it relates a held-out combination.
 
         Args:
-            video (`str`): The path of the clip, as it shall stand in the chats.
+            path (`str`): Of the clip, picture or sound, as it shall stand in the chats.
         """
         return [
             {
@@ -50,7 +53,10 @@ class Sample:
                 "messages": [
                     {
                         "role": "user",
-                        "content": [{"type": "video", "path": video}, {"type": "text", "text": question.text}],
+                        "content": [
+                            {"type": self.modality, "path": path},
+                            {"type": "text", "text": question.text},
+                        ],
                     },
                     {"role": "assistant", "content": [{"type": "text", "text": question.answer}]},
                 ],
@@ -75,13 +81,17 @@ class SyntheticDataset(Sequence[Sample]):
         num_clips (`int`): How many samples there are.
         seed (`int`, defaults to 0): Of everything.
         config ([`WorldConfig`], *optional*): The world.
-        types (`Sequence[str]`, *optional*): Of `QUESTION_TYPES`; the first questions are of these. `None`: all.
+        types (`Sequence[str]`, *optional*):
+            Of the modality's types; the first questions are of these. `None`: all.
         questions_per_clip (`int`, defaults to 1):
             At most: short clips have fewer. Further questions are of other types, and their answers as frequent as
             the clips make them: times are more often early than late.
+        modality (`str`, defaults to `"video"`):
+            Or `"image"`: pictures of one shape, with questions of type "visual"; or `"audio"`: sounds, with questions
+            of types "audio", "time" and "counting". See `modalities` for what is held out.
 
     Raises:
-        ValueError: there is no such split or type, or a number is outside its limits.
+        ValueError: there is no such split, type or modality, or a number is outside its limits.
     """
 
     def __init__(
@@ -92,20 +102,29 @@ class SyntheticDataset(Sequence[Sample]):
         config: WorldConfig | None = None,
         types: Sequence[str] | None = None,
         questions_per_clip: int = 1,
+        modality: str = "video",
     ):
         if split not in SPLITS:
             raise ValueError(f"Unknown split {split!r}: {', '.join(map(repr, SPLITS))} are accepted.")
         if num_clips < 1:
             raise ValueError(f"`num_clips={num_clips}`: a data set has one clip at least.")
-        types = QUESTION_TYPES if types is None else tuple(types)
-        if not types or len(set(types)) < len(types) or not set(types) <= set(QUESTION_TYPES):
-            raise ValueError(f"Types {list(types)}: some of {list(QUESTION_TYPES)} are accepted, each once.")
+        if modality not in MODALITIES:
+            raise ValueError(f"Unknown modality {modality!r}: {', '.join(map(repr, MODALITIES))} are accepted.")
+        known = MODALITIES[modality].types
+        types = known if types is None else tuple(types)
+        if not types or len(set(types)) < len(types) or not set(types) <= set(known):
+            raise ValueError(f"Types {list(types)}: some of {list(known)} are accepted, each once.")
         if not 1 <= questions_per_clip <= len(types):
             raise ValueError(
                 f"`questions_per_clip={questions_per_clip}`: from 1 to {len(types)}, the number of types."
             )
         self.split, self.num_clips, self.seed, self.config = split, num_clips, seed, config or WorldConfig()
-        self.types, self.questions_per_clip = types, questions_per_clip
+        self.types, self.questions_per_clip, self.modality = types, questions_per_clip, modality
+
+    @property
+    def name(self) -> str:
+        """Of its files: the split, followed by the modality where that is not video (`"train-image"`)."""
+        return self.split if self.modality == "video" else f"{self.split}-{self.modality}"
 
     def __len__(self) -> int:
         return self.num_clips
@@ -116,24 +135,25 @@ class SyntheticDataset(Sequence[Sample]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"There is no sample {index} of {len(self)}.")
         index %= len(self)
-        rng = random.Random(f"{self.split}/{self.seed}/{index}")
+        modality = MODALITIES[self.modality]
+        rng = random.Random(f"{self.name}/{self.seed}/{index}")
         type = self.types[index % len(self.types)]
-        form, answer = _stratum(type, index // len(self.types), f"{self.split}/{self.seed}/{type}", self.config)
+        strata = _strata(self.modality, type, self.config)
+        form, answer = _stratum(strata, index // len(self.types), f"{self.name}/{self.seed}/{type}")
         for _ in range(_MAX_ATTEMPTS):
-            scene = plan_scene(self.config, self.split, rng)
+            scene = modality.take(plan_scene(self.config, self.split, rng), self.config, rng)
             question = ask(scene, form, answer, self.config, rng)
             if question is not None:
                 break
         else:
             raise ValueError(f"In this world, hardly any clip has the answer {answer!r} to {form.wordings[0]!r}.")
-        return Sample(
-            f"{self.split}-{self.seed}-{index:06d}", scene, (question, *self._ask_others(scene, question, rng))
-        )
+        questions = (question, *self._ask_others(scene, question, rng))
+        return Sample(f"{self.name}-{self.seed}-{index:06d}", scene, questions, self.modality)
 
     def _ask_others(self, scene: Scene, first: Question, rng: random.Random) -> Iterator[Question]:
         num_missing = self.questions_per_clip - 1
         for type in rng.sample(self.types, len(self.types)):
-            forms = [form for form in QUESTION_FORMS if form.type == type != first.type]
+            forms = [form for form in MODALITIES[self.modality].forms if form.type == type != first.type]
             for form in rng.sample(forms, len(forms)):
                 question = num_missing and ask(scene, form, None, self.config, rng)
                 if question:
@@ -142,19 +162,18 @@ class SyntheticDataset(Sequence[Sample]):
                     break
 
     def render(self, sample: Sample, seconds: Sequence[float] | None = None) -> Clip:
-        """The picture and the sound of a sample; `seconds` of the frames to draw, all by default."""
-        return render(sample.scene, self.config, seconds)
+        """What is seen and heard of a sample; `seconds` of the frames to draw, all by default."""
+        return render(sample.scene, self.config, seconds, self.modality)
 
 
 @lru_cache(maxsize=256)
-def _strata(type: str, config: WorldConfig) -> tuple[tuple[QuestionForm, str | None], ...]:
-    """The forms of a type, each with all of its answers, which are thus as frequent as each other."""
-    forms = [(form, form.answers(config) or (None,)) for form in QUESTION_FORMS if form.type == type]
-    return tuple((form, answer) for form, answers in forms for answer in answers)
+def _strata(modality: str, type: str, config: WorldConfig) -> tuple[tuple[QuestionForm, str | None], ...]:
+    """The forms of a modality and type, each with all of its answers, which are thus as frequent as each other."""
+    forms = [form for form in MODALITIES[modality].forms if form.type == type]
+    return tuple((form, answer) for form in forms for answer in form.answers(config) or (None,))
 
 
-def _stratum(type: str, turn: int, seed: str, config: WorldConfig) -> tuple[QuestionForm, str | None]:
-    strata = _strata(type, config)
+def _stratum(strata: Sequence, turn: int, seed: str) -> tuple[QuestionForm, str | None]:
     block, place = divmod(turn, len(strata))
     return strata[random.Random(f"{seed}/{block}").sample(range(len(strata)), len(strata))[place]]
 
@@ -162,20 +181,22 @@ def _stratum(type: str, turn: int, seed: str, config: WorldConfig) -> tuple[Ques
 def write_dataset(
     folder: str | Path,
     dataset: SyntheticDataset,
-    media: str = "mp4",
+    media: str | None = None,
     num_workers: int = 1,
     on_clip: Callable[[], object] | None = None,
 ) -> Path:
     """
-    Writes `SPLIT.jsonl`, `SPLIT.json` (what made it) and `media/SPLIT/`.
+    Writes `NAME.jsonl`, `NAME.json` (what made it) and `media/NAME/`, after [`SyntheticDataset.name`].
 
     The clips that an interrupted run left are kept, if what made them is the same; the JSONL file comes last, so that
     all its media are there.
 
     Args:
-        folder (`str` or `Path`): Made where it is missing. Several splits have room in it.
+        folder (`str` or `Path`): Made where it is missing. Several splits and modalities have room in it.
         dataset ([`SyntheticDataset`]): What to write.
-        media (`str`, defaults to `"mp4"`): Or `"arrays"`: npz files that [`read_clip`] reads.
+        media (`str`, *optional*):
+            `"mp4"`, `"png"` or `"wav"`, whichever the modality has, or `"arrays"`: npz files that [`read_clip`] reads.
+            `None`: not arrays.
         num_workers (`int`, defaults to 1): Processes that render.
         on_clip (`Callable`, *optional*): Called after each clip.
 
@@ -183,35 +204,40 @@ def write_dataset(
         `Path` of the JSONL file.
 
     Raises:
-        ValueError: `media` or `num_workers` is not accepted, or the folder holds the split as something else made it.
+        ValueError: `media` or `num_workers` is not accepted, or what the folder holds was made in another way.
         OSError: the folder cannot be written.
     """
-    if media not in SUFFIXES:
-        raise ValueError(f"Unknown media {media!r}: {', '.join(map(repr, SUFFIXES))} are accepted.")
+    suffixes = {SUFFIXES[dataset.modality][1:]: SUFFIXES[dataset.modality], "arrays": ARRAYS_SUFFIX}
+    media = next(iter(suffixes)) if media is None else media
+    if media not in suffixes:
+        raise ValueError(
+            f"Unknown media {media!r} of modality {dataset.modality!r}: {', '.join(map(repr, suffixes))} are accepted."
+        )
     if num_workers < 1:
         raise ValueError(f"`num_workers={num_workers}`: one process at least is needed.")
     folder = Path(folder)
-    lock = FileLock(folder / f".{dataset.split}.lock", blocking=False)
+    lock = FileLock(folder / f".{dataset.name}.lock", blocking=False)
     try:
         (folder / _media_folder(dataset)).mkdir(parents=True, exist_ok=True)
         with lock:
             try:
-                return _write_split(folder, dataset, media, num_workers, on_clip)
+                return _write_files(folder, dataset, media, suffixes[media], num_workers, on_clip)
             finally:
                 Path(lock.lock_file).unlink(missing_ok=True)
     except Timeout as error:
-        raise OSError(f"Another process is writing the split {dataset.split!r} of {folder}.") from error
+        raise OSError(f"Another process is writing {dataset.name!r} to {folder}.") from error
     except OSError as error:
         raise OSError(f"The data set cannot be written to {folder}: {error.strerror or error}.") from error
 
 
-def _write_split(folder: Path, dataset: SyntheticDataset, media: str, num_workers: int, on_clip) -> Path:
-    for place in (folder, folder / _media_folder(dataset)):
-        for abandoned in place.glob(f".{dataset.split}*.incomplete.*"):
+def _write_files(folder: Path, dataset: SyntheticDataset, media: str, suffix: str, num_workers: int, on_clip) -> Path:
+    # In the folder itself, another process may be writing a data set whose name begins with that of this one.
+    for parts in (f".{dataset.name}.*.incomplete.*", f"{_media_folder(dataset)}/.*.incomplete.*"):
+        for abandoned in folder.glob(parts):
             abandoned.unlink()
-    _claim(folder / f"{dataset.split}.json", _describe(dataset, media))
-    write = partial(_write_sample, dataset, folder, SUFFIXES[media])
-    result = folder / f"{dataset.split}.jsonl"
+    _claim(folder / f"{dataset.name}.json", _describe(dataset, media))
+    write = partial(_write_sample, dataset, folder, suffix)
+    result = folder / f"{dataset.name}.jsonl"
     with replaced(result) as part, open(part, "w", encoding="utf-8", newline="\n") as file:
         for rows in _map(write, range(len(dataset)), num_workers):
             file.writelines(json.dumps(row) + "\n" for row in rows)
@@ -221,13 +247,14 @@ def _write_split(folder: Path, dataset: SyntheticDataset, media: str, num_worker
 
 
 def _media_folder(dataset: SyntheticDataset) -> Path:
-    return Path("media") / dataset.split
+    return Path("media") / dataset.name
 
 
 def _describe(dataset: SyntheticDataset, media: str) -> dict:
     """What made a data set, as JSON."""
     settings = {
         "split": dataset.split,
+        "modality": dataset.modality,
         "num_clips": dataset.num_clips,
         "seed": dataset.seed,
         "types": dataset.types,
@@ -269,7 +296,7 @@ def _map(function: Callable, items: Sequence, num_workers: int) -> Iterator:
 
 def _write_sample(dataset: SyntheticDataset, folder: Path, suffix: str, index: int) -> list[dict]:
     sample = dataset[index]
-    video = (_media_folder(dataset) / f"{sample.id}{suffix}").as_posix()
-    if not os.path.exists(folder / video):
-        write_clip(folder / video, dataset.render(sample))
-    return sample.rows(video)
+    path = (_media_folder(dataset) / f"{sample.id}{suffix}").as_posix()
+    if not os.path.exists(folder / path):
+        write_clip(folder / path, dataset.render(sample))
+    return sample.rows(path)

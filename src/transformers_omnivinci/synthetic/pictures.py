@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from .config import WorldConfig
-from .scenes import Background, Point, Scene
+from .scenes import Background, Point, Scene, between
 
 RGB = {
     "red": (225, 30, 35),
@@ -48,17 +48,13 @@ def draw_frames(scene: Scene, config: WorldConfig, seconds: Sequence[float] | No
     side = min(config.height, config.width)
     for origin, target in scene.background.specks:
         for frame, part in zip(frames, seconds / scene.seconds):
-            _stamp(frame, "circle", _SPECK_RADIUS * side, _SPECK, _between(origin, target, part))
+            _stamp(frame, "circle", _SPECK_RADIUS * side, _SPECK, between(origin, target, part))
     for shape in scene.shapes:
         for index in np.flatnonzero((shape.start <= seconds) & (seconds < shape.end)):
             part = (seconds[index] - shape.start) / (shape.end - shape.start)
-            centre = _between(shape.origin, shape.target, part)
+            centre = between(shape.origin, shape.target, part)
             _stamp(frames[index], shape.form, shape.radius * side, RGB[shape.colour], centre)
     return frames
-
-
-def _between(origin: Point, target: Point, part: float) -> Point:
-    return origin[0] + (target[0] - origin[0]) * part, origin[1] + (target[1] - origin[1]) * part
 
 
 def _draw_background(background: Background, seed: int, config: WorldConfig) -> np.ndarray:

@@ -13,10 +13,11 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 
 from .config import WorldConfig
-from .scenes import COLOURS, FORMS, MOTIONS, SOUNDS, Combination, Scene
+from .scenes import COLOURS, FORMS, MOTIONS, SOUNDS, Combination, Scene, VisibleShape
 
 MAX_COUNT = 4
 
@@ -117,9 +118,10 @@ def split_words(text: str) -> list[str]:
 def vocabulary(config: WorldConfig | None = None) -> list[str]:
     """All that [`split_words`] finds in any question or answer of a world, sorted."""
     config = config or WorldConfig()
-    wordings = [*_CAPTION_WORDINGS, *(wording for form in QUESTION_FORMS for wording in form.wordings)]
+    forms = (*QUESTION_FORMS, *PICTURE_FORMS)
+    wordings = [*_CAPTION_WORDINGS, *(wording for form in forms for wording in form.wordings)]
     texts = [re.sub(r"\{\w+\}", "", wording) for wording in wordings]
-    texts += [answer for form in QUESTION_FORMS for answer in form.answers(config)]
+    texts += [answer for form in forms for answer in form.answers(config)]
     texts += _times(0.0, config.clip_seconds[1])  # of captions
     return sorted({word for text in texts for word in split_words(text)})
 
@@ -178,6 +180,14 @@ def _colour_of_form(scene, config):
 def _form_of_colour(scene, config):
     for shape in scene.shapes:
         yield _Candidate(shape.form, {"colour": shape.colour})
+
+
+def _only_shape(describe: Callable[[VisibleShape], str]):
+    def find(scene, config):
+        if len(scene.shapes) == 1:
+            yield _Candidate(describe(scene.shapes[0]))
+
+    return find
 
 
 def _motion(scene, config):
@@ -314,6 +324,7 @@ def _caption(scene, config):
     yield _Candidate(caption(scene))
 
 
+_THE_SHAPE = "the {colour} {form}"
 _colour, _form, _sound = _among(*COLOURS), _among(*FORMS), _among(*SOUNDS)
 
 QUESTION_FORMS = tuple(
@@ -507,3 +518,34 @@ QUESTION_FORMS = tuple(
     )
 )
 QUESTION_TYPES = tuple(dict.fromkeys(form.type for form in QUESTION_FORMS))
+
+# What a picture of one shape answers, and what a sound answers.
+PICTURE_FORMS = (
+    QuestionForm(
+        "visual",
+        "colour_of_shape",
+        ("What colour is the shape?", "Which colour is shown?"),
+        _colour,
+        _only_shape(lambda shape: shape.colour),
+    ),
+    QuestionForm(
+        "visual",
+        "form_of_shape",
+        ("Which shape is shown?", "What is the shape?"),
+        _form,
+        _only_shape(lambda shape: shape.form),
+    ),
+    QuestionForm(
+        "visual",
+        "colour_and_form",
+        ("What is shown?", "Which shape of which colour is shown?"),
+        _among(*(_THE_SHAPE.format(colour=colour, form=form) for colour, form in product(COLOURS, FORMS))),
+        _only_shape(lambda shape: _THE_SHAPE.format(**_named(shape))),
+    ),
+    *(form for form in QUESTION_FORMS if form.name in ("colour_of_form", "form_of_colour")),
+)
+SOUND_FORMS = tuple(
+    form
+    for form in QUESTION_FORMS
+    if form.type == "audio" or form.name in ("sound_start", "count_of_sounds", "count_of_one_sound")
+)

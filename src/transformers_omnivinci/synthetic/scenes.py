@@ -11,7 +11,7 @@ part in combinations of all splits.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 
@@ -129,6 +129,37 @@ def held_out(split: str) -> frozenset[Combination]:
         (colour, form, SOUNDS[(i + 3 * j) % len(SOUNDS)])
         for (i, colour), (j, form) in product(enumerate(COLOURS), enumerate(FORMS))
         if (i + j) % 3 == SPLITS.index(split) and split != "train"
+    )
+
+
+def between(origin: Point, target: Point, part: float) -> Point:
+    """The point at a part of the way from `origin` to `target`."""
+    return origin[0] + (target[0] - origin[0]) * part, origin[1] + (target[1] - origin[1]) * part
+
+
+def freeze(scene: Scene, second: float, seconds: float) -> Scene:
+    """
+    A moment of a scene as a silent scene of its own, in which nothing moves.
+
+    Args:
+        scene ([`Scene`]): Whose moment.
+        second (`float`): When.
+        seconds (`float`): How long the new scene lasts.
+    """
+    shapes = []
+    for shape in scene.shapes:
+        if shape.start <= second < shape.end:
+            place = between(shape.origin, shape.target, (second - shape.start) / (shape.end - shape.start))
+            still = replace(shape, slot=0, start=0.0, end=seconds, motion="nowhere", origin=place, target=place)
+            shapes.append(still)
+    specks = tuple((between(*speck, second / scene.seconds),) * 2 for speck in scene.background.specks)
+    return replace(
+        scene,
+        seconds=seconds,
+        slots=((0.0, seconds),),
+        shapes=tuple(shapes),
+        sounds=(),
+        background=replace(scene.background, specks=specks),
     )
 
 
