@@ -12,6 +12,7 @@ from huggingface_hub import snapshot_download
 from transformers.utils import cached_file
 from transformers.utils.hub import resolve_revision
 
+from ..hub_options import plain_transfer_errors
 from ..model_types import PUBLISHED_MODEL_TYPE
 
 COMPONENTS = ("llm", "vision_tower", "sound_tower", "mm_projector", "sound_mm_projector")
@@ -60,15 +61,9 @@ def download(repo_id, patterns: list[str], **options) -> Path:
     Raises:
         OSError: the Hub cannot be reached or refuses, or the connection breaks; files that have arrived are kept.
     """
-    try:
+    kept = "Another call does not fetch again the files that have arrived."
+    with plain_transfer_errors(f"The download of {repo_id!r}", kept):
         return Path(snapshot_download(str(repo_id), allow_patterns=patterns, **options))
-    except (OSError, ValueError):
-        raise
-    except Exception as error:  # of the HTTP library, which is huggingface_hub's own affair
-        raise OSError(
-            f"The download of {repo_id!r} broke off: {error or type(error).__name__}. Another call does not fetch "
-            "again the files that have arrived."
-        ) from error
 
 
 def hub_options(name_or_path, options: dict) -> dict:

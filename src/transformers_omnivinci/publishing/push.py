@@ -6,6 +6,7 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelet
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
+from ..hub_options import plain_transfer_errors
 from .card import build_card, name_repository
 
 REPLACED = ("*.safetensors", "*.safetensors.index.json", "*.py")
@@ -58,29 +59,25 @@ def push(
     ]
     additions.append(CommitOperationAdd("README.md", str(name_repository(card, repo_id)).encode()))
     api = HfApi(token=token, library_name="transformers_omnivinci")
+    kept = "Another call does not send again what has arrived."
     try:
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        if revision is not None and not create_pr:
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
-        return api.create_commit(
-            repo_id,
-            [*additions, *_deletions(api, repo_id, revision, {operation.path_in_repo for operation in additions})],
-            commit_message=commit_message or f"Upload {plan.config.architectures[0]}",
-            revision=revision,
-            create_pr=create_pr,
-        )
+        with plain_transfer_errors(f"The upload to {repo_id}", kept):
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            if revision is not None and not create_pr:
+                api.create_branch(repo_id, branch=revision, exist_ok=True)
+            deletions = _deletions(api, repo_id, revision, {operation.path_in_repo for operation in additions})
+            return api.create_commit(
+                repo_id,
+                [*additions, *deletions],
+                commit_message=commit_message or f"Upload {plan.config.architectures[0]}",
+                revision=revision,
+                create_pr=create_pr,
+            )
     except HfHubHTTPError as error:
-        if error.response.status_code in (401, 403):
-            raise OSError(
-                f"The Hub does not let this token write {repo_id}: one with that right is accepted (`hf auth login`)."
-            ) from error
-        raise
-    except (OSError, ValueError):
-        raise
-    except Exception as error:  # of the HTTP library, which is huggingface_hub's own affair
+        if error.response.status_code not in (401, 403):
+            raise
         raise OSError(
-            f"The upload to {repo_id} broke off: {error or type(error).__name__}. Another call does not send again "
-            "what has arrived."
+            f"The Hub does not let this token write {repo_id}: one with that right is accepted (`hf auth login`)."
         ) from error
 
 
