@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -54,6 +55,13 @@ def model(load_checkpoint):
 @pytest.fixture
 def processor(load_checkpoint):
     return load_checkpoint()[1]
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A copy of a parity checkpoint that a test may change."""
+    shutil.copytree(PARITY / "published-tiny", tmp_path / "checkpoint")
+    return tmp_path / "checkpoint"
 
 
 @pytest.fixture

@@ -5,42 +5,13 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from transformers_omnivinci import OmniVinciForConditionalGeneration, OmniVinciProcessor
 
+from .checkpoints import edit, edit_encoder, edit_weights
 from .conftest import CLIP, PARITY
 from .media_samples import audio_item, image_item, user, video_item
-
-
-@pytest.fixture
-def checkpoint(tmp_path):
-    """A copy of a parity checkpoint that a test may change."""
-    shutil.copytree(PARITY / "published-tiny", tmp_path / "checkpoint")
-    return tmp_path / "checkpoint"
-
-
-def edit(path, **changes):
-    config = json.loads(path.read_text())
-    for key, value in changes.items():
-        if value is None:
-            config.pop(key, None)
-        else:
-            config[key] = value
-    path.write_text(json.dumps(config))
-
-
-def edit_encoder(checkpoint, key, **changes):
-    config = json.loads((checkpoint / "config.json").read_text())
-    settings = json.loads(config[key]) | changes
-    edit(checkpoint / "config.json", **{key: json.dumps(settings)})
-
-
-def edit_weights(path, change):
-    weights = load_file(path)
-    change(weights)
-    save_file(weights, path, metadata={"format": "pt"})
 
 
 def chat():

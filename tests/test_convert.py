@@ -9,7 +9,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModel, AutoProcessor
 from typer.testing import CliRunner
 
@@ -18,24 +18,16 @@ from transformers_omnivinci.cli import app
 from transformers_omnivinci.conversion import convert, converter
 from transformers_omnivinci.conversion.settings import read_settings
 
+from .checkpoints import edit, edit_encoder, edit_weights, files_of, tensors_of
 from .conftest import PARITY
-from .test_conversion import checkpoint, edit, edit_encoder, edit_weights  # noqa: F401
 
 NAMES = ["published-tiny", "published-tiny-maxpool", "published-tiny-short-groups"]
 TINY = PARITY / "published-tiny"
 COMPONENTS = {"llm", "vision_tower", "sound_tower", "mm_projector", "sound_mm_projector"}
 
 
-def tensors_of(folder):
-    return {key: tensor for path in sorted(folder.glob("*.safetensors")) for key, tensor in load_file(path).items()}
-
-
 def bits(tensor):
     return tensor.reshape(-1).view(torch.uint8)
-
-
-def files_of(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def leftovers(folder):
@@ -128,7 +120,7 @@ def test_a_dtype_casts_every_weight(converted, tmp_path):
     assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == "bfloat16"
 
 
-def test_without_a_dtype_each_weight_keeps_its_own(checkpoint, tmp_path):  # noqa: F811
+def test_without_a_dtype_each_weight_keeps_its_own(checkpoint, tmp_path):
     path = checkpoint / "mm_projector" / "model.safetensors"
     edit_weights(path, lambda weights: weights.update({key: value.half() for key, value in weights.items()}))
     convert(checkpoint, tmp_path / "mixed", verify=True)
@@ -138,7 +130,7 @@ def test_without_a_dtype_each_weight_keeps_its_own(checkpoint, tmp_path):  # noq
     }
 
 
-def test_tied_embeddings_stay_tied(checkpoint, tmp_path):  # noqa: F811
+def test_tied_embeddings_stay_tied(checkpoint, tmp_path):
     edit(checkpoint / "llm" / "config.json", tie_word_embeddings=True)
     convert(checkpoint, tmp_path / "there", verify=True)
     assert "lm_head.weight" not in tensors_of(tmp_path / "there")
@@ -280,7 +272,7 @@ def test_a_dry_run_shows_files_and_settings_and_writes_nothing(tmp_path):
         assert expected in output
 
 
-def test_a_dry_run_names_everything_that_is_refused(checkpoint, tmp_path):  # noqa: F811
+def test_a_dry_run_names_everything_that_is_refused(checkpoint, tmp_path):
     edit(checkpoint / "config.json", dynamic_s2=False, audio_chunk_length="most")
     edit_encoder(checkpoint, "sound_encoder", period_fix="sometimes")
     code, output = run(checkpoint, tmp_path / "out", "--dry-run")
@@ -319,7 +311,7 @@ def test_an_empty_folder_may_be_filled(tmp_path):
 
 
 @pytest.mark.parametrize("place", [".", "inside", ".."])
-def test_source_and_destination_lie_apart(checkpoint, place):  # noqa: F811
+def test_source_and_destination_lie_apart(checkpoint, place):
     before = files_of(checkpoint)
     with pytest.raises((OSError, ValueError), match="overlap|not replaced"):
         convert(checkpoint, checkpoint / place, force=True)

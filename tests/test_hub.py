@@ -18,11 +18,10 @@ from transformers_omnivinci.conversion.converter import convert, plan_conversion
 from transformers_omnivinci.publishing.card import build_card
 from transformers_omnivinci.publishing.push import push
 
+from .checkpoints import edit, files_of, tensors_of
 from .conftest import CLIP, PARITY
 from .hub_server import Token
 from .media_samples import audio_item, image_item, user, video_item
-from .test_conversion import edit
-from .test_convert import files_of, tensors_of
 
 TINY = PARITY / "published-tiny"
 RELEASE = "nvidia/omnivinci"

@@ -1,11 +1,17 @@
 """How the Hub is asked, where transformers does not pass it on, and what is said when it breaks off."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 of_auto_config: ContextVar[dict | None] = ContextVar("of_auto_config", default=None)
 """The arguments of the `AutoConfig.from_pretrained` that is running, which config classes do not get to see."""
+
+
+def may_be_repository(name: str) -> bool:
+    """Whether a name is written as that of a repository of the Hub is: `owner/name`."""
+    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import os
 import re
 from urllib.parse import urlparse
 
+from ..hub_options import may_be_repository
 from ..model_types import MODEL_TYPE
 
 KINDS = ("image", "video", "audio")
@@ -45,7 +46,7 @@ def content_item(source: str) -> dict:
 
 def check_model(model: str) -> None:
     """Refuses what is no folder of a checkpoint of OmniVinci; other names are left to the Hub."""
-    if not os.path.isdir(model) and not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model):
+    if not os.path.isdir(model) and not may_be_repository(model):
         raise ValueError(f"There is no folder {model!r}: `--model` is a folder, or a repository such as owner/name.")
     from transformers import AutoConfig
 

@@ -6,7 +6,6 @@ A conversion is planned from configs and headers alone, and then carried out one
 
 import json
 import os
-import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from transformers.utils import logging
 
 from .. import __version__
 from ..configuration_omnivinci import OmniVinciConfig
+from ..hub_options import may_be_repository
 from ..model_types import MODEL_TYPE
 from .loading import published_generation_config, published_processor
 from .new_folder import check_vacant, new_folder
@@ -245,7 +245,7 @@ def _find(source, revision: str | None, headers_only: bool, hub: dict):
             raise OSError(f"{folder} has no config.json: a folder of a checkpoint is accepted.")
         return folder.resolve().name, None, folder, None
     source = str(source)
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source):
+    if not may_be_repository(source):
         raise OSError(f"There is no folder {source!r}: a folder is accepted, or a repository such as owner/name.")
     options = hub_options(source, {**hub, "revision": revision})
     folder = download(source, ["config.json"], **options)

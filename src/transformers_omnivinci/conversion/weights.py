@@ -131,10 +131,8 @@ def check_files(folder: Path, use_safetensors: bool | None) -> None:
     """
     if use_safetensors is False:
         raise ValueError("`use_safetensors=False` asks for pickled weights, which are not loaded: they can run code.")
-    files = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if files & {INDEX, WEIGHTS_FILE} or (
-        _pickled(folder) and not any(name.endswith(".safetensors") for name in files)
-    ):
+    has_own = (folder / INDEX).is_file() or (folder / WEIGHTS_FILE).is_file()
+    if has_own or (_pickled(folder) and not any(folder.glob("*.safetensors"))):
         open_folder(folder)
 
 
