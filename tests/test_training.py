@@ -30,6 +30,7 @@ from transformers_omnivinci.training import (
 )
 from transformers_omnivinci.training.encoding import IGNORED, Measure
 from transformers_omnivinci.training.memory import Load, training_memory
+from transformers_omnivinci.training.muon import MuonWithAdamW
 from transformers_omnivinci.training.packing import pack
 from transformers_omnivinci.training.recipes import PARTS
 from transformers_omnivinci.training.sampling import MixtureSampler, strata_of
@@ -84,7 +85,9 @@ def write(path, *rows):
 
 
 def make_trainer(model, processor, data, folder, recipe="scratch", trainer=OmniVinciTrainer, **options):
-    extra = {name: options.pop(name) for name in ("eval_dataset", "packed_length", "callbacks") if name in options}
+    extra = {
+        name: options.pop(name) for name in ("eval_dataset", "packed_length", "muon", "callbacks") if name in options
+    }
     arguments = {
         "output_dir": str(folder),
         "per_device_train_batch_size": 2,
@@ -505,15 +508,46 @@ def test_an_unknown_recipe_is_refused():
 # --------------------------------------------------------------------------------------------------------------- runs
 
 
-def test_the_loss_falls_on_a_few_samples(fresh, processor, dataset, tmp_path):
-    rows = [chat("A square.", CLIP_ITEM), chat("A dog.")]
-    trainer = make_trainer(fresh, processor, dataset(rows), tmp_path, max_steps=30, learning_rate=3e-3)
+@pytest.mark.parametrize(("muon", "learning_rate"), [(False, 3e-3), (True, 1e-2)])
+def test_the_loss_falls_on_a_few_samples(muon, learning_rate, fresh, processor, dataset, tmp_path):
+    options = {"muon": muon, "learning_rate": learning_rate, "max_steps": 30}
+    data = dataset([chat("A square.", CLIP_ITEM), chat("A dog.")])
+    trainer = make_trainer(fresh, processor, data, tmp_path, **options)
     trainer.train()
     assert losses(trainer)[0] > 4 and losses(trainer)[-1] < 0.5
 
 
-@pytest.mark.parametrize(("packed_length", "share_media"), [(None, True), (1000, False)])
-def test_a_resumed_run_is_the_run_that_never_stopped(packed_length, share_media, processor, dataset, tmp_path):
+def test_muon_turns_the_matrices_of_layers_and_adamw_does_the_rest(fresh):
+    fresh.requires_grad_(False)
+    fresh.model.vision_projector.requires_grad_(True)
+    fresh.get_input_embeddings().requires_grad_(True)
+    optimizer = MuonWithAdamW(fresh, lr=1e-2, weight_decay=0.0, betas=(0.9, 0.999), eps=1e-8)
+    before = {name: weight.clone() for name, weight in fresh.state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+    for parameter in fresh.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+    optimizer.step()
+    steps = {name: weight - before[name] for name, weight in fresh.state_dict().items()}
+    turned = torch.linalg.svdvals(steps["model.vision_projector.linear_1.weight"])
+    assert turned.max() < 2.5 * turned.min()  # all directions alike, as no gradient is
+    for name in ("model.vision_projector.linear_1.bias", "model.language_model.embed_tokens.weight"):
+        torch.testing.assert_close(steps[name].abs(), torch.full_like(steps[name], 1e-2))  # the first step of Adam
+    learned = ("vision_projector", "embed_tokens")
+    assert all(step.any() == any(part in name for part in learned) for name, step in steps.items())
+
+
+def test_muon_without_matrices_is_refused(fresh):
+    fresh.requires_grad_(False)
+    fresh.model.vision_projector.norm.requires_grad_(True)
+    with pytest.raises(ValueError, match="of which none is trained"):
+        MuonWithAdamW(fresh, lr=1e-2, weight_decay=0.0, betas=(0.9, 0.999), eps=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("packed_length", "share_media", "muon"), [(None, True, False), (1000, False, False), (None, False, True)]
+)
+def test_a_resumed_run_is_the_run_that_never_stopped(packed_length, share_media, muon, processor, dataset, tmp_path):
     rows = [*unlike_samples(), chat("One more.", question="And?")]
     rows += [chat(answer, TONE_ITEM, question=answer) for answer in ("One.", "Two.") if share_media]
     data = dataset(rows, share_media=share_media)
@@ -524,7 +558,11 @@ def test_a_resumed_run_is_the_run_that_never_stopped(packed_length, share_media,
         for layer in model.model.language_model.layers:
             layer.self_attn.attention_dropout = 0.1  # so that random numbers matter
         options = {"save_strategy": "steps", "save_steps": 3, "warmup_steps": 0.1, "lr_scheduler_type": "cosine"}
-        options |= {"packed_length": packed_length, "gradient_accumulation_steps": 1 if packed_length else 2}
+        options |= {
+            "packed_length": packed_length,
+            "muon": muon,
+            "gradient_accumulation_steps": 1 if packed_length else 2,
+        }
         return make_trainer(model, processor, data, folder, max_steps=6, **options)
 
     straight, resumed = make(tmp_path / "straight"), make(tmp_path / "resumed")
@@ -652,6 +690,7 @@ def test_what_a_killed_save_left_is_no_checkpoint_and_goes_away(fresh, processor
         ({"per_device_train_batch_size": 1}, "differs in per_device_train_batch_size"),
         ({"rows": [chat("Another.")]}, "differs in data"),
         ({"share_media": True}, "differs in data, share_media"),
+        ({"muon": True}, "differs in optimizer"),
         ({"model": "published-tiny-maxpool"}, "differs in shape of the model"),
         ({"checkpoint": "nowhere"}, "no checkpoint that training can resume"),
     ],
@@ -716,6 +755,11 @@ def test_the_command_goes_on_with_a_run(command):
     assert code == 1 and "holds a run already" in error
     code, output, _ = command("--max-steps", 4, "--resume-from-checkpoint", "True")
     assert code == 0 and "after 4 steps" in output
+
+
+def test_the_command_takes_muon(command, tmp_path):
+    assert command("--muon", "--save-steps", 2)[0] == 0
+    assert json.loads((tmp_path / "run" / "checkpoint-2" / "omnivinci_run.json").read_text())["optimizer"] == "muon"
 
 
 def test_low_rank_additions_are_trained_with_the_other_parts(command, tmp_path):

@@ -18,7 +18,7 @@ Data = typer.Option(metavar="FILE[:WEIGHT]", help="Chats, one JSON object a line
 
 def train(
     context: typer.Context,
-    recipe: Annotated[str, typer.Option(metavar="NAME", help="vision-1 to -5, audio-1 and -2, omni, scratch.")],
+    recipe: Annotated[str, typer.Option(metavar="NAME", help="vision-1 to -5, audio-1 and -2, omni, scratch, full.")],
     data: Annotated[list[str], Data],
     model: Annotated[str, typer.Option(metavar="DIR", help="Checkpoint: a folder, or a repository of the Hub.")],
     output: Annotated[Path, typer.Option(metavar="DIR", help="The folder of the run.")],
@@ -35,6 +35,9 @@ def train(
     ] = False,
     lora: Annotated[bool, typer.Option("--lora", help="Train low-rank additions to the language model.")] = False,
     lora_rank: Annotated[int, typer.Option(metavar="N", min=1, help="Their rank.")] = 16,
+    muon: Annotated[
+        bool, typer.Option("--muon", help="Muon for the matrices and AdamW for the rest, in place of --optim.")
+    ] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out bad samples, and list them.")] = False,
     traceback: Traceback = False,
 ) -> None:
@@ -69,6 +72,7 @@ def train(
             packing=packing,
             share_media=share_media,
             lora_rank=lora_rank if lora else None,
+            muon=muon,
             load_audio_from_video=not no_audio,
             num_frames=num_frames,
             fps=fps,

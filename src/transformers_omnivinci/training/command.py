@@ -74,6 +74,7 @@ def train(
     packing: bool = False,
     share_media: bool = False,
     lora_rank: int | None = None,
+    muon: bool = False,
     **media_options,
 ) -> OmniVinciTrainer:
     """
@@ -90,6 +91,7 @@ def train(
         packing (`bool`, *optional*, defaults to `False`): Whether samples share rows.
         share_media (`bool`, *optional*, defaults to `False`): Whether samples about the same media share them.
         lora_rank (`int`, *optional*): The language model learns low-rank additions instead of its weights.
+        muon (`bool`, *optional*, defaults to `False`): Whether [`MuonWithAdamW`] is the optimizer.
         media_options: Options of [`SampleEncoder`].
     """
     folder = Path(arguments.output_dir)
@@ -116,6 +118,7 @@ def train(
         processing_class=processor,
         recipe=recipe,
         packed_length=max_length if packing else None,
+        muon=muon,
     )
     resume = arguments.resume_from_checkpoint
     trainer.train(resume_from_checkpoint=True if str(resume).lower() == "true" else resume)

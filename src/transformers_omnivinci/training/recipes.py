@@ -136,6 +136,11 @@ RECIPES = {
             learning_rate=1e-3,
             from_scratch=True,
         ),
+        Recipe(
+            name="full",
+            source="not in the paper: everything at once, from the weights of the checkpoint",
+            trained=tuple(PARTS),
+        ),
     )
 }
 

@@ -22,6 +22,7 @@ from ..modeling.modeling_omnivinci import OmniVinciForConditionalGeneration
 from .collator import OmniVinciCollator
 from .dataset import ChatDataset
 from .encoding import IGNORED
+from .muon import muon_of
 from .recipes import Recipe
 from .sampling import MixtureSampler, strata_of
 
@@ -48,6 +49,7 @@ class OmniVinciTrainer(Trainer):
         processing_class ([`OmniVinciProcessor`]): Saved with each checkpoint.
         recipe ([`Recipe`], *optional*): What is trained. `None`: what has a gradient.
         packed_length (`int`, *optional*): Samples share rows of at most so many positions. `None`: one sample a row.
+        muon (`bool`, *optional*, defaults to `False`): Whether [`MuonWithAdamW`] is the optimizer, not that of `args`.
         kwargs: As in [`~transformers.Trainer`].
 
     Attributes:
@@ -65,10 +67,11 @@ class OmniVinciTrainer(Trainer):
         processing_class=None,
         recipe: Recipe | None = None,
         packed_length: int | None = None,
+        muon: bool = False,
         **kwargs,
     ):
         args.remove_unused_columns = False
-        self.recipe, self.packed_length = recipe, packed_length
+        self.recipe, self.packed_length, self.muon = recipe, packed_length, muon
         datasets = [data for data in (train_dataset, eval_dataset) if isinstance(data, ChatDataset)]
         self.skipped = {bad.sample_id: bad for data in datasets for bad in data.skipped}
         self._sampler: MixtureSampler | None = None
@@ -84,6 +87,8 @@ class OmniVinciTrainer(Trainer):
         self._base = next(
             module for module in model.modules() if isinstance(module, OmniVinciForConditionalGeneration)
         )
+        if muon:
+            kwargs["optimizer_cls_and_kwargs"] = muon_of(args)
         if any(data.share_media for data in datasets):
             self._base.model.check_attends_by_mask()
         self._frozen = [
@@ -233,6 +238,7 @@ class OmniVinciTrainer(Trainer):
             "share_media": self.train_dataset.share_media if is_chat else None,
             "weights of the data": [source.weight for source in self.train_dataset.sources] if is_chat else None,
             "packed_length": self.packed_length,
+            "optimizer": "muon" if self.muon else str(self.args.optim),
             "per_device_train_batch_size": self.args.per_device_train_batch_size,
             "gradient_accumulation_steps": self.args.gradient_accumulation_steps,
             "number of processes": self.args.world_size,

@@ -1,0 +1,66 @@
+"""Muon for the matrices, AdamW for the rest: what small models learn fastest with from random weights."""
+
+import torch
+from torch import nn
+from torch.distributed.tensor import DTensor
+from transformers import TrainingArguments
+
+
+class MuonWithAdamW(torch.optim.Optimizer):
+    """
+    Two optimizers as one: [`torch.optim.Muon`] for the matrices of linear layers, [`torch.optim.AdamW`] without weight
+    decay for all else: embeddings, convolutions, norms, biases, queries. Muon's steps are scaled to the size of
+    AdamW's, so that one learning rate serves both.
+
+    Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024); Liu et al., "Muon is
+    scalable for LLM training" (arXiv 2502.16982) for the scale.
+
+    Args:
+        model (`nn.Module`): Parameters with a gradient are optimized.
+        lr (`float`): The learning rate.
+        weight_decay (`float`): Of the matrices.
+        betas (`tuple[float, float]`), eps (`float`): AdamW's.
+
+    Raises:
+        ValueError: no matrix learns, or parameters are sharded: each matrix is needed whole.
+    """
+
+    def __init__(self, model: nn.Module, lr: float, weight_decay: float, betas: tuple[float, float], eps: float):
+        learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if any(isinstance(parameter, DTensor) for parameter in learned):
+            raise ValueError("Muon needs each matrix whole, but the parameters are sharded: train without FSDP.")
+        head = model.get_output_embeddings()
+        linear = {module.weight for module in model.modules() if isinstance(module, nn.Linear) and module is not head}
+        matrices = [parameter for parameter in learned if parameter in linear]
+        if not matrices:
+            raise ValueError("Muon is for the matrices of linear layers, of which none is trained.")
+        others = [parameter for parameter in learned if parameter not in linear]
+        self._parts = [torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")]
+        if others:
+            self._parts.append(torch.optim.AdamW(others, lr=lr, betas=betas, eps=eps, weight_decay=0.0))
+        super().__init__([group for part in self._parts for group in part.param_groups], {})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One step of both. `closure` is evaluated first, with gradients, where there is one."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part, group in zip(self._parts, self.param_groups, strict=True):
+            part.param_groups, part.state = [group], self.state  # loading a state replaces both
+            part.step()
+        return loss
+
+
+def muon_of(arguments: TrainingArguments) -> tuple:
+    """
+    `optimizer_cls_and_kwargs` of [`~transformers.Trainer`] for [`MuonWithAdamW`], with the learning rate and all else of
+    the arguments.
+    """
+    return lambda: MuonWithAdamW, {
+        "lr": arguments.learning_rate,
+        "weight_decay": arguments.weight_decay,
+        "betas": (arguments.adam_beta1, arguments.adam_beta2),
+        "eps": arguments.adam_epsilon,
+    }
