@@ -55,8 +55,8 @@ class MuonWithAdamW(torch.optim.Optimizer):
 
 def muon_of(arguments: TrainingArguments) -> tuple:
     """
-    `optimizer_cls_and_kwargs` of [`~transformers.Trainer`] for [`MuonWithAdamW`], with the learning rate and all else of
-    the arguments.
+    `optimizer_cls_and_kwargs` of [`~transformers.Trainer`] for [`MuonWithAdamW`], with the learning rate and all else
+    of the arguments.
     """
     return lambda: MuonWithAdamW, {
         "lr": arguments.learning_rate,
