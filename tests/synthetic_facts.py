@@ -16,6 +16,7 @@ class Seen(NamedTuple):
     colour: str
     form: str
     motion: str
+    place: tuple[float, float] = (0.5, 0.5)  # (x, y) of the centre at the start, in parts of the frame
 
 
 class Heard(NamedTuple):
@@ -49,6 +50,7 @@ def look(clip) -> list[Seen]:
             shape["colour"],
             max(set(shape["forms"]), key=shape["forms"].count),
             _motion(np.subtract(shape["target"], shape["origin"])),
+            tuple(np.divide(shape["origin"], clip.frames.shape[2:0:-1])),
         )
         for shape in seen
     ]
@@ -98,6 +100,15 @@ def answer(question, seen: list[Seen], heard: list[Heard]) -> str | None:
                 events = [event for event in events if event.end < named.start][-1:]
         found = [event.kind if wanted == "sound" else getattr(event, wanted) for event in events]
     return found[0] if len(found) == 1 else None
+
+
+def is_described(picture: Seen, text: str) -> bool:
+    """Whether the caption of a picture names its shape, and the side on which it is, if it is clearly on one."""
+    name, _, side = text.partition(" at the ")
+    right, down = np.subtract(picture.place, 0.5)
+    ways = {"left": -right, "right": right, "top": -down, "bottom": down}
+    is_right = ways[side] == max(ways.values()) if side else abs(abs(right) - abs(down)) < 0.1
+    return name == f"the {picture.colour} {picture.form}" and is_right
 
 
 def _name(text: str, names) -> str | None:

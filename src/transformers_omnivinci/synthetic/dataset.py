@@ -87,8 +87,8 @@ class SyntheticDataset(Sequence[Sample]):
             At most: short clips have fewer. Further questions are of other types, and their answers as frequent as
             the clips make them: times are more often early than late.
         modality (`str`, defaults to `"video"`):
-            Or `"image"`: pictures of one shape, with questions of type "visual"; or `"audio"`: sounds, with questions
-            of types "audio", "time" and "counting". See `modalities` for what is held out.
+            Or `"image"`: pictures of one shape, with questions of types "visual" and "caption"; or `"audio"`: sounds,
+            with questions of types "audio", "time" and "counting". See `modalities` for what is held out.
 
     Raises:
         ValueError: there is no such split, type or modality, or a number is outside its limits.

@@ -20,6 +20,9 @@ from .config import WorldConfig
 from .scenes import COLOURS, FORMS, MOTIONS, SOUNDS, Combination, Scene, VisibleShape
 
 MAX_COUNT = 4
+SIDES = ("left", "right", "top", "bottom")
+# Of a still shape, in parts of the frame, how much further it is off the centre towards its side than across.
+_CLEARLY = 0.05
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,8 @@ def vocabulary(config: WorldConfig | None = None) -> list[str]:
     """All that [`split_words`] finds in any question or answer of a world, sorted."""
     config = config or WorldConfig()
     forms = (*QUESTION_FORMS, *PICTURE_FORMS)
-    wordings = [*_CAPTION_WORDINGS, *(wording for form in forms for wording in form.wordings)]
+    wordings = [*_CAPTION_WORDINGS, _THE_SHAPE_AT_A_SIDE, *SIDES]
+    wordings += [wording for form in forms for wording in form.wordings]
     texts = [re.sub(r"\{\w+\}", "", wording) for wording in wordings]
     texts += [answer for form in forms for answer in form.answers(config)]
     texts += _times(0.0, config.clip_seconds[1])  # of captions
@@ -324,7 +328,19 @@ def _caption(scene, config):
     yield _Candidate(caption(scene))
 
 
+def _caption_of_picture(scene, config):
+    """Where it is not clear which side the shape is off the centre, none is told."""
+    if len(scene.shapes) == 1:
+        shape = scene.shapes[0]
+        right, down = (part - 0.5 for part in shape.origin)
+        ways = dict(zip(SIDES, (-right, right, -down, down)))
+        side = max(ways, key=ways.get)
+        is_clear = abs(abs(right) - abs(down)) >= _CLEARLY
+        yield _Candidate((_THE_SHAPE_AT_A_SIDE if is_clear else _THE_SHAPE).format(side=side, **_named(shape)))
+
+
 _THE_SHAPE = "the {colour} {form}"
+_THE_SHAPE_AT_A_SIDE = "the {colour} {form} at the {side}"
 _colour, _form, _sound = _among(*COLOURS), _among(*FORMS), _among(*SOUNDS)
 
 QUESTION_FORMS = tuple(
@@ -543,6 +559,13 @@ PICTURE_FORMS = (
         _only_shape(lambda shape: _THE_SHAPE.format(**_named(shape))),
     ),
     *(form for form in QUESTION_FORMS if form.name in ("colour_of_form", "form_of_colour")),
+    QuestionForm(
+        "caption",
+        "caption_of_picture",
+        ("What is shown, and where?", "Describe the picture."),
+        _among(),
+        _caption_of_picture,
+    ),
 )
 SOUND_FORMS = tuple(
     form
