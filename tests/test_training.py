@@ -4,6 +4,8 @@ import json
 import math
 import resource
 import signal
+import subprocess
+import sys
 import weakref
 from types import SimpleNamespace
 
@@ -755,6 +757,39 @@ def test_the_command_goes_on_with_a_run(command):
     assert code == 1 and "holds a run already" in error
     code, output, _ = command("--max-steps", 4, "--resume-from-checkpoint", "True")
     assert code == 0 and "after 4 steps" in output
+
+
+KILLED = """
+import os, signal, sys, torch
+from transformers_omnivinci.cli import app
+
+save, remaining = torch.save, int(sys.argv.pop(1))
+
+def save_and_die(*arguments, **options):
+    global remaining
+    save(*arguments, **options)
+    remaining -= 1
+    if not remaining:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+torch.save = save_and_die
+app(sys.argv[1:])
+"""
+
+
+def test_a_run_that_is_killed_while_it_saves_goes_on_from_the_checkpoint_before(command, tmp_path):
+    """The files of each checkpoint that torch writes are four: the second checkpoint is half there."""
+    data = write(tmp_path / "data.jsonl", chat("A square.", CLIP_ITEM), chat("A dog."))
+    arguments = ["train", "--recipe", "omni", "--data", data, "--model", TINY, "--output", tmp_path / "run"]
+    arguments += ["--num-frames", 2, "--use-cpu", "--max-steps", 3, "--save-steps", 1]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, [6, *arguments])], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-1"]
+    assert list((tmp_path / "run").glob(".saving*/checkpoint-2/*"))
+    options = ("--save-steps", 1, "--max-steps", 3, "--resume-from-checkpoint", "True")
+    assert command(*options, rows=[chat("A square.", CLIP_ITEM), chat("A dog.")])[0] == 0
+    assert sorted(path.name for path in (tmp_path / "run").glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-3"]
+    assert not list((tmp_path / "run").glob(".saving*"))
 
 
 def test_the_command_takes_muon(command, tmp_path):
