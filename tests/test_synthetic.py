@@ -248,9 +248,13 @@ def test_types_take_turns_and_wordings_vary():
         assert len(patterns) > 1 and all(any(re.fullmatch(pattern, text) for text in texts) for pattern in patterns)
 
 
-def test_further_questions_are_of_other_types():
-    for sample in SyntheticDataset("train", 12, questions_per_clip=4):
-        assert len({question.type for question in sample.questions}) == 4
+@pytest.mark.parametrize("questions_per_clip", [4, 13])
+def test_further_questions_are_of_other_forms_and_of_all_types_in_turn(questions_per_clip):
+    for sample in SyntheticDataset("train", 12, questions_per_clip=questions_per_clip):
+        assert len({question.form for question in sample.questions}) == len(sample.questions) <= questions_per_clip
+        first, second = (sample.questions[start : start + 5] for start in (0, 7))
+        assert len({question.type for question in first}) == len(first) >= 4
+        assert len({question.type for question in second}) >= len(second) - 2
         clip = render(sample.scene, WORLD)
         seen, heard = look(clip), listen(clip)
         for question in sample.questions:
@@ -553,10 +557,10 @@ def test_worlds_that_cannot_be(fields, message):
         (("train", 0), "one clip at least"),
         (("train", 1, 0, None, ("smell",)), "Types"),
         (("train", 1, 0, None, ("visual", "visual")), "Types"),
-        (("train", 1, 0, None, ("visual",), 2), "from 1 to 1"),
+        (("train", 1, 0, None, ("caption",), 2), "from 1 to 1"),
         (("train", 1, 0, None, None, 1, "smell"), "Unknown modality 'smell'"),
-        (("train", 1, 0, None, ("audio",), 1, "image"), r"some of \['visual'\]"),
-        (("train", 1, 0, None, None, 2, "image"), "from 1 to 1"),
+        (("train", 1, 0, None, ("audio",), 1, "image"), r"some of \['visual', 'caption'\]"),
+        (("train", 1, 0, None, None, 7, "image"), "from 1 to 6"),
     ),
 )
 def test_data_sets_that_cannot_be(arguments, message):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
+from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class Sample:
     Attributes:
         id (`str`): Unique in all splits, modalities and seeds.
         scene ([`Scene`]): What is given of one. Render it with [`SyntheticDataset.render`].
-        questions (`tuple[Question, ...]`): Each of another type. The answer of the first one is balanced exactly.
+        questions (`tuple[Question, ...]`): Each of another form. The answer of the first one is balanced exactly.
         modality (`str`): A key of `MODALITIES`.
     """
 
@@ -84,8 +85,8 @@ class SyntheticDataset(Sequence[Sample]):
         types (`Sequence[str]`, *optional*):
             Of the modality's types; the first questions are of these. `None`: all.
         questions_per_clip (`int`, defaults to 1):
-            At most: short clips have fewer. Further questions are of other types, and their answers as frequent as
-            the clips make them: times are more often early than late.
+            At most: short clips have fewer. Further questions are of other forms, of all types in turn, and their
+            answers as frequent as the clips make them: times are more often early than late.
         modality (`str`, defaults to `"video"`):
             Or `"image"`: pictures of one shape, with questions of types "visual" and "caption"; or `"audio"`: sounds,
             with questions of types "audio", "time" and "counting". See `modalities` for what is held out.
@@ -114,9 +115,10 @@ class SyntheticDataset(Sequence[Sample]):
         types = known if types is None else tuple(types)
         if not types or len(set(types)) < len(types) or not set(types) <= set(known):
             raise ValueError(f"Types {list(types)}: some of {list(known)} are accepted, each once.")
-        if not 1 <= questions_per_clip <= len(types):
+        num_forms = sum(form.type in types for form in MODALITIES[modality].forms)
+        if not 1 <= questions_per_clip <= num_forms:
             raise ValueError(
-                f"`questions_per_clip={questions_per_clip}`: from 1 to {len(types)}, the number of types."
+                f"`questions_per_clip={questions_per_clip}`: from 1 to {num_forms}, the number of forms of the types."
             )
         self.split, self.num_clips, self.seed, self.config = split, num_clips, seed, config or WorldConfig()
         self.types, self.questions_per_clip, self.modality = types, questions_per_clip, modality
@@ -151,15 +153,23 @@ class SyntheticDataset(Sequence[Sample]):
         return Sample(f"{self.name}-{self.seed}-{index:06d}", scene, questions, self.modality)
 
     def _ask_others(self, scene: Scene, first: Question, rng: random.Random) -> Iterator[Question]:
-        num_missing = self.questions_per_clip - 1
-        for type in rng.sample(self.types, len(self.types)):
-            forms = [form for form in MODALITIES[self.modality].forms if form.type == type != first.type]
-            for form in rng.sample(forms, len(forms)):
-                question = num_missing and ask(scene, form, None, self.config, rng)
-                if question:
-                    num_missing -= 1
-                    yield question
-                    break
+        """In rounds: one of each type, then another one of each, and so on; no form twice."""
+        asked = [first]
+        for turn in count():
+            num_before = len(asked)
+            for type in rng.sample(self.types, len(self.types)):
+                if turn == 0 and type == first.type:
+                    continue
+                done = {question.form for question in asked}
+                forms = [f for f in MODALITIES[self.modality].forms if f.type == type and f.name not in done]
+                for form in rng.sample(forms, len(forms)):
+                    question = len(asked) < self.questions_per_clip and ask(scene, form, None, self.config, rng)
+                    if question:
+                        asked.append(question)
+                        yield question
+                        break
+            if len(asked) == num_before:
+                return
 
     def render(self, sample: Sample, seconds: Sequence[float] | None = None) -> Clip:
         """What is seen and heard of a sample; `seconds` of the frames to draw, all by default."""
