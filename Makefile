@@ -6,13 +6,12 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-CLIP   := demo/clip.mp4
+CLIP   := demo/new.mp4
 PLOT   := demo/timeline.png
-MODEL  := tests/fixtures/parity/published-tiny
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench conformance clean
+.PHONY: help demo test lint format bench conformance nano ablation clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,10 +24,10 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@$(PIP) --no-build-isolation -e '.[dev]'
 	@touch $@
 
-demo: $(STAMP) ## ask a tiny model about a short clip and draw the clip's timeline
-	@echo "The weights of $(MODEL) are tiny and random: the answer is noise, the timeline is real."
-	$(BIN)/omnivinci ask $(CLIP) "What is shown, and what is heard?" --model $(MODEL) --max-new-tokens 24
-	$(BIN)/omnivinci timeline $(CLIP) --model $(MODEL) --plot $(PLOT)
+demo: $(STAMP) ## render a clip, ask the shipped model about it, and draw the clip's timeline
+	$(BIN)/omnivinci demo $(CLIP)
+	$(BIN)/omnivinci ask $(CLIP) "What happens?"
+	$(BIN)/omnivinci timeline $(CLIP) --model $(SHIPPED) --plot $(PLOT)
 	@echo "The picture of the timeline is in $(PLOT)."
 
 test: lint ## check style and formatting, then run the tests on all cores
@@ -51,6 +50,61 @@ bench: $(STAMP) ## measure preprocessing, encoding, merging, loading, and guessi
 
 conformance: $(STAMP) ## run the common tests of transformers on OmniVinci
 	$(BIN)/python conformance/run.py
+
+# The shipped model: data, four stages of training, and the result. What is there is not made again.
+NANO    := build/nano
+SHIPPED := src/transformers_omnivinci/nano/checkpoint
+WORLD   := $(BIN)/omnivinci synthesize --num-workers 2 --output
+SENSES  := --type visual --type audio --type synchrony --type time
+STAGE   := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 -m transformers_omnivinci.cli train --use-cpu True \
+	--ddp-find-unused-parameters True --save-strategy no --share-media \
+	--muon --learning-rate 2e-3 --weight-decay 0.01 --adam-beta2 0.98
+
+nano: $(NANO)/4/model.safetensors ## train the shipped model on two cores and put it into the package
+	$(BIN)/python -m transformers_omnivinci.nano.build ship $(NANO)/4
+	$(BIN)/python -m benchmarks.curve $(NANO)/1 $(NANO)/2 $(NANO)/3 $(NANO)/4 docs/nano.png
+	$(BIN)/omnivinci eval --suite synthetic
+
+$(NANO)/pictures/train-image.jsonl: | $(STAMP)
+	$(WORLD) $(@D) --num-clips 32000 --modality image --questions-per-clip 2
+
+$(NANO)/short/train.jsonl: | $(STAMP)
+	@mkdir -p $(NANO)
+	echo '{"clip_seconds": [4, 6], "max_slots": 2}' > $(NANO)/short.json
+	$(WORLD) $(@D) --num-clips 5000 --questions-per-clip 5 $(SENSES) --type caption --world $(NANO)/short.json
+
+$(NANO)/middle/train.jsonl: | $(STAMP)
+	@mkdir -p $(NANO)
+	echo '{"clip_seconds": [6, 8], "max_slots": 3}' > $(NANO)/middle.json
+	$(WORLD) $(@D) --num-clips 8000 --questions-per-clip 12 $(SENSES) --type order --world $(NANO)/middle.json
+
+$(NANO)/clips/train.jsonl: | $(STAMP)
+	$(WORLD) $(@D) --num-clips 6000 --questions-per-clip 14 $(SENSES) --type order --type counting
+
+$(NANO)/captions/train.jsonl: | $(STAMP)
+	$(WORLD) $(@D) --num-clips 1000 --seed 1 --type caption
+
+$(NANO)/start/model.safetensors: | $(STAMP)
+	$(BIN)/python -m transformers_omnivinci.nano.build build $(@D)
+
+$(NANO)/1/model.safetensors: $(NANO)/start/model.safetensors $(NANO)/pictures/train-image.jsonl
+	$(STAGE) --recipe scratch --model $(NANO)/start --output $(@D) --data $(NANO)/pictures/train-image.jsonl \
+		--num-train-epochs 1 --per-device-train-batch-size 32
+
+$(NANO)/2/model.safetensors: $(NANO)/1/model.safetensors $(NANO)/short/train.jsonl
+	$(STAGE) --recipe full --model $(NANO)/1 --output $(@D) --data $(NANO)/short/train.jsonl \
+		--num-train-epochs 2 --per-device-train-batch-size 8
+
+$(NANO)/3/model.safetensors: $(NANO)/2/model.safetensors $(NANO)/middle/train.jsonl
+	$(STAGE) --recipe full --model $(NANO)/2 --output $(@D) --data $(NANO)/middle/train.jsonl \
+		--num-train-epochs 1 --per-device-train-batch-size 8
+
+$(NANO)/4/model.safetensors: $(NANO)/3/model.safetensors $(NANO)/clips/train.jsonl $(NANO)/captions/train.jsonl
+	$(STAGE) --recipe full --model $(NANO)/3 --output $(@D) --data $(NANO)/clips/train.jsonl \
+		--data $(NANO)/captions/train.jsonl --num-train-epochs 1 --per-device-train-batch-size 8
+
+ablation: $(NANO)/1/model.safetensors ## train the rows of the paper's table 1 in small, into docs/
+	$(BIN)/python -m benchmarks.ablation --pictures $(NANO)/1
 
 clean: ## remove what the other targets wrote, but for .venv
 	rm -rf build dist src/*.egg-info $(PLOT) .hypothesis .pytest_cache .ruff_cache

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from transformers_omnivinci.cli import app
+from transformers_omnivinci.cli.eval import Senses
 from transformers_omnivinci.evaluation import SENSES, evaluate_synthetic, score_answers
 from transformers_omnivinci.evaluation import synthetic as suite
 from transformers_omnivinci.synthetic import SyntheticDataset, write_dataset
@@ -78,7 +79,7 @@ def test_each_of_the_senses_is_given_its_part_of_the_clip(clips, load_checkpoint
 def test_answers_of_a_batch_are_those_of_questions_alone(clips, load_checkpoint):
     folder, rows = clips
     model, processor = load_checkpoint()
-    chats = [suite._chat(row, folder, "both") for row in rows[:4]]
+    chats = [suite.chat_of(row, folder) for row in rows[:4]]
     alone = [suite.answer(model, processor, [chat])[0] for chat in chats]
     assert suite.answer(model, processor, chats) == alone
 
@@ -93,9 +94,22 @@ def test_the_command_prints_and_writes_the_table(clips, tmp_path):
     assert len(json.loads((tmp_path / "s.json").read_text())) == len(SENSES) * len(suite.TYPES)
 
 
+def test_the_command_asks_some_types_about_another_world_with_some_of_the_senses(tmp_path):
+    (tmp_path / "world.json").write_text('{"clip_seconds": [4, 5], "max_slots": 2}')
+    arguments = ["eval", "--model", TINY, "--clips-per-type", 1, "--folder", tmp_path, "--output", tmp_path / "s.json"]
+    arguments += ["--type", "audio", "--type", "time", "--senses", "deaf", "--senses", "text only"]
+    result = CliRunner().invoke(app, list(map(str, [*arguments, "--world", tmp_path / "world.json"])))
+    assert result.exit_code == 0, result.output
+    scores = [(score["type"], score["senses"]) for score in json.loads((tmp_path / "s.json").read_text())]
+    assert scores == [("audio", "deaf"), ("time", "deaf"), ("audio", "text only"), ("time", "text only")]
+    assert json.loads((tmp_path / "test.json").read_text())["world"]["max_slots"] == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--model", TINY, "--type", "caption"], "Types ['caption']: some of"),
+        (["--model", TINY, "--world", "nowhere.json"], "nowhere.json"),
         (["--model", TINY, "--suite", "world"], "Invalid value for '--suite'"),
         (["--model", "nowhere"], "There is no folder 'nowhere'"),
         (["--model", TINY, "--split", "dev", "--clips-per-type", 1], "Unknown split 'dev'"),
@@ -104,6 +118,10 @@ def test_the_command_prints_and_writes_the_table(clips, tmp_path):
 def test_the_command_refuses(arguments, message):
     result = CliRunner().invoke(app, ["eval", *map(str, arguments)])
     assert result.exit_code != 0 and message in " ".join(result.output.replace("│", " ").split())
+
+
+def test_the_command_knows_all_senses():
+    assert [name.value for name in Senses] == list(SENSES)
 
 
 def test_other_clips_in_the_folder_are_not_taken_for_those_asked_for(clips, load_checkpoint):

@@ -23,6 +23,7 @@ _MODULE_OF = {
     "VideoTextToTextPipeline": "pipelines",
     "PublishedConfig": "conversion",
     "VILAProcessor": "conversion",
+    "NANO": "nano",
 }
 
 __all__ = [*_MODULE_OF, "__version__"]

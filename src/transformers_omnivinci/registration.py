@@ -15,6 +15,7 @@ from types import ModuleType
 
 from . import hub_options
 from .model_types import MODEL_TYPE, PUBLISHED_MODEL_TYPE
+from .nano import NANO
 
 PACKAGE = __name__.rpartition(".")[0]
 
@@ -81,7 +82,7 @@ def _register_pipelines(module: ModuleType):
     tasks["video-text-to-text"] = {
         "impl": f"{PACKAGE}.pipelines.VideoTextToTextPipeline",
         "pt": tasks["any-to-any"]["pt"],
-        "default": {},
+        "default": {"model": (NANO, "main")},
         "type": "multimodal",
     }
     if not is_torchvision_available():

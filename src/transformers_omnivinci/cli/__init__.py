@@ -7,6 +7,7 @@ import typer
 from .. import __version__
 from .ask import ask
 from .convert import convert
+from .demo import demo
 from .eval import evaluate
 from .push import push
 from .serve import serve
@@ -23,7 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (ask, timeline, convert, push, synthesize):
+for command in (ask, timeline, demo, convert, push, synthesize):
     app.command()(command)
 app.command("eval")(evaluate)
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from .options import DType, End, Fps, NoAudio, NumFrames, Start, Traceback
+from ..nano import NANO
+from .options import DType, End, Fps, Model, NoAudio, NumFrames, Start, Traceback
 from .sources import check_model, content_item
-from .terminal import count_decoded, plain_errors, show_progress
+from .terminal import count_decoded, introduce_nano, plain_errors, show_progress
 
 
 def ask(
@@ -20,7 +21,7 @@ def ask(
         typer.Argument(metavar="MEDIA", help="Videos, images and sounds: files, URLs, folders of frames."),
     ] = None,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What is asked about them.")],
-    model: Annotated[str, typer.Option(metavar="DIR", help="Checkpoint: a folder, or a repository of the Hub.")],
+    model: Model = NANO,
     num_frames: NumFrames = None,
     fps: Fps = None,
     start: Start = None,
@@ -40,6 +41,7 @@ def ask(
             raise ValueError(f"The last argument is the question, but {question!r} is a file.")
         content = [content_item(source) for source in media or []]
         check_model(model)
+        introduce_nano(model)
         import torch
         from transformers import TextStreamer
 

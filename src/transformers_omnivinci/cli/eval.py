@@ -13,9 +13,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from .options import Traceback
+from ..nano import NANO
+from .options import Model, Traceback, Types, World
 from .sources import check_model
 from .terminal import plain_errors, show_progress
+
+
+class Senses(str, Enum):
+    both = "both"
+    deaf = "deaf"
+    blind = "blind"
+    none = "text only"
 
 
 class Suite(str, Enum):
@@ -23,11 +31,16 @@ class Suite(str, Enum):
 
 
 def evaluate(
-    model: Annotated[str, typer.Option(metavar="DIR", help="Checkpoint: a folder, or a repository of the Hub.")],
+    model: Model = NANO,
     suite: Annotated[Suite, typer.Option(help="What is asked.")] = Suite.synthetic,
     clips_per_type: Annotated[int, typer.Option(metavar="N", min=1, help="Clips for each type of question.")] = 200,
     split: Annotated[str, typer.Option(metavar="SPLIT", help="test, validation or train.")] = "test",
     seed: Annotated[int, typer.Option(metavar="S", help="Of the clips.")] = 0,
+    senses: Annotated[
+        list[Senses] | None, typer.Option(help="What the model is given; may be repeated. Default: each.")
+    ] = None,
+    types: Types = None,
+    world: World = None,
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Questions answered together.")] = 16,
     folder: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where the clips are kept. Default: they are not.")
@@ -38,16 +51,18 @@ def evaluate(
     """Ask a model about clips of which the truth is known, and about them when it is deaf, blind or both."""
     with plain_errors(traceback):
         check_model(model)
-        from ..evaluation import SENSES, evaluate_synthetic
+        from ..evaluation import evaluate_synthetic
         from ..evaluation.synthetic import TYPES
         from ..modeling import OmniVinciForConditionalGeneration
         from ..processing import OmniVinciProcessor
+        from ..synthetic import WorldConfig
 
+        types, given = tuple(types or TYPES), [name.value for name in senses or Senses]
         with ExitStack() as stack:
             progress = stack.enter_context(show_progress())
             processor = OmniVinciProcessor.from_pretrained(model)
             loaded = OmniVinciForConditionalGeneration.from_pretrained(model).eval()
-            task = progress.add_task("Answering", total=len(SENSES) * len(TYPES) * clips_per_type)
+            task = progress.add_task("Answering", total=len(given) * len(types) * clips_per_type)
             scores = evaluate_synthetic(
                 loaded,
                 processor,
@@ -55,6 +70,9 @@ def evaluate(
                 clips_per_type=clips_per_type,
                 split=split,
                 seed=seed,
+                senses=given,
+                types=types,
+                config=None if world is None else WorldConfig.from_json(world),
                 batch_size=batch_size,
                 on_answers=lambda number: progress.advance(task, number),
             )

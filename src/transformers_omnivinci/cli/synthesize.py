@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from .options import Traceback
+from .options import Traceback, Types, World
 from .terminal import plain_errors, show_progress
 
 
@@ -47,13 +47,9 @@ def synthesize(
     media: Annotated[
         Media | None, typer.Option(help="Of files. Default: mp4, png or wav, as the modality is; or NumPy arrays.")
     ] = None,
-    types: Annotated[
-        list[str] | None, typer.Option("--type", metavar="TYPE", help="Of questions; may be repeated. Default: all.")
-    ] = None,
-    questions_per_clip: Annotated[int, typer.Option(metavar="N", min=1, help="At most; each of another type.")] = 1,
-    world: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="JSON with fields of WorldConfig: size, difficulty.")
-    ] = None,
+    types: Types = None,
+    questions_per_clip: Annotated[int, typer.Option(metavar="N", min=1, help="At most; of all types in turn.")] = 1,
+    world: World = None,
     num_workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that render.")] = 1,
     traceback: Traceback = False,
 ) -> None:

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from ..nano import NANO
+
 
 @contextmanager
 def plain_errors(with_traceback: bool) -> Iterator[None]:
@@ -20,6 +22,13 @@ def plain_errors(with_traceback: bool) -> Iterator[None]:
         message = " ".join(str(error).split()) or type(error).__name__
         Console(stderr=True).print(Text(f"error: {message}", style="red"), soft_wrap=True)
         raise typer.Exit(1) from None
+
+
+def introduce_nano(model: str) -> None:
+    """Says who answers where no model was named."""
+    if model == NANO:
+        text = "Nano answers: it knows the synthetic world alone. The 9B model: --model nvidia/omnivinci"
+        Console(stderr=True, highlight=False).print(text, style="dim", soft_wrap=True)
 
 
 @contextmanager

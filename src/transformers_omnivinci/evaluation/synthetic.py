@@ -56,6 +56,7 @@ def evaluate_synthetic(
     split: str = "test",
     seed: int = 0,
     senses: Iterable[str] = tuple(SENSES),
+    types: Iterable[str] = TYPES,
     batch_size: int = 16,
     config: WorldConfig | None = None,
     num_workers: int = 1,
@@ -71,6 +72,7 @@ def evaluate_synthetic(
         split (`str`, *optional*, defaults to `"test"`): Of the synthetic world.
         seed (`int`, *optional*, defaults to 0): Of the clips.
         senses (`Iterable[str]`, *optional*): Keys of `SENSES`. Default: all.
+        types (`Iterable[str]`, *optional*): Of questions, some of `TYPES`. Default: all.
         batch_size (`int`, *optional*, defaults to 16): Questions that are answered together.
         config ([`WorldConfig`], *optional*): The world.
         num_workers (`int`, *optional*, defaults to 1): Processes that render the clips.
@@ -87,7 +89,10 @@ def evaluate_synthetic(
     unknown = [name for name in senses if name not in SENSES]
     if unknown or not senses:
         raise ValueError(f"Unknown senses {unknown}: some of {list(SENSES)} are accepted.")
-    dataset = SyntheticDataset(split, len(TYPES) * clips_per_type, seed, config, TYPES)
+    types = tuple(types)
+    if not types or not set(types) <= set(TYPES):
+        raise ValueError(f"Types {list(types)}: some of {list(TYPES)} are accepted.")
+    dataset = SyntheticDataset(split, len(types) * clips_per_type, seed, config, types)
     path = write_dataset(folder, dataset, num_workers=num_workers)
     rows = read_rows(path)
     scores = []
@@ -95,7 +100,7 @@ def evaluate_synthetic(
         answers = []
         for first in range(0, len(rows), batch_size):
             batch = rows[first : first + batch_size]
-            answers += answer(model, processor, [_chat(row, path.parent, name) for row in batch])
+            answers += answer(model, processor, [chat_of(row, path.parent, name) for row in batch])
             if on_answers is not None:
                 on_answers(len(batch))
         scores += score_answers(rows, answers, name)
@@ -153,8 +158,15 @@ def _seconds(text: str) -> float:
     return float(number[0]) if number else float("inf")
 
 
-def _chat(row: dict, folder: Path, senses: str) -> list[dict]:
-    """The question of a row as a chat about what the senses get of its clip."""
+def chat_of(row: dict, folder: Path, senses: str = "both") -> list[dict]:
+    """
+    The question of a row as a chat about what the senses get of its clip.
+
+    Args:
+        row (`dict`): Of those of [`Sample`].
+        folder (`Path`): That its paths begin in.
+        senses (`str`, *optional*, defaults to `"both"`): One of `SENSES`.
+    """
     video, question = row["messages"][0]["content"]
     path, given = str(folder / video["path"]), SENSES[senses]
     media = []

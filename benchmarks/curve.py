@@ -1,0 +1,42 @@
+"""The loss of one run after another, as a picture."""
+
+import argparse
+import json
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+
+def read_losses(run: Path) -> list[tuple[int, float]]:
+    """Steps and losses that `omnivinci train` logged."""
+    history = json.loads((run / "trainer_state.json").read_text())["log_history"]
+    return [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
+
+
+def draw(runs: list[Path], path: Path) -> None:
+    """Draws the losses of `runs`, one after the other, into `path`."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes, first = figure.subplots(), 0
+    for number, run in enumerate(runs, start=1):
+        steps, losses = zip(*read_losses(run), strict=True)
+        axes.plot([first + step for step in steps], losses, label=f"stage {number}")
+        first += steps[-1]
+    axes.set_yscale("log")
+    axes.set_xlabel("steps")
+    axes.set_ylabel("loss of the next token")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.curve", description=__doc__)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of `omnivinci train`, in order")
+    parser.add_argument("picture", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    arguments.picture.parent.mkdir(exist_ok=True)
+    draw(arguments.runs, arguments.picture)
+
+
+if __name__ == "__main__":
+    main()

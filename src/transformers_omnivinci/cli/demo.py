@@ -1,0 +1,51 @@
+"""`omnivinci demo`: questions about a new clip, with the truth beside the answers."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ..nano import NANO
+from .options import Model, Traceback
+from .sources import check_model
+from .terminal import introduce_nano, plain_errors, show_progress
+
+TYPES = ("visual", "synchrony", "time")
+
+
+def demo(
+    output: Annotated[Path, typer.Argument(metavar="FILE", help="The mp4 file to write.")] = Path("demo.mp4"),
+    seed: Annotated[int, typer.Option(metavar="S", help="Of the clip; another one gives another clip.")] = 2,
+    model: Model = NANO,
+    traceback: Traceback = False,
+) -> None:
+    """Render a clip of the synthetic world, and ask a model what is seen and heard in it, and when."""
+    with plain_errors(traceback):
+        check_model(model)
+        introduce_nano(model)
+        from ..evaluation.synthetic import answer, chat_of
+        from ..modeling import OmniVinciForConditionalGeneration
+        from ..processing import OmniVinciProcessor
+        from ..synthetic import SyntheticDataset, write_clip
+
+        dataset = SyntheticDataset("test", 1000, seed, types=TYPES, questions_per_clip=len(TYPES))
+        sample = next(sample for sample in dataset if len(sample.questions) == len(TYPES))
+        with show_progress() as progress:
+            progress.add_task(f"Rendering {output} and asking about it", total=None)
+            output.parent.mkdir(parents=True, exist_ok=True)
+            write_clip(output, dataset.render(sample))
+            processor = OmniVinciProcessor.from_pretrained(model)
+            loaded = OmniVinciForConditionalGeneration.from_pretrained(model).eval()
+            chats = [chat_of(row, output.parent) for row in sample.rows(output.name)]
+            answers = answer(loaded, processor, chats)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in ("question", "answer", "truth"):
+            table.add_column(name)
+        for question, given in zip(sample.questions, answers):
+            table.add_row(question.text, given, question.answer)
+        console = Console(highlight=False)
+        console.print(f"{output}: {sample.scene.seconds:g} seconds, rendered just now.", soft_wrap=True)
+        console.print(table)

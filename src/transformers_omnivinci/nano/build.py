@@ -1,0 +1,163 @@
+"""
+Nano before training, with its tokenizer and processor, and its way into the package.
+
+`python -m transformers_omnivinci.nano.build build DIR` and `... ship RUN`; `make nano` does both.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GenerationConfig, PreTrainedTokenizerFast, WhisperFeatureExtractor, set_seed
+
+from ..configuration_omnivinci import OmniVinciConfig
+from ..modeling.modeling_omnivinci import OmniVinciForConditionalGeneration
+from ..processing import OmniVinciImageProcessor, OmniVinciProcessor, OmniVinciVideoProcessor
+from ..synthetic import SyntheticDataset, WorldConfig, vocabulary
+from . import NANO
+
+WORLD = WorldConfig()
+VOCABULARY_SIZE = 512
+MEDIA_TOKENS = {"image": "<image>", "video": "<vila/video>", "audio": "<sound>"}
+SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *MEDIA_TOKENS.values())
+HOP_LENGTH = 400  # samples: 40 mel frames a second, of which 8 make a vector
+MEL_BINS = 64
+MAX_AUDIO_POSITIONS = 60  # after a convolution of stride 2: windows of 120 mel frames, which are 3 seconds
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer, so that any text can be written, in which words of the synthetic world are short."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY_SIZE,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_texts(), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left"
+    )
+
+
+def _texts() -> Iterator[str]:
+    dataset = SyntheticDataset("train", num_clips=600, config=WORLD, questions_per_clip=6)
+    for sample in dataset:
+        for question in sample.questions:
+            yield question.text
+            yield question.answer
+        yield "system\nYou are a helpful assistant"  # of the chat template, in each prompt
+        yield "user\n"
+        yield "assistant\n"
+    for word in vocabulary(WORLD):
+        yield from (f" {word}",) * 3
+
+
+def build_config(tokenizer: PreTrainedTokenizerFast) -> OmniVinciConfig:
+    """
+    The architecture. A frame is four embeddings of the language model, and a second of sound five.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerFast`): Whose tokens stand for media.
+    """
+    side, longest = WORLD.height, WORLD.clip_seconds[1]
+    return OmniVinciConfig(
+        text_config={
+            "model_type": "qwen2",
+            "hidden_size": 192,
+            "intermediate_size": 480,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 6,
+            "num_key_value_heads": 2,
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": 4096,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0},
+            "bos_token_id": None,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+            "initializer_range": 0.06,
+        },
+        vision_config={
+            "model_type": "siglip_vision_model",
+            "hidden_size": 128,
+            "intermediate_size": 512,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "image_size": side,
+            "patch_size": side // 4,
+            "vision_use_head": False,
+        },
+        audio_config={
+            "model_type": "qwen2_audio_encoder",
+            "d_model": 96,
+            "encoder_layers": 2,
+            "encoder_attention_heads": 3,
+            "encoder_ffn_dim": 384,
+            "num_mel_bins": MEL_BINS,
+            "max_source_positions": MAX_AUDIO_POSITIONS,
+        },
+        **{f"{kind}_token_id": tokenizer.convert_tokens_to_ids(token) for kind, token in MEDIA_TOKENS.items()},
+        vision_feature_layer=-1,
+        s2_scales=[side],
+        audio_pooling="max",
+        video_max_time=longest,
+        audio_max_time=longest,
+        group_duration=1.0,
+        tie_word_embeddings=True,
+        initializer_range=0.06,
+    )
+
+
+def build_processor(config: OmniVinciConfig, tokenizer: PreTrainedTokenizerFast) -> OmniVinciProcessor:
+    """The processor: small pictures that are not tiled."""
+    side = config.vision_config.image_size
+    return OmniVinciProcessor(
+        OmniVinciImageProcessor(s2_scales=config.s2_scales, max_tiles=1),
+        OmniVinciVideoProcessor(size={"height": side, "width": side}, num_frames=WORLD.num_frames),
+        WhisperFeatureExtractor(feature_size=MEL_BINS, hop_length=HOP_LENGTH, padding_side="left"),
+        tokenizer,
+        **OmniVinciProcessor.settings_of(config),
+    )
+
+
+def build(folder: str | Path, seed: int = 0) -> None:
+    """
+    Writes nano with random weights, in bfloat16: what `omnivinci train --recipe scratch` starts from.
+
+    Args:
+        folder (`str` or `Path`): Of the checkpoint.
+        seed (`int`, *optional*, defaults to 0): Of the weights.
+    """
+    set_seed(seed)
+    tokenizer = build_tokenizer()
+    config = build_config(tokenizer)
+    model = OmniVinciForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False
+    )
+    model.to(torch.bfloat16).save_pretrained(folder)
+    build_processor(config, tokenizer).save_pretrained(folder)
+
+
+def ship(run: str | Path, folder: str | Path = NANO) -> None:
+    """
+    Puts a trained nano into the package, in bfloat16.
+
+    Args:
+        run (`str` or `Path`): What `omnivinci train` wrote.
+        folder (`str` or `Path`, *optional*): Where to.
+    """
+    OmniVinciForConditionalGeneration.from_pretrained(run, dtype=torch.bfloat16).save_pretrained(folder)
+    OmniVinciProcessor.from_pretrained(run).save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("command", choices=("build", "ship"))
+    parser.add_argument("folder", metavar="DIR", help="Of the checkpoint to build, or of the run to ship.")
+    arguments = parser.parse_args()
+    {"build": build, "ship": ship}[arguments.command](arguments.folder)

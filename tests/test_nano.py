@@ -1,0 +1,150 @@
+"""The shipped small model: it answers questions about clips that it has never seen, whichever way it is asked."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoProcessor, TextIteratorStreamer, pipeline
+from typer.testing import CliRunner
+
+from transformers_omnivinci import NANO, OmniVinciForConditionalGeneration
+from transformers_omnivinci.cli import app
+from transformers_omnivinci.conversion.converter import convert
+from transformers_omnivinci.evaluation.synthetic import TYPES, answer, chat_of, read_rows, score_answers
+from transformers_omnivinci.nano.build import build_config, build_processor, build_tokenizer
+from transformers_omnivinci.synthetic import SyntheticDataset, write_dataset
+
+CLIPS_PER_TYPE = 16
+
+
+def truth(row):
+    return row["messages"][-1]["content"][0]["text"]
+
+
+def load(folder):
+    """In float32, in which no two answers are so close that another order of sums exchanges them."""
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    return model, AutoProcessor.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def nano():
+    return load(NANO)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """A folder of clips of the test split, and a question about each."""
+    folder = tmp_path_factory.mktemp("clips")
+    path = write_dataset(folder, SyntheticDataset("test", CLIPS_PER_TYPE * len(TYPES), seed=1, types=TYPES))
+    return folder, read_rows(path)
+
+
+def ask_all(model, processor, clips, senses="both"):
+    folder, rows = clips
+    chats = [chat_of(row, folder, senses) for row in rows]
+    return [text for first in range(0, len(chats), 16) for text in answer(model, processor, chats[first : first + 16])]
+
+
+@pytest.fixture(scope="module")
+def answers(nano, clips):
+    return ask_all(*nano, clips)
+
+
+def test_nano_answers_questions_of_all_types_about_clips_that_it_has_not_seen(answers, clips):
+    scores = {score.type: score for score in score_answers(clips[1], answers)}
+    assert {type: score.accuracy for type, score in scores.items() if score.accuracy < 0.55} == {}
+    assert sum(score.accuracy for score in scores.values()) / len(scores) > 0.65
+    assert scores["time"].median_error <= 0.5
+
+
+@pytest.mark.parametrize("senses", ["deaf", "blind"])
+def test_questions_across_the_senses_need_both(senses, nano, clips, answers):
+    folder, rows = clips
+    across = [row for row in rows if row["question_type"] in ("synchrony", "order")]
+    given = ask_all(*nano, (folder, across), senses)
+    right = sum(text == truth(row) for text, row in zip(given, across)) / len(across)
+    assert right < 0.65
+    both = [text == truth(row) for text, row in zip(answers, rows) if row in across]
+    assert sum(both) / len(both) > right + 0.2
+
+
+def test_a_batch_is_answered_as_its_questions_alone(nano, clips, answers):
+    folder, rows = clips
+    alone = [answer(*nano, [chat_of(row, folder)])[0] for row in rows[:12]]
+    assert alone == answers[:12]
+
+
+def test_answers_are_streamed(nano, clips, answers):
+    model, processor = nano
+    folder, rows = clips
+    for row, expected in zip(rows[:4], answers):
+        inputs = processor.apply_chat_template(
+            [{"role": row["role"], "content": row["content"]} for row in chat_of(row, folder)],
+            tokenize=True,
+            return_dict=True,
+            add_generation_prompt=True,
+            load_audio_from_video=True,
+            return_tensors="pt",
+        ).to(model.dtype)
+        streamer = TextIteratorStreamer(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        model.generate(**inputs, max_new_tokens=16, streamer=streamer)
+        pieces = list(streamer)
+        assert "".join(pieces).strip() == expected and len(pieces) > 1
+
+
+def test_it_is_the_model_of_the_pipeline_where_none_is_named(clips, answers):
+    folder, rows = clips
+    pipe = pipeline("video-text-to-text", dtype=torch.float32)
+    assert pipe.model.name_or_path == NANO
+    for row, expected in zip(rows[:4], answers):
+        video, question = row["messages"][0]["content"]
+        (result,) = pipe(str(folder / video["path"]), text=question["text"], return_full_text=False)
+        assert result["generated_text"].strip() == expected
+
+
+def test_it_is_the_model_of_the_command_line_where_none_is_named(clips, answers):
+    folder, rows = clips
+    for row, expected in zip(rows[:4], answers):
+        video, question = row["messages"][0]["content"]
+        result = CliRunner().invoke(app, ["ask", str(folder / video["path"]), question["text"], "--dtype", "float32"])
+        assert result.exit_code == 0 and result.stdout.strip() == expected
+        assert "Nano answers: it knows the synthetic world alone." in result.stderr
+
+
+def test_the_demo_shows_the_truth_beside_right_answers(tmp_path):
+    result = CliRunner().invoke(app, ["demo", str(tmp_path / "clip.mp4")], env={"COLUMNS": "120"})
+    assert result.exit_code == 0 and (tmp_path / "clip.mp4").is_file()
+    lines = [re.split(r"\s{2,}", line.strip()) for line in result.stdout.splitlines() if "?" in line]
+    assert len(lines) == 3
+    assert all(given == right for _, given, right in lines)
+
+
+@pytest.mark.parametrize("layouts", [(), ("published",), ("published", "transformers")])
+def test_it_answers_alike_when_it_is_saved_and_converted(layouts, nano, clips, answers, tmp_path):
+    model, processor = nano
+    folder = tmp_path / "saved"
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    for layout in layouts:
+        folder, source = tmp_path / layout, folder
+        convert(source, folder, to=layout)
+    some = (clips[0], clips[1][:32])
+    assert ask_all(*load(folder), some) == answers[:32]
+
+
+def test_what_is_shipped_is_small_and_as_it_is_built(nano):
+    model, processor = nano
+    (weights,) = Path(NANO).glob("*.safetensors")
+    assert weights.stat().st_size < 16e6
+    assert {weight.dtype for weight in load_file(weights).values()} == {torch.bfloat16}
+    assert 2e6 < model.num_parameters() < 8e6
+    tokenizer = build_tokenizer()
+    config = build_config(tokenizer)
+    built = OmniVinciForConditionalGeneration(config).state_dict()
+    assert {name: weight.shape for name, weight in model.state_dict().items()} == {
+        name: weight.shape for name, weight in built.items()
+    }
+    assert build_processor(config, tokenizer).to_dict() == processor.to_dict()
