@@ -1,0 +1,193 @@
+"""
+Table 1 of the paper, in small: what Temporal Embedding Grouping, the time embeddings, OmniAlignNet and T_G do for a
+model of nano's size, under one budget of training in the synthetic world.
+
+All runs begin with what nano has learned from pictures, which have no time, and see the same clips, in the order of
+their seed; their audio encoders, time embeddings and OmniAlignNets are new. Runs that are done are not done again.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from transformers import set_seed
+
+from transformers_omnivinci import OmniVinciConfig, OmniVinciForConditionalGeneration, OmniVinciProcessor
+
+# Clips of three slots at most: short enough for a small budget, long enough for an order. Nobody counts to four.
+WORLD = {"clip_seconds": [6.0, 6.0], "max_slots": 3, "num_frames": 8}
+TYPES = ("visual", "audio", "synchrony", "order", "time")
+ERROR = "median error (s)"
+T_G = 1.0
+WINDOW_SECONDS = 3.0
+
+
+def _time(kind: str) -> dict:
+    return {"video_time_embedding": kind, "audio_time_embedding": kind}
+
+
+ROWS = {
+    "token concatenation": {**_time("none"), "interleave_audio_in_video": False},
+    "+ TEG": _time("none"),
+    "+ TEG + learned time embedding": _time("learned"),
+    "+ TEG + RoTE": _time("rote"),
+    "+ TEG + CRTE": _time("crte"),
+    "+ TEG + CRTE + OmniAlignNet": {**_time("crte"), "align_loss_weight": 0.1},
+    **{f"+ TEG + CRTE, T_G {seconds:g} s": {"group_duration": seconds} for seconds in (0.5, 2.0, 6.0)},
+}
+"""Settings of the config in each row. Others are nano's; T_G is `T_G`."""
+
+# Models are loaded by one thread at a time: meanwhile, those of other threads would have no data.
+_ALONE = threading.Lock()
+
+Result = dict[str, float]
+"""Shares of right answers by type, and the median error in time."""
+
+
+def prepare(pictures: str, settings: dict, seed: int, folder: Path) -> None:
+    """
+    Makes the checkpoint that a run begins with.
+
+    Args:
+        pictures (`str`): Checkpoint of nano after its first stage.
+        settings (`dict`): Of the config.
+        seed (`int`): Of the weights that have learned nothing yet.
+        folder (`Path`): Of the checkpoint to be.
+    """
+    learned = OmniVinciForConditionalGeneration.from_pretrained(pictures, dtype=torch.float32).state_dict()
+    config = OmniVinciConfig.from_pretrained(pictures)
+    for name, value in ({"group_duration": T_G} | settings).items():
+        setattr(config, name, value)
+    set_seed(seed)
+    model = OmniVinciForConditionalGeneration(config)
+    model.load_state_dict({name: value for name, value in learned.items() if "audio" not in name}, strict=False)
+    model.save_pretrained(folder)
+    processor = OmniVinciProcessor.from_pretrained(pictures)
+    for name, value in OmniVinciProcessor.settings_of(config).items():
+        setattr(processor, name, value)
+    processor.video_processor.num_frames = WORLD["num_frames"]
+    # To whole windows, not 30 s: token concatenation alone would keep the silence.
+    processor.audio_pad_to_multiple_of = WINDOW_SECONDS
+    processor.save_pretrained(folder)
+
+
+def run(name: str, seed: int, arguments: argparse.Namespace) -> Result:
+    """Trains and evaluates a row with a seed, on one core, unless that was done before."""
+    folder = arguments.output / f"{list(ROWS).index(name)}-{seed}"
+    scores = folder / "scores.json"
+    if not scores.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        with _ALONE:
+            prepare(arguments.pictures, ROWS[name], seed, folder / "start")
+        _omnivinci(
+            *("train", "--recipe", "full", "--model", folder / "start", "--output", folder / "run"),
+            *("--data", arguments.output / "clips" / "train.jsonl", "--share-media", "--use-cpu", "--muon"),
+            *("--weight-decay", 0.01, "--adam-beta2", 0.98, "--learning-rate", 2e-3, "--seed", seed),
+            *("--per-device-train-batch-size", 16, "--max-steps", arguments.max_steps, "--save-strategy", "no"),
+        )
+        _omnivinci(
+            *("eval", "--suite", "synthetic", "--model", folder / "run", "--folder", arguments.output / "asked"),
+            *("--world", arguments.output / "world.json", "--clips-per-type", arguments.clips_per_type),
+            *("--senses", "both", "--batch-size", 32, "--output", scores, *_options("--type", TYPES)),
+        )
+    read = json.loads(scores.read_text())
+    error = next(score["median_error"] for score in read if score["type"] == "time")
+    return {score["type"]: score["accuracy"] for score in read} | {ERROR: error}
+
+
+def _options(name: str, values) -> list[str]:
+    return [part for value in values for part in (name, value)]
+
+
+def _omnivinci(*arguments) -> None:
+    command = [sys.executable, "-m", "transformers_omnivinci.cli", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed: {done.stderr[-2000:]}")
+
+
+def table(results: dict[str, list[Result]]) -> str:
+    """Means and standard deviations over seeds, and the median of the error, in Markdown."""
+    columns = (*TYPES, ERROR)
+    lines = [f"| | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    for name, runs in results.items():
+        shares = [[run[type] for run in runs] for type in TYPES]
+        cells = [f"{statistics.mean(share):.0%} ± {statistics.stdev(share):.0%}" for share in shares]
+        cells.append(f"{statistics.median(run[ERROR] for run in runs):.2f}")  # it can be infinite
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def draw(results: dict[str, list[Result]], path: Path, legend: str) -> None:
+    """Bars of the means, with standard deviations, in groups of one type of question."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(results)
+    for place, (name, runs) in enumerate(results.items()):
+        values = [[run[type] for run in runs] for type in TYPES]
+        axes.bar(
+            [index + (place + 0.5) * width - 0.4 for index in range(len(TYPES))],
+            [statistics.mean(value) for value in values],
+            width=width,
+            yerr=[statistics.stdev(value) for value in values],
+            label=name,
+            capsize=2,
+        )
+    axes.set_xticks(range(len(TYPES)), TYPES)
+    axes.set_ylabel("right answers")
+    axes.set_ylim(0, 1)
+    axes.legend(title=legend, fontsize=8, ncols=2)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__)
+    parser.add_argument("--pictures", default="build/nano/1", help="nano after its first stage (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("build/ablation"), help="default: %(default)s")
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where the plots go (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each row (default: %(default)s)")
+    parser.add_argument("--max-steps", type=int, default=120, help="of 16 clips (default: %(default)s)")
+    parser.add_argument("--num-clips", type=int, default=2000, help="to learn from (default: %(default)s)")
+    parser.add_argument("--clips-per-type", type=int, default=100, help="to ask about (default: %(default)s)")
+    parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="runs side by side")
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / "world.json").write_text(json.dumps(WORLD))
+    world = ("--world", arguments.output / "world.json", "--num-workers", arguments.num_workers)
+    _omnivinci(
+        *("synthesize", "--output", arguments.output / "clips", "--num-clips", arguments.num_clips, *world),
+        *("--questions-per-clip", len(TYPES) + 1, *_options("--type", (*TYPES, "caption"))),
+    )
+    count = arguments.clips_per_type * len(TYPES)
+    _omnivinci(
+        *("synthesize", "--split", "test", "--output", arguments.output / "asked", "--num-clips", count, *world),
+        *_options("--type", TYPES),
+    )
+    console, jobs = Console(), [(name, seed) for seed in range(arguments.seeds) for name in ROWS]
+    results: dict[str, list[Result]] = {name: [] for name in ROWS}
+    with ThreadPoolExecutor(arguments.num_workers) as executor:
+        for (name, seed), result in zip(jobs, executor.map(lambda job: run(*job, arguments), jobs), strict=True):
+            results[name].append(result)
+            console.print(name, seed, result, highlight=False, soft_wrap=True)
+    console.print(table(results), markup=False, highlight=False, soft_wrap=True)
+    arguments.docs.mkdir(exist_ok=True)
+    durations = {ROWS[name].get("group_duration", T_G): runs for name, runs in results.items() if "T_G" in name}
+    durations[T_G] = results["+ TEG + CRTE"]
+    draw({f"{seconds:g}": durations[seconds] for seconds in sorted(durations)}, arguments.docs / "t-g.png", "T_G (s)")
+    parts = {name: runs for name, runs in results.items() if "T_G" not in name}
+    draw(parts, arguments.docs / "ablation.png", "")
+
+
+if __name__ == "__main__":
+    main()
