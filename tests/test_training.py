@@ -503,7 +503,7 @@ def test_a_frozen_language_model_is_recomputed_all_the_same(fresh, processor, da
 
 
 def test_an_unknown_recipe_is_refused():
-    with pytest.raises(ValueError, match="no recipe 'vision-6': vision-1, .*, scratch are accepted"):
+    with pytest.raises(ValueError, match="no recipe 'vision-6': vision-1, .*, scratch, full are accepted"):
         get_recipe("vision-6")
 
 
