@@ -94,8 +94,10 @@ def run(name: str, seed: int, arguments: argparse.Namespace) -> Result:
             *("--weight-decay", 0.01, "--adam-beta2", 0.98, "--learning-rate", 2e-3, "--seed", seed),
             *("--per-device-train-batch-size", 16, "--max-steps", arguments.max_steps, "--save-strategy", "no"),
         )
+        # Runs side by side would wait for each other's lock on the clips.
+        shutil.copytree(arguments.output / "asked", folder / "asked", copy_function=os.link)
         _omnivinci(
-            *("eval", "--suite", "synthetic", "--model", folder / "run", "--folder", arguments.output / "asked"),
+            *("eval", "--suite", "synthetic", "--model", folder / "run", "--folder", folder / "asked"),
             *("--world", arguments.output / "world.json", "--clips-per-type", arguments.clips_per_type),
             *("--senses", "both", "--batch-size", 32, "--output", scores, *_options("--type", TYPES)),
         )
