@@ -159,8 +159,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("build/ablation"), help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="where the plots go (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each row (default: %(default)s)")
-    parser.add_argument("--max-steps", type=int, default=120, help="of 16 clips (default: %(default)s)")
-    parser.add_argument("--num-clips", type=int, default=2000, help="to learn from (default: %(default)s)")
+    parser.add_argument("--max-steps", type=int, default=400, help="of 16 clips (default: %(default)s)")
+    parser.add_argument("--num-clips", type=int, default=6400, help="to learn from (default: %(default)s)")
     parser.add_argument("--clips-per-type", type=int, default=100, help="to ask about (default: %(default)s)")
     parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="runs side by side")
     arguments = parser.parse_args()
@@ -169,7 +169,7 @@ def main() -> None:
     world = ("--world", arguments.output / "world.json", "--num-workers", arguments.num_workers)
     _omnivinci(
         *("synthesize", "--output", arguments.output / "clips", "--num-clips", arguments.num_clips, *world),
-        *("--questions-per-clip", len(TYPES) + 1, *_options("--type", (*TYPES, "caption"))),
+        *("--questions-per-clip", 11, *_options("--type", TYPES)),
     )
     count = arguments.clips_per_type * len(TYPES)
     _omnivinci(
