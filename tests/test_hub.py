@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from transformers_omnivinci import OmniVinciConfig, OmniVinciForConditionalGeneration, OmniVinciProcessor
 from transformers_omnivinci.cli import app
 from transformers_omnivinci.conversion.converter import convert, plan_conversion, settings_of
+from transformers_omnivinci.hub_options import plain_transfer_errors
 from transformers_omnivinci.publishing.card import build_card
 from transformers_omnivinci.publishing.push import push
 
@@ -428,3 +429,10 @@ def test_the_hubs_own_command_uploads_downloads_and_verifies(hub, converted, tmp
 def test_the_hub_accepts_the_card(hub):
     for with_code in (False, True):
         build_card(repo_id="tester/new", with_code=with_code).validate()
+
+
+@pytest.mark.parametrize(("error", "raised"), [(RuntimeError("cut"), OSError), (TypeError("a slip"), TypeError)])
+def test_only_errors_of_transfers_are_told_as_such(error, raised):
+    with pytest.raises(raised) as caught, plain_transfer_errors("The upload", "All is kept."):
+        raise error
+    assert ("The upload broke off: cut. All is kept." == str(caught.value)) == (raised is OSError)

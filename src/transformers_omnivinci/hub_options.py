@@ -17,15 +17,18 @@ def may_be_repository(name: str) -> bool:
 @contextmanager
 def plain_transfer_errors(what: str, kept: str) -> Iterator[None]:
     """
-    Turns errors of the HTTP library, which is huggingface_hub's own affair, into an `OSError`.
+    Turns errors of the libraries that transfer, which are huggingface_hub's own affair, into an `OSError`: those of
+    HTTP, and the `RuntimeError` of Xet. Other errors are no matter of the connection, and stay as they are.
 
     Args:
         what (`str`): What breaks off, such as "The download of 'owner/name'".
         kept (`str`): What another call finds done.
     """
+    from huggingface_hub.errors import HTTPError  # of whichever HTTP library this version speaks through
+
     try:
         yield
-    except (OSError, ValueError):
+    except OSError:  # HfHubHTTPError, an answer of the Hub, is both
         raise
-    except Exception as error:
+    except (HTTPError, RuntimeError) as error:
         raise OSError(f"{what} broke off: {error or type(error).__name__}. {kept}") from error
