@@ -19,13 +19,6 @@ from .sources import check_model
 from .terminal import plain_errors, show_progress
 
 
-class Senses(str, Enum):
-    both = "both"
-    deaf = "deaf"
-    blind = "blind"
-    none = "text only"
-
-
 class Suite(str, Enum):
     synthetic = "synthetic"
 
@@ -37,7 +30,8 @@ def evaluate(
     split: Annotated[str, typer.Option(metavar="SPLIT", help="test, validation or train.")] = "test",
     seed: Annotated[int, typer.Option(metavar="S", help="Of the clips.")] = 0,
     senses: Annotated[
-        list[Senses] | None, typer.Option(help="What the model is given; may be repeated. Default: each.")
+        list[str] | None,
+        typer.Option(metavar="SENSES", help="both, deaf, blind or 'text only'; may be repeated. Default: all."),
     ] = None,
     types: Types = None,
     world: World = None,
@@ -51,18 +45,18 @@ def evaluate(
     """Ask a model about clips of which the truth is known, and about them when it is deaf, blind or both."""
     with plain_errors(traceback):
         check_model(model)
-        from ..evaluation import evaluate_synthetic
+        from ..evaluation import SENSES, evaluate_synthetic
         from ..evaluation.synthetic import TYPES
         from ..modeling import OmniVinciForConditionalGeneration
         from ..processing import OmniVinciProcessor
         from ..synthetic import WorldConfig
 
-        types, given = tuple(types or TYPES), [name.value for name in senses or Senses]
+        types, senses = types or TYPES, senses or tuple(SENSES)
         with ExitStack() as stack:
             progress = stack.enter_context(show_progress())
             processor = OmniVinciProcessor.from_pretrained(model)
             loaded = OmniVinciForConditionalGeneration.from_pretrained(model).eval()
-            task = progress.add_task("Answering", total=len(given) * len(types) * clips_per_type)
+            task = progress.add_task("Answering", total=len(senses) * len(types) * clips_per_type)
             scores = evaluate_synthetic(
                 loaded,
                 processor,
@@ -70,7 +64,7 @@ def evaluate(
                 clips_per_type=clips_per_type,
                 split=split,
                 seed=seed,
-                senses=given,
+                senses=senses,
                 types=types,
                 config=None if world is None else WorldConfig.from_json(world),
                 batch_size=batch_size,
