@@ -15,13 +15,13 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, WhisperFeatu
 from ..configuration_omnivinci import OmniVinciConfig
 from ..modeling.modeling_omnivinci import OmniVinciForConditionalGeneration
 from ..processing import OmniVinciImageProcessor, OmniVinciProcessor, OmniVinciVideoProcessor
+from ..processing.prompts import TOKENS
 from ..synthetic import SyntheticDataset, WorldConfig, vocabulary
 from . import NANO
 
 WORLD = WorldConfig()
 VOCABULARY_SIZE = 512
-MEDIA_TOKENS = {"image": "<image>", "video": "<vila/video>", "audio": "<sound>"}
-SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *MEDIA_TOKENS.values())
+SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *TOKENS.values())
 HOP_LENGTH = 400  # samples: 40 mel frames a second, of which 8 make a vector
 MEL_BINS = 64
 MAX_AUDIO_POSITIONS = 60  # after a convolution of stride 2: windows of 120 mel frames, which are 3 seconds
@@ -100,7 +100,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> OmniVinciConfig:
             "num_mel_bins": MEL_BINS,
             "max_source_positions": MAX_AUDIO_POSITIONS,
         },
-        **{f"{kind}_token_id": tokenizer.convert_tokens_to_ids(token) for kind, token in MEDIA_TOKENS.items()},
+        **{f"{kind}_token_id": tokenizer.convert_tokens_to_ids(token) for kind, token in TOKENS.items()},
         vision_feature_layer=-1,
         s2_scales=[side],
         audio_pooling="max",
