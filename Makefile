@@ -107,5 +107,5 @@ ablation: $(NANO)/1/model.safetensors ## train the rows of the paper's table 1 i
 	$(BIN)/python -m benchmarks.ablation --pictures $(NANO)/1
 
 clean: ## remove what the other targets wrote, but for .venv
-	rm -rf build dist src/*.egg-info $(PLOT) .hypothesis .pytest_cache .ruff_cache
+	rm -rf build dist src/*.egg-info $(CLIP) $(PLOT) .hypothesis .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

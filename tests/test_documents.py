@@ -16,7 +16,6 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), 
 def folder(tmp_path_factory):
     """Where `omnivinci demo demo/new.mp4` was run, as the README says."""
     folder = tmp_path_factory.mktemp("folder")
-    (folder / "demo").mkdir()
     assert CliRunner().invoke(app, ["demo", str(folder / "demo" / "new.mp4")]).exit_code == 0
     return folder
 

@@ -82,7 +82,7 @@ def test_answers_are_streamed(nano, clips, answers):
     folder, rows = clips
     for row, expected in zip(rows[:4], answers):
         inputs = processor.apply_chat_template(
-            [{"role": row["role"], "content": row["content"]} for row in chat_of(row, folder)],
+            chat_of(row, folder),
             tokenize=True,
             return_dict=True,
             add_generation_prompt=True,

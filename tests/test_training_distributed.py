@@ -15,6 +15,7 @@ from transformers import AutoModel
 from typer.testing import CliRunner
 
 from transformers_omnivinci.cli import app
+from transformers_omnivinci.training.muon import MuonWithAdamW
 from transformers_omnivinci.training.trainer import _exact_seconds
 
 from .conftest import CLIP, PARITY
@@ -69,6 +70,13 @@ def test_two_processes_with_sharded_weights_learn_as_one(tmp_path):
     one, two = (AutoModel.from_pretrained(tmp_path / name).state_dict() for name in ("alone", "sharded"))
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, atol=2e-4, rtol=1e-3, msg=name)
+
+
+def test_muon_refuses_sharded_matrices(process_group):
+    model = AutoModel.from_pretrained(TINY)
+    fully_shard(model.model.vision_projector)
+    with pytest.raises(ValueError, match="the parameters are sharded: train without FSDP"):
+        MuonWithAdamW(model, lr=1e-2, weight_decay=0.0, betas=(0.9, 0.999), eps=1e-8)
 
 
 @pytest.fixture
