@@ -435,4 +435,4 @@ def test_the_hub_accepts_the_card(hub):
 def test_only_errors_of_transfers_are_told_as_such(error, raised):
     with pytest.raises(raised) as caught, plain_transfer_errors("The upload", "All is kept."):
         raise error
-    assert ("The upload broke off: cut. All is kept." == str(caught.value)) == (raised is OSError)
+    assert (str(caught.value) == "The upload broke off: cut. All is kept.") == (raised is OSError)
