@@ -262,6 +262,12 @@ def test_further_questions_are_of_other_forms_and_of_all_types_in_turn(questions
                 assert answer(question, seen, heard) == question.answer
 
 
+def test_further_questions_are_asked_where_there_is_one_type_only():
+    for sample in SyntheticDataset("train", 12, types=["visual"], questions_per_clip=7):
+        assert {question.type for question in sample.questions} == {"visual"}
+        assert len(sample.questions) == len({question.form for question in sample.questions}) >= 2
+
+
 def test_the_vocabulary_is_closed():
     words = set(vocabulary())
     assert len(words) < 130

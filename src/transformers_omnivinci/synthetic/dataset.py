@@ -168,7 +168,7 @@ class SyntheticDataset(Sequence[Sample]):
                         asked.append(question)
                         yield question
                         break
-            if len(asked) == num_before:
+            if turn and len(asked) == num_before:
                 return
 
     def render(self, sample: Sample, seconds: Sequence[float] | None = None) -> Clip:
