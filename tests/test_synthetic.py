@@ -37,7 +37,7 @@ from transformers_omnivinci.synthetic import (
     write_dataset,
 )
 from transformers_omnivinci.synthetic.baselines import Baseline
-from transformers_omnivinci.synthetic.scenes import MIN_SOUND_SECONDS, freeze
+from transformers_omnivinci.synthetic.scenes import MIN_SOUND_SECONDS, MOTIONS, freeze
 
 from .synthetic_facts import answer, is_described, listen, look
 
@@ -268,6 +268,17 @@ def test_further_questions_are_asked_where_there_is_one_type_only():
         assert len(sample.questions) == len({question.form for question in sample.questions}) >= 2
 
 
+def test_single_forms_can_be_practised():
+    world = WorldConfig(clip_seconds=(3, 4), slot_seconds=(2.5, 4), max_slots=1)  # too short for most questions
+    samples = SyntheticDataset("train", 2 * len(MOTIONS), config=world, forms=["motion"])[:]
+    answers = [question.answer for sample in samples for question in sample.questions]
+    assert Counter(answers) == dict.fromkeys(MOTIONS, 2)
+    both = SyntheticDataset(
+        "train", 4, types=["time", "visual"], forms=["motion", "shape_start"], questions_per_clip=2
+    )
+    assert [sample.questions[0].form for sample in both] == ["shape_start", "motion"] * 2
+
+
 def test_the_vocabulary_is_closed():
     words = set(vocabulary())
     assert len(words) < 130
@@ -388,7 +399,7 @@ def test_the_vocabulary_covers_one_sense(modality):
 
 def test_one_sense_answers_what_is_asked_about_it():
     for modality, senses in (("image", "picture"), ("audio", "sound")):
-        types = MODALITIES[modality].types[:1]
+        types = [MODALITIES[modality].forms[0].type]
         learn, asked = (SyntheticDataset("train", 300, seed, None, types, 1, modality)[:] for seed in (1, 2))
         for known in (senses, "text"):
             ((accuracy, chance, _),) = Baseline(known).fit(learn).scores(asked).values()
@@ -567,6 +578,9 @@ def test_worlds_that_cannot_be(fields, message):
         (("train", 1, 0, None, None, 1, "smell"), "Unknown modality 'smell'"),
         (("train", 1, 0, None, ("audio",), 1, "image"), r"some of \['visual', 'caption'\]"),
         (("train", 1, 0, None, None, 7, "image"), "from 1 to 6"),
+        (("train", 1, 0, None, None, 3, "video", ["motion", "first_form"]), "from 1 to 2"),
+        (("train", 1, 0, None, None, 1, "audio", ["motion"]), "Forms .'motion'.: some of .'first_sound', "),
+        (("train", 1, 0, None, ["audio"], 1, "video", ["motion"]), "Types .'audio'.: some of .'visual'. are"),
     ),
 )
 def test_data_sets_that_cannot_be(arguments, message):

@@ -48,6 +48,10 @@ def synthesize(
         Media | None, typer.Option(help="Of files. Default: mp4, png or wav, as the modality is; or NumPy arrays.")
     ] = None,
     types: Types = None,
+    forms: Annotated[
+        list[str] | None,
+        typer.Option("--form", metavar="FORM", help="Of questions, within the types; may be repeated. Default: all."),
+    ] = None,
     questions_per_clip: Annotated[int, typer.Option(metavar="N", min=1, help="At most; of all types in turn.")] = 1,
     world: World = None,
     num_workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that render.")] = 1,
@@ -63,7 +67,7 @@ def synthesize(
 
         config = WorldConfig() if world is None else WorldConfig.from_json(world)
         dataset = SyntheticDataset(
-            split.value, num_clips, seed, config, types or None, questions_per_clip, modality.value
+            split.value, num_clips, seed, config, types or None, questions_per_clip, modality.value, forms or None
         )
         with show_progress() as progress:
             task = progress.add_task("Rendering", total=num_clips)

@@ -83,16 +83,18 @@ class SyntheticDataset(Sequence[Sample]):
         seed (`int`, defaults to 0): Of everything.
         config ([`WorldConfig`], *optional*): The world.
         types (`Sequence[str]`, *optional*):
-            Of the modality's types; the first questions are of these. `None`: all.
+            Of the modality's types. `None`: all.
         questions_per_clip (`int`, defaults to 1):
             At most: short clips have fewer. Further questions are of other forms, of all types in turn, and their
             answers as frequent as the clips make them: times are more often early than late.
         modality (`str`, defaults to `"video"`):
             Or `"image"`: pictures of one shape, with questions of types "visual" and "caption"; or `"audio"`: sounds,
             with questions of types "audio", "time" and "counting". See `modalities` for what is held out.
+        forms (`Sequence[str]`, *optional*):
+            Names of the modality's forms, to ask these alone: to practise them. `None`: all of the types.
 
     Raises:
-        ValueError: there is no such split, type or modality, or a number is outside its limits.
+        ValueError: there is no such split, type, form or modality, or a number is outside its limits.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class SyntheticDataset(Sequence[Sample]):
         types: Sequence[str] | None = None,
         questions_per_clip: int = 1,
         modality: str = "video",
+        forms: Sequence[str] | None = None,
     ):
         if split not in SPLITS:
             raise ValueError(f"Unknown split {split!r}: {', '.join(map(repr, SPLITS))} are accepted.")
@@ -111,14 +114,20 @@ class SyntheticDataset(Sequence[Sample]):
             raise ValueError(f"`num_clips={num_clips}`: a data set has one clip at least.")
         if modality not in MODALITIES:
             raise ValueError(f"Unknown modality {modality!r}: {', '.join(map(repr, MODALITIES))} are accepted.")
-        known = MODALITIES[modality].types
-        types = known if types is None else tuple(types)
-        if not types or len(set(types)) < len(types) or not set(types) <= set(known):
-            raise ValueError(f"Types {list(types)}: some of {list(known)} are accepted, each once.")
-        num_forms = sum(form.type in types for form in MODALITIES[modality].forms)
-        if not 1 <= questions_per_clip <= num_forms:
+        known = MODALITIES[modality].forms
+        if forms is not None:
+            names = [form.name for form in known]
+            if not forms or len(set(forms)) < len(forms) or not set(forms) <= set(names):
+                raise ValueError(f"Forms {list(forms)}: some of {names} are accepted, each once.")
+            known = tuple(form for form in known if form.name in forms)
+        known_types = list(dict.fromkeys(form.type for form in known))
+        types = tuple(known_types if types is None else types)
+        if not types or len(set(types)) < len(types) or not set(types) <= set(known_types):
+            raise ValueError(f"Types {list(types)}: some of {known_types} are accepted, each once.")
+        self.forms = tuple(form.name for form in known if form.type in types)
+        if not 1 <= questions_per_clip <= len(self.forms):
             raise ValueError(
-                f"`questions_per_clip={questions_per_clip}`: from 1 to {num_forms}, the number of forms of the types."
+                f"`questions_per_clip={questions_per_clip}`: from 1 to {len(self.forms)}, the number of forms asked."
             )
         self.split, self.num_clips, self.seed, self.config = split, num_clips, seed, config or WorldConfig()
         self.types, self.questions_per_clip, self.modality = types, questions_per_clip, modality
@@ -140,7 +149,7 @@ class SyntheticDataset(Sequence[Sample]):
         modality = MODALITIES[self.modality]
         rng = random.Random(f"{self.name}/{self.seed}/{index}")
         type = self.types[index % len(self.types)]
-        strata = _strata(self.modality, type, self.config)
+        strata = _strata(self._forms_of(type), self.config)
         form, answer = _stratum(strata, index // len(self.types), f"{self.name}/{self.seed}/{type}")
         for _ in range(_MAX_ATTEMPTS):
             scene = modality.take(plan_scene(self.config, self.split, rng), self.config, rng)
@@ -161,7 +170,7 @@ class SyntheticDataset(Sequence[Sample]):
                 if turn == 0 and type == first.type:
                     continue
                 done = {question.form for question in asked}
-                forms = [f for f in MODALITIES[self.modality].forms if f.type == type and f.name not in done]
+                forms = [form for form in self._forms_of(type) if form.name not in done]
                 for form in rng.sample(forms, len(forms)):
                     question = len(asked) < self.questions_per_clip and ask(scene, form, None, self.config, rng)
                     if question:
@@ -171,15 +180,17 @@ class SyntheticDataset(Sequence[Sample]):
             if turn and len(asked) == num_before:
                 return
 
+    def _forms_of(self, type: str) -> tuple[QuestionForm, ...]:
+        return tuple(form for form in MODALITIES[self.modality].forms if form.type == type and form.name in self.forms)
+
     def render(self, sample: Sample, seconds: Sequence[float] | None = None) -> Clip:
         """What is seen and heard of a sample; `seconds` of the frames to draw, all by default."""
         return render(sample.scene, self.config, seconds, self.modality)
 
 
 @lru_cache(maxsize=256)
-def _strata(modality: str, type: str, config: WorldConfig) -> tuple[tuple[QuestionForm, str | None], ...]:
-    """The forms of a modality and type, each with all of its answers, which are thus as frequent as each other."""
-    forms = [form for form in MODALITIES[modality].forms if form.type == type]
+def _strata(forms: tuple[QuestionForm, ...], config: WorldConfig) -> tuple[tuple[QuestionForm, str | None], ...]:
+    """Forms, each with all of its answers, which are thus as frequent as each other."""
     return tuple((form, answer) for form in forms for answer in form.answers(config) or (None,))
 
 
@@ -268,6 +279,7 @@ def _describe(dataset: SyntheticDataset, media: str) -> dict:
         "num_clips": dataset.num_clips,
         "seed": dataset.seed,
         "types": dataset.types,
+        "forms": dataset.forms,
         "questions_per_clip": dataset.questions_per_clip,
         "media": media,
         "world": asdict(dataset.config),

@@ -29,11 +29,6 @@ class Modality(NamedTuple):
     forms: tuple[QuestionForm, ...]
     take: Callable[[Scene, WorldConfig, random.Random], Scene]
 
-    @property
-    def types(self) -> tuple[str, ...]:
-        """The types of its forms."""
-        return tuple(dict.fromkeys(form.type for form in self.forms))
-
 
 def _take_all(scene: Scene, config: WorldConfig, rng: random.Random) -> Scene:
     return scene
