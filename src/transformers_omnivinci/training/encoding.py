@@ -60,6 +60,7 @@ class SampleEncoder:
         self.options = {"load_audio_from_video": load_audio_from_video, **options}
         self._media_lengths: dict[tuple, int] = {}
         self._tracks: dict[str, bool] = {}
+        self._last_read: tuple = (None, None)  # a sample is measured first, and then split
 
     def measure(self, sample: Sample) -> Measure:
         """
@@ -73,7 +74,7 @@ class SampleEncoder:
             modalities = {item["type"] for item in items}
             if self.options["load_audio_from_video"] and any(map(self._has_track, items)):
                 modalities.add("audio")
-            length = self._count(sample.messages, items)
+            length = self._count(sample, items)
         return Measure(self._check_length(sample, length), frozenset(modalities))
 
     def encode(self, sample: Sample, *others: Sample) -> dict:
@@ -138,17 +139,7 @@ class SampleEncoder:
         if not media:
             return None
         with _naming(sample):
-            # A placeholder is a token of its own: the text around it is read alike wherever it is expanded.
-            encoded = self.processor.tokenizer.apply_chat_template(
-                sample.messages,
-                chat_template=self.processor.chat_template,
-                tokenize=True,
-                return_dict=True,
-                return_assistant_tokens_mask=True,
-                return_tensors="pt",
-            )
-            input_ids, is_answer = encoded["input_ids"][0], encoded["assistant_masks"][0].bool()
-            places = torch.isin(input_ids, self._placeholders).nonzero()[:, 0].tolist()
+            input_ids, is_answer, places = self._read(sample)
         answers = is_answer.nonzero()[:, 0].tolist()
         if len(places) != len(media) or not answers or answers[0] <= places[-1] + 1:
             return None
@@ -190,22 +181,31 @@ class SampleEncoder:
             )
         return length
 
-    def _count(self, messages: list[dict], items: list[dict]) -> int:
+    def _read(self, sample: Sample) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+        """
+        Tokens (sequence,) with one placeholder for each medium, which of them are answers, and where placeholders are.
+        A placeholder is a token of its own: the text around it is read alike wherever it is expanded.
+        """
+        if self._last_read[0] is not sample:
+            encoded = self.processor.tokenizer.apply_chat_template(
+                sample.messages,
+                chat_template=self.processor.chat_template,
+                tokenize=True,
+                return_dict=True,
+                return_assistant_tokens_mask=True,
+                return_tensors="pt",
+            )
+            input_ids, is_answer = encoded["input_ids"][0], encoded["assistant_masks"][0].bool()
+            places = torch.isin(input_ids, self._placeholders).nonzero()[:, 0].tolist()
+            self._last_read = sample, (input_ids, is_answer, places)
+        return self._last_read[1]
+
+    def _count(self, sample: Sample, items: list[dict]) -> int:
         """Media are counted once for all the samples that ask about them; several images are not tiled."""
-        if sum(item["type"] == "image" for item in items) > 1:
-            return self._count_tokens(messages)
-        # A token of its own stands for each medium: the text on its two sides is not to be read as one.
-        stand_in = {"type": "text", "text": self.processor.tokenizer.eos_token}
-        spoken = [
-            message
-            if isinstance(message["content"], str)
-            else {
-                **message,
-                "content": [item if item["type"] == "text" else stand_in for item in message["content"]],
-            }
-            for message in messages
-        ]
-        return self._count_tokens(spoken) + sum(self._count_medium(item) - 1 for item in items)
+        input_ids, _, places = self._read(sample)
+        if sum(item["type"] == "image" for item in items) > 1 or len(places) != len(items):
+            return self._count_tokens(sample.messages)
+        return len(input_ids) + sum(self._count_medium(item) - 1 for item in items)
 
     def _count_medium(self, item: dict) -> int:
         key = tuple(item.items())
