@@ -18,7 +18,7 @@ TYPES = ("visual", "synchrony", "time")
 
 def demo(
     output: Annotated[Path, typer.Argument(metavar="FILE", help="The mp4 file to write.")] = Path("demo.mp4"),
-    seed: Annotated[int, typer.Option(metavar="S", help="Of the clip; another one gives another clip.")] = 2,
+    seed: Annotated[int, typer.Option(metavar="S", help="Of the clip; another one gives another clip.")] = 0,
     model: Model = NANO,
     traceback: Traceback = False,
 ) -> None:

@@ -85,7 +85,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> OmniVinciConfig:
             "model_type": "siglip_vision_model",
             "hidden_size": 128,
             "intermediate_size": 512,
-            "num_hidden_layers": 2,
+            "num_hidden_layers": 4,
             "num_attention_heads": 4,
             "image_size": side,
             "patch_size": side // 4,
