@@ -88,9 +88,8 @@ def learn_sounds(arguments: argparse.Namespace) -> Path:
     if not (result / "model.safetensors").exists():
         shutil.rmtree(folder, ignore_errors=True)
         prepare(arguments.pictures, _time("none"), 0, folder / "start")
-        _synthesize(
-            arguments, folder, "--num-clips", arguments.num_sounds, "--modality", "audio", "--questions-per-clip", 7
-        )
+        options = ("--num-clips", arguments.num_sounds, "--questions-per-clip", 5, "--modality", "audio")
+        _synthesize(arguments, folder, *options, *_options("--type", ("audio", "time")))
         _train(folder / "start", result, folder / "train-audio.jsonl")
     return result
 
