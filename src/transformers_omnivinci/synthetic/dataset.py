@@ -115,15 +115,9 @@ class SyntheticDataset(Sequence[Sample]):
         if modality not in MODALITIES:
             raise ValueError(f"Unknown modality {modality!r}: {', '.join(map(repr, MODALITIES))} are accepted.")
         known = MODALITIES[modality].forms
-        if forms is not None:
-            names = [form.name for form in known]
-            if not forms or len(set(forms)) < len(forms) or not set(forms) <= set(names):
-                raise ValueError(f"Forms {list(forms)}: some of {names} are accepted, each once.")
-            known = tuple(form for form in known if form.name in forms)
-        known_types = list(dict.fromkeys(form.type for form in known))
-        types = tuple(known_types if types is None else types)
-        if not types or len(set(types)) < len(types) or not set(types) <= set(known_types):
-            raise ValueError(f"Types {list(types)}: some of {known_types} are accepted, each once.")
+        forms = _choose("Forms", forms, [form.name for form in known])
+        known = [form for form in known if form.name in forms]
+        types = _choose("Types", types, list(dict.fromkeys(form.type for form in known)))
         self.forms = tuple(form.name for form in known if form.type in types)
         if not 1 <= questions_per_clip <= len(self.forms):
             raise ValueError(
@@ -186,6 +180,14 @@ class SyntheticDataset(Sequence[Sample]):
     def render(self, sample: Sample, seconds: Sequence[float] | None = None) -> Clip:
         """What is seen and heard of a sample; `seconds` of the frames to draw, all by default."""
         return render(sample.scene, self.config, seconds, self.modality)
+
+
+def _choose(kind: str, wanted: Sequence[str] | None, known: list[str]) -> tuple[str, ...]:
+    """What is wanted of what is known. `None`: all."""
+    chosen = tuple(known if wanted is None else wanted)
+    if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(known):
+        raise ValueError(f"{kind} {list(chosen)}: some of {known} are accepted, each once.")
+    return chosen
 
 
 @lru_cache(maxsize=256)
