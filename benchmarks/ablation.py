@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console
 from transformers import set_seed
 
@@ -154,8 +155,6 @@ def table(results: dict[str, list[Result]]) -> str:
 
 def draw(results: dict[str, list[Result]], path: Path, legend: str) -> None:
     """Bars of the means, with standard deviations, in groups of one type of question."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(results)
