@@ -55,11 +55,13 @@ conformance: $(STAMP) ## run the common tests of transformers on OmniVinci
 NANO    := build/nano
 SHIPPED := src/transformers_omnivinci/nano/checkpoint
 WORLD   := $(BIN)/omnivinci synthesize --num-workers 2 --output
-SENSES  := --type visual --type audio --type synchrony --type time
-STAGE   := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 -m transformers_omnivinci.cli train --use-cpu True \
+TYPES   := --type visual --type audio --type synchrony --type time
+# From the first prerequisite, with the data among the others, to the target.
+STAGE    = OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 -m transformers_omnivinci.cli train --use-cpu True \
 	--ddp-find-unused-parameters True --save-strategy no --share-media \
-	--muon --learning-rate 2e-3 --weight-decay 0.01 --adam-beta2 0.98 --num-train-epochs 1
-CLIPS   := $(STAGE) --recipe full --per-device-train-batch-size 8
+	--muon --learning-rate 2e-3 --weight-decay 0.01 --adam-beta2 0.98 \
+	--model $(<D) --output $(@D) $(addprefix --data ,$(filter %.jsonl,$^))
+CLIPS    = $(STAGE) --recipe full --per-device-train-batch-size 8 --num-train-epochs
 
 nano: $(NANO)/6/model.safetensors ## train the shipped model on two cores and put it into the package
 	$(BIN)/python -m transformers_omnivinci.nano.build ship $(NANO)/6
@@ -84,13 +86,13 @@ $(NANO)/seen/train.jsonl: $(NANO)/worlds/short.json
 	$(WORLD) $(@D) --num-clips 5000 --questions-per-clip 7 --type visual --world $<
 
 $(NANO)/short/train.jsonl: $(NANO)/worlds/short.json
-	$(WORLD) $(@D) --num-clips 6000 --questions-per-clip 12 $(SENSES) --type caption --world $<
+	$(WORLD) $(@D) --num-clips 6000 --questions-per-clip 12 $(TYPES) --type caption --world $<
 
 $(NANO)/middle/train.jsonl: $(NANO)/worlds/middle.json
-	$(WORLD) $(@D) --num-clips 8000 --questions-per-clip 20 $(SENSES) --type order --world $<
+	$(WORLD) $(@D) --num-clips 8000 --questions-per-clip 20 $(TYPES) --type order --world $<
 
 $(NANO)/clips/train.jsonl: | $(STAMP)
-	$(WORLD) $(@D) --num-clips 14000 --questions-per-clip 20 $(SENSES) --type order --type counting
+	$(WORLD) $(@D) --num-clips 14000 --questions-per-clip 20 $(TYPES) --type order --type counting
 
 $(NANO)/captions/train.jsonl: | $(STAMP)
 	$(WORLD) $(@D) --num-clips 1000 --seed 1 --type caption
@@ -99,23 +101,22 @@ $(NANO)/0/model.safetensors: | $(STAMP)
 	$(BIN)/python -m transformers_omnivinci.nano.build build $(@D)
 
 $(NANO)/1/model.safetensors: $(NANO)/0/model.safetensors $(NANO)/pictures/train-image.jsonl
-	$(STAGE) --recipe scratch --model $(NANO)/0 --output $(@D) --data $(NANO)/pictures/train-image.jsonl \
-		--per-device-train-batch-size 32
+	$(STAGE) --recipe scratch --per-device-train-batch-size 32 --num-train-epochs 1
 
 $(NANO)/2/model.safetensors: $(NANO)/1/model.safetensors $(NANO)/moving/train.jsonl
-	$(CLIPS) --model $(NANO)/1 --output $(@D) --data $(NANO)/moving/train.jsonl --num-train-epochs 2
+	$(CLIPS) 2
 
 $(NANO)/3/model.safetensors: $(NANO)/2/model.safetensors $(NANO)/seen/train.jsonl
-	$(CLIPS) --model $(NANO)/2 --output $(@D) --data $(NANO)/seen/train.jsonl
+	$(CLIPS) 1
 
 $(NANO)/4/model.safetensors: $(NANO)/3/model.safetensors $(NANO)/short/train.jsonl
-	$(CLIPS) --model $(NANO)/3 --output $(@D) --data $(NANO)/short/train.jsonl
+	$(CLIPS) 1
 
 $(NANO)/5/model.safetensors: $(NANO)/4/model.safetensors $(NANO)/middle/train.jsonl
-	$(CLIPS) --model $(NANO)/4 --output $(@D) --data $(NANO)/middle/train.jsonl
+	$(CLIPS) 1
 
 $(NANO)/6/model.safetensors: $(NANO)/5/model.safetensors $(NANO)/clips/train.jsonl $(NANO)/captions/train.jsonl
-	$(CLIPS) --model $(NANO)/5 --output $(@D) --data $(NANO)/clips/train.jsonl --data $(NANO)/captions/train.jsonl
+	$(CLIPS) 1
 
 ablation: $(NANO)/1/model.safetensors ## train the rows of the paper's table 1 in small, into docs/
 	$(BIN)/python -m benchmarks.ablation --pictures $(NANO)/1
