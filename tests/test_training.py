@@ -32,7 +32,7 @@ from transformers_omnivinci.training import (
 )
 from transformers_omnivinci.training.encoding import IGNORED, Measure
 from transformers_omnivinci.training.memory import Load, training_memory
-from transformers_omnivinci.training.muon import MuonWithAdamW
+from transformers_omnivinci.training.muon import Muon, MuonWithAdamW
 from transformers_omnivinci.training.packing import pack
 from transformers_omnivinci.training.recipes import PARTS
 from transformers_omnivinci.training.sampling import MixtureSampler, strata_of
@@ -537,6 +537,27 @@ def test_muon_turns_the_matrices_of_layers_and_adamw_does_the_rest(fresh):
         torch.testing.assert_close(steps[name].abs(), torch.full_like(steps[name], 1e-2))  # the first step of Adam
     learned = ("vision_projector", "embed_tokens")
     assert all(step.any() == any(part in name for part in learned) for name, step in steps.items())
+
+
+def test_muon_steps_as_torch_does():
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(24, 64), (64, 24), (24, 64), (32, 32)]
+    start = [torch.randn(shape, generator=generator) for shape in shapes]
+    ours, theirs = ([nn.Parameter(matrix.clone()) for matrix in start] for _ in range(2))
+    optimizers = (
+        Muon(ours, lr=1e-2, weight_decay=0.1),
+        torch.optim.Muon(theirs, lr=1e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+    )
+    for _ in range(3):
+        for one, other in zip(ours, theirs):
+            one.grad = torch.randn(one.shape, generator=generator)
+            other.grad = one.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for one, other, before in zip(ours, theirs, start):
+        assert (one - other).norm() < 0.02 * (other - before).norm() > 0  # theirs multiplies in bfloat16
+        for optimizer, matrix in zip(optimizers, (one, other)):
+            assert set(optimizer.state[matrix]) == {"momentum_buffer"}
 
 
 def test_muon_without_matrices_is_refused(fresh):
