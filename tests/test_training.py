@@ -350,6 +350,22 @@ def test_shared_media_are_decoded_once(shared, processor, monkeypatch):
     assert decoded == [CLIP] and len(batch["video_timestamps"]) == 1 and len(batch["sample_ids"]) == 5
 
 
+def test_what_is_asked_of_many_clips_is_tokenized_once(shared, processor, monkeypatch):
+    read, template = [], processor.tokenizer.apply_chat_template
+    monkeypatch.setattr(
+        processor.tokenizer,
+        "apply_chat_template",
+        lambda messages, **options: read.append(messages) or template(messages, **options),
+    )
+    groups = [
+        [chat(answer, item) for answer in ("Yes.", "No.")] for item in (IMAGE_ITEM, audio_item(), image_item(seed=1))
+    ]
+    data = shared(groups)
+    assert len(read) == 4  # an image and a sound, with two answers each
+    items = [data[index] for index in range(3)]
+    assert len(read) == 4 and not torch.equal(items[0]["pixel_values"], items[2]["pixel_values"])
+
+
 def test_a_group_is_as_long_as_a_sample_may_be(processor):
     rows = [chat("Yes. " * 4, IMAGE_ITEM, question=question) for question in ("Who is it?", "Where is it?", "Why?")]
     whole = ChatDataset([DataSource(rows)], SampleEncoder(processor), share_media=True)

@@ -14,6 +14,9 @@ from .sharing import SplitSample, count_shared
 IGNORED = -100
 """The label of what is not learnt."""
 
+_MAX_TEXTS = 2**16
+"""Tokenized chats that are kept: each is measured, split and encoded, and many clips are asked the same."""
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -60,7 +63,7 @@ class SampleEncoder:
         self.options = {"load_audio_from_video": load_audio_from_video, **options}
         self._media_lengths: dict[tuple, int] = {}
         self._tracks: dict[str, bool] = {}
-        self._last_read: tuple = (None, None)  # a sample is measured first, and then split
+        self._texts: dict[str, tuple[torch.Tensor, torch.Tensor, list[int]]] = {}
 
     def measure(self, sample: Sample) -> Measure:
         """
@@ -186,7 +189,8 @@ class SampleEncoder:
         Tokens (sequence,) with one placeholder for each medium, which of them are answers, and where placeholders are.
         A placeholder is a token of its own: the text around it is read alike wherever it is expanded.
         """
-        if self._last_read[0] is not sample:
+        key = repr(_without_sources(sample))
+        if key not in self._texts:
             encoded = self.processor.tokenizer.apply_chat_template(
                 sample.messages,
                 chat_template=self.processor.chat_template,
@@ -197,8 +201,10 @@ class SampleEncoder:
             )
             input_ids, is_answer = encoded["input_ids"][0], encoded["assistant_masks"][0].bool()
             places = torch.isin(input_ids, self._placeholders).nonzero()[:, 0].tolist()
-            self._last_read = sample, (input_ids, is_answer, places)
-        return self._last_read[1]
+            if len(self._texts) == _MAX_TEXTS:
+                self._texts.clear()
+            self._texts[key] = input_ids, is_answer, places
+        return self._texts[key]
 
     def _count(self, sample: Sample, items: list[dict]) -> int:
         """Media are counted once for all the samples that ask about them; several images are not tiled."""
@@ -242,6 +248,22 @@ def _media_items(sample: Sample) -> list[dict]:
         if not isinstance(message["content"], str)
         for item in message["content"]
         if item["type"] != "text"
+    ]
+
+
+def _without_sources(sample: Sample) -> list[dict]:
+    """Its messages as the chat template reads them: a source is no part of the text."""
+    return [
+        message
+        if isinstance(message["content"], str)
+        else {
+            **message,
+            "content": [
+                {key: value for key, value in item.items() if key not in SOURCE_KEYS.get(item["type"], ())}
+                for item in message["content"]
+            ],
+        }
+        for message in sample.messages
     ]
 
 
