@@ -5,7 +5,7 @@ heard.
 
 import argparse
 
-from transformers_omnivinci.synthetic import SyntheticDataset
+from transformers_omnivinci.synthetic import CLOSED_TYPES, SyntheticDataset
 from transformers_omnivinci.synthetic.baselines import SENSES, Baseline
 
 from ._harness import Report
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--num-clips", type=int, default=6000, help="to learn from and to ask about (default: 6000)")
     arguments = parser.parse_args()
     report = Report("baselines", vars(arguments), NOTE)
-    train, test = (SyntheticDataset(split, arguments.num_clips) for split in ("train", "test"))
+    train, test = (SyntheticDataset(split, arguments.num_clips, types=CLOSED_TYPES) for split in ("train", "test"))
     scores = {senses: Baseline(senses).fit(train).scores(test) for senses in SENSES}
     rows = [
         {"type": type, "questions": total, "chance": chance}

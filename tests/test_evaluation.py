@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from transformers_omnivinci.cli import app
 from transformers_omnivinci.evaluation import SENSES, evaluate_synthetic, score_answers
 from transformers_omnivinci.evaluation import synthetic as suite
-from transformers_omnivinci.synthetic import SyntheticDataset, write_dataset
+from transformers_omnivinci.synthetic import CLOSED_TYPES, SyntheticDataset, write_dataset
 
 from .conftest import PARITY
 
@@ -20,7 +20,7 @@ TINY = PARITY / "published-tiny"
 def clips(tmp_path_factory):
     """A folder with two clips for each type of question, and its rows."""
     folder = tmp_path_factory.mktemp("clips")
-    path = write_dataset(folder, SyntheticDataset("test", 2 * len(suite.TYPES), types=suite.TYPES))
+    path = write_dataset(folder, SyntheticDataset("test", 2 * len(CLOSED_TYPES), types=CLOSED_TYPES))
     return folder, suite.read_rows(path)
 
 
@@ -34,7 +34,7 @@ def test_right_answers_score_fully_and_wrong_ones_not(clips):
         assert (score.num_questions, score.accuracy) == (2, 1) and 0 < score.chance < 0.6
         assert score.median_error == (0 if score.type == "time" else None)
     wrong = score_answers(rows, ["no idea"] * len(rows), "deaf")
-    assert {score.type for score in wrong} == set(suite.TYPES) and not any(score.accuracy for score in wrong)
+    assert {score.type for score in wrong} == set(CLOSED_TYPES) and not any(score.accuracy for score in wrong)
     (time,) = (score for score in wrong if score.type == "time")
     assert time.median_error == float("inf") and time.senses == "deaf"
 
@@ -72,7 +72,7 @@ def test_each_of_the_senses_is_given_its_part_of_the_clip(clips, load_checkpoint
     scores = evaluate_synthetic(model, processor, folder, clips_per_type=2, batch_size=6)
     picture, sound = {"pixel_values_videos"}, {"input_features"}
     assert given == [picture | sound] * 2 + [picture] * 2 + [sound] * 2 + [set()] * 2
-    assert [score.senses for score in scores] == [name for name in SENSES for _ in suite.TYPES]
+    assert [score.senses for score in scores] == [name for name in SENSES for _ in CLOSED_TYPES]
 
 
 def test_answers_of_a_batch_are_those_of_questions_alone(clips, load_checkpoint):
@@ -88,9 +88,9 @@ def test_the_command_prints_and_writes_the_table(clips, tmp_path):
     arguments = ["eval", "--model", TINY, "--clips-per-type", 2, "--folder", folder, "--output", tmp_path / "s.json"]
     result = CliRunner().invoke(app, list(map(str, arguments)))
     assert result.exit_code == 0, result.output
-    for type in suite.TYPES:
+    for type in CLOSED_TYPES:
         assert re.search(rf"{type} +2 +\d+\.\d%", result.output)
-    assert len(json.loads((tmp_path / "s.json").read_text())) == len(SENSES) * len(suite.TYPES)
+    assert len(json.loads((tmp_path / "s.json").read_text())) == len(SENSES) * len(CLOSED_TYPES)
 
 
 def test_the_command_asks_some_types_about_another_world_with_some_of_the_senses(tmp_path):

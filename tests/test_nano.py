@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from transformers_omnivinci import NANO, OmniVinciForConditionalGeneration
 from transformers_omnivinci.cli import app
 from transformers_omnivinci.conversion.converter import convert
-from transformers_omnivinci.evaluation.synthetic import TYPES, answer, chat_of, read_rows, score_answers
+from transformers_omnivinci.evaluation.synthetic import answer, chat_of, read_rows, score_answers
 from transformers_omnivinci.nano.build import build_config, build_processor, build_tokenizer
-from transformers_omnivinci.synthetic import SyntheticDataset, write_dataset
+from transformers_omnivinci.synthetic import CLOSED_TYPES, SyntheticDataset, write_dataset
 
 CLIPS_PER_TYPE = 16
 LEAST = {"visual": 0.9, "audio": 0.9, "synchrony": 0.55, "order": 0.5, "time": 0.25, "counting": 0.7}
@@ -40,7 +40,9 @@ def nano():
 def clips(tmp_path_factory):
     """A folder of clips of the test split, and a question about each."""
     folder = tmp_path_factory.mktemp("clips")
-    path = write_dataset(folder, SyntheticDataset("test", CLIPS_PER_TYPE * len(TYPES), seed=1, types=TYPES))
+    path = write_dataset(
+        folder, SyntheticDataset("test", CLIPS_PER_TYPE * len(CLOSED_TYPES), seed=1, types=CLOSED_TYPES)
+    )
     return folder, read_rows(path)
 
 

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from transformers_omnivinci.cli import app
 from transformers_omnivinci.processing import media
 from transformers_omnivinci.synthetic import (
+    CLOSED_TYPES,
     COLOURS,
     FORMS,
     MODALITIES,
@@ -48,9 +49,9 @@ ACROSS = ("synchrony", "order")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Twenty-one clips, three of each type, with all that `write_dataset` writes."""
+    """Twenty-four clips, three of each type, with all that `write_dataset` writes."""
     folder = tmp_path_factory.mktemp("world")
-    write_dataset(folder, SyntheticDataset("test", 21, seed=5))
+    write_dataset(folder, SyntheticDataset("test", 24, seed=5))
     return folder
 
 
@@ -163,7 +164,7 @@ def test_clips_are_arrays_as_described():
 
 
 def test_mp4_files_show_and_sound_as_the_arrays(folder):
-    for sample, row in zip(SyntheticDataset("test", 21, seed=5), read_rows(folder / "test.jsonl")):
+    for sample, row in zip(SyntheticDataset("test", 24, seed=5), read_rows(folder / "test.jsonl")):
         clip = render(sample.scene, WORLD)
         video = media.load_video(folder / row["messages"][0]["content"][0]["path"], load_audio=True)
         np.testing.assert_allclose(video.metadata.timestamps, clip.seconds, atol=1e-6)
@@ -191,7 +192,7 @@ def test_clips_are_read_as_they_were_written(tmp_path):
 # ----------------------------------------------------------------------------------------------------------- questions
 
 
-@pytest.mark.parametrize("type", [type for type in QUESTION_TYPES if type != "caption"])
+@pytest.mark.parametrize("type", CLOSED_TYPES)
 def test_answers_are_true_of_what_is_rendered(type):
     forms = Counter()
     for sample in SyntheticDataset("train", 40, seed=1, types=(type,)):
@@ -203,10 +204,10 @@ def test_answers_are_true_of_what_is_rendered(type):
 
 
 def test_answers_are_true_of_the_mp4_files(folder):
-    for sample in SyntheticDataset("test", 21, seed=5):
+    for sample in SyntheticDataset("test", 24, seed=5):
         clip = read_clip(folder / "media" / "test" / f"{sample.id}.mp4")
         (question,) = sample.questions
-        if question.type != "caption":
+        if question.type in CLOSED_TYPES:
             assert answer(question, look(clip), listen(clip)) == question.answer, (sample.id, question)
 
 
@@ -226,9 +227,42 @@ def test_captions_tell_all_events_in_their_order():
                 assert ("still" if event.motion == "nowhere" else f"moves {event.motion}") in sentence
 
 
+def test_matching_answers_what_its_twin_asks_about_each_name():
+    forms, in_time = Counter(), 0
+    for sample in SyntheticDataset("train", 60, types=("matching",), questions_per_clip=3):
+        clip = render(sample.scene, WORLD)
+        seen, heard = look(clip), listen(clip)
+        for question in sample.questions:
+            twin = question.form.removesuffix("_each")
+            pairs = [split_name(pair) for pair in question.answer.split(", ")]
+            asked = [replace(question, form=twin, text=name) for name, _ in pairs]
+            assert [answer(question, seen, heard) for question in asked] == [given for _, given in pairs]
+            assert len(pairs) == len(dict(pairs)) > 1
+            if twin in ("shape_start", "sound_start"):
+                events = seen if twin == "shape_start" else [event for event in heard if is_single(event, heard)]
+                assert len(pairs) == len(events)
+                seconds = [float(given.split()[0]) for _, given in pairs]
+                in_time += seconds == sorted(seconds)
+            forms[twin] += 1
+    assert set(forms) == {
+        form.name for form in QUESTION_FORMS if form.type in CLOSED_TYPES and "{" in form.wordings[0]
+    }
+    assert in_time < 0.7 * (forms["shape_start"] + forms["sound_start"])  # of two names, half are
+
+
+def split_name(pair):
+    """What is named, and the answer that follows it."""
+    colours, shapes, sounds = ("|".join(names) for names in (COLOURS, FORMS, SOUNDS))
+    return re.fullmatch(rf"({sounds}|(?:{colours}) (?:{shapes})|{shapes}|{colours}) (.+)", pair).groups()
+
+
+def is_single(event, heard):
+    return [other.kind for other in heard].count(event.kind) == 1
+
+
 @pytest.mark.parametrize("split", SPLITS)
 def test_answers_of_each_form_are_equally_frequent(split):
-    for type in QUESTION_TYPES[:-1]:
+    for type in CLOSED_TYPES:
         block = sum(len(form.answers(WORLD)) for form in QUESTION_FORMS if form.type == type)
         table = {}
         for sample in SyntheticDataset(split, 2 * block, seed=7, types=(type,)):
@@ -240,7 +274,7 @@ def test_answers_of_each_form_are_equally_frequent(split):
 
 
 def test_types_take_turns_and_wordings_vary():
-    questions = [sample.questions[0] for sample in SyntheticDataset("train", 700)]
+    questions = [sample.questions[0] for sample in SyntheticDataset("train", 800)]
     assert Counter(question.type for question in questions) == dict.fromkeys(QUESTION_TYPES, 100)
     for form in QUESTION_FORMS:
         texts = {question.text for question in questions if question.form == form.name}
@@ -258,7 +292,7 @@ def test_further_questions_are_of_other_forms_and_of_all_types_in_turn(questions
         clip = render(sample.scene, WORLD)
         seen, heard = look(clip), listen(clip)
         for question in sample.questions:
-            if question.type != "caption":
+            if question.type in CLOSED_TYPES:
                 assert answer(question, seen, heard) == question.answer
 
 
@@ -356,7 +390,7 @@ def test_a_picture_or_a_sound_alone_is_written_and_answers_its_questions(tmp_pat
             seen, heard = [], listen(clip)
         if question.type == "caption":
             assert is_described(seen, question.answer), (sample.id, question)
-        else:
+        elif question.type in CLOSED_TYPES:
             assert answer(question, seen and [seen], heard) == question.answer, (sample.id, question)
         forms.add(question.form)
     assert forms == {form.name for form in MODALITIES[modality].forms}

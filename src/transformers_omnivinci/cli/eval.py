@@ -46,12 +46,11 @@ def evaluate(
     with plain_errors(traceback):
         check_model(model)
         from ..evaluation import SENSES, evaluate_synthetic
-        from ..evaluation.synthetic import TYPES
         from ..modeling import OmniVinciForConditionalGeneration
         from ..processing import OmniVinciProcessor
-        from ..synthetic import WorldConfig
+        from ..synthetic import CLOSED_TYPES, WorldConfig
 
-        types, senses = types or TYPES, senses or tuple(SENSES)
+        types, senses = types or CLOSED_TYPES, senses or tuple(SENSES)
         with ExitStack() as stack:
             progress = stack.enter_context(show_progress())
             processor = OmniVinciProcessor.from_pretrained(model)

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import torch
 
-from ..synthetic import QUESTION_TYPES, SyntheticDataset, WorldConfig, write_dataset
+from ..synthetic import CLOSED_TYPES, SyntheticDataset, WorldConfig, write_dataset
 
-TYPES = tuple(type for type in QUESTION_TYPES if type != "caption")
 SENSES = {
     "both": ("video", "sound"),
     "deaf": ("video",),
@@ -56,7 +55,7 @@ def evaluate_synthetic(
     split: str = "test",
     seed: int = 0,
     senses: Iterable[str] = tuple(SENSES),
-    types: Iterable[str] = TYPES,
+    types: Iterable[str] = CLOSED_TYPES,
     batch_size: int = 16,
     config: WorldConfig | None = None,
     num_workers: int = 1,
@@ -72,7 +71,7 @@ def evaluate_synthetic(
         split (`str`, *optional*, defaults to `"test"`): Of the synthetic world.
         seed (`int`, *optional*, defaults to 0): Of the clips.
         senses (`Iterable[str]`, *optional*): Keys of `SENSES`. Default: all.
-        types (`Iterable[str]`, *optional*): Of questions, some of `TYPES`. Default: all.
+        types (`Iterable[str]`, *optional*): Of questions, some of `CLOSED_TYPES`. Default: all.
         batch_size (`int`, *optional*, defaults to 16): Questions that are answered together.
         config ([`WorldConfig`], *optional*): The world.
         num_workers (`int`, *optional*, defaults to 1): Processes that render the clips.
@@ -90,8 +89,8 @@ def evaluate_synthetic(
     if unknown or not senses:
         raise ValueError(f"Unknown senses {unknown}: some of {list(SENSES)} are accepted.")
     types = tuple(types)
-    if not types or not set(types) <= set(TYPES):
-        raise ValueError(f"Types {list(types)}: some of {list(TYPES)} are accepted.")
+    if not types or not set(types) <= set(CLOSED_TYPES):
+        raise ValueError(f"Types {list(types)}: some of {list(CLOSED_TYPES)} are accepted.")
     dataset = SyntheticDataset(split, len(types) * clips_per_type, seed, config, types)
     path = write_dataset(folder, dataset, num_workers=num_workers)
     rows = read_rows(path)
@@ -131,7 +130,7 @@ def answer(model, processor, chats: list[list[dict]], max_new_tokens: int = 16) 
 def score_answers(rows: list[dict], answers: list[str], senses: str = "both") -> list[SyntheticScore]:
     """Compares answers with those of the rows, type by type."""
     scores = []
-    for type in TYPES:
+    for type in CLOSED_TYPES:
         chosen = [(row, given) for row, given in zip(rows, answers, strict=True) if row["question_type"] == type]
         if not chosen:
             continue

@@ -16,7 +16,7 @@ from ..configuration_omnivinci import OmniVinciConfig
 from ..modeling.modeling_omnivinci import OmniVinciForConditionalGeneration
 from ..processing import OmniVinciImageProcessor, OmniVinciProcessor, OmniVinciVideoProcessor
 from ..processing.prompts import TOKENS
-from ..synthetic import SyntheticDataset, WorldConfig, vocabulary
+from ..synthetic import CLOSED_TYPES, SyntheticDataset, WorldConfig, vocabulary
 from . import NANO
 
 WORLD = WorldConfig()
@@ -45,7 +45,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _texts() -> Iterator[str]:
-    dataset = SyntheticDataset("train", num_clips=600, config=WORLD, questions_per_clip=6)
+    types = (*CLOSED_TYPES, "caption")  # what it is trained on
+    dataset = SyntheticDataset("train", num_clips=600, config=WORLD, types=types, questions_per_clip=6)
     for sample in dataset:
         for question in sample.questions:
             yield question.text

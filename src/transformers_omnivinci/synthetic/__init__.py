@@ -16,10 +16,11 @@ from .clips import Clip, read_clip, render, write_clip
 from .config import WorldConfig
 from .dataset import Sample, SyntheticDataset, write_dataset
 from .modalities import MODALITIES, Modality
-from .questions import QUESTION_FORMS, QUESTION_TYPES, Question, ask, split_words, vocabulary
+from .questions import CLOSED_TYPES, QUESTION_FORMS, QUESTION_TYPES, Question, ask, split_words, vocabulary
 from .scenes import COLOURS, FORMS, MOTIONS, SOUNDS, SPLITS, Scene, held_out, plan_scene
 
 __all__ = [
+    "CLOSED_TYPES",
     "COLOURS",
     "FORMS",
     "MODALITIES",

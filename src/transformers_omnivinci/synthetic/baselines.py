@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, Iterator
 
 from .config import WorldConfig
 from .dataset import Sample
-from .questions import PICTURE_FORMS, QUESTION_FORMS, Question, format_seconds
+from .questions import CLOSED_TYPES, PICTURE_FORMS, QUESTION_FORMS, Question, format_seconds
 from .scenes import COLOURS, FORMS, SOUNDS, SPLITS, Scene, held_out
 
 # What each baseline knows beside the question.
@@ -44,7 +44,7 @@ class Baseline:
         self.trials, self.hits = Counter(), Counter()
 
     def fit(self, samples: Iterable[Sample]) -> "Baseline":
-        """Learns from the questions of samples, captions left out."""
+        """Learns from the questions of samples that are of `CLOSED_TYPES`."""
         for scene, question in _questions(samples):
             for answer, features in self._candidates(scene, question):
                 keys = [(question.form, *feature) for feature in features]
@@ -89,7 +89,7 @@ class Baseline:
 
 def _questions(samples: Iterable[Sample]) -> Iterator[tuple[Scene, Question]]:
     for sample in samples:
-        yield from ((sample.scene, question) for question in sample.questions if question.type != "caption")
+        yield from ((sample.scene, question) for question in sample.questions if question.type in CLOSED_TYPES)
 
 
 def _event_features(events, event, named: dict[str, str]) -> list[tuple[Hashable, ...]]:

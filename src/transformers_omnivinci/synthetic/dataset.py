@@ -89,7 +89,7 @@ class SyntheticDataset(Sequence[Sample]):
             answers as frequent as the clips make them: times are more often early than late.
         modality (`str`, defaults to `"video"`):
             Or `"image"`: pictures of one shape, with questions of types "visual" and "caption"; or `"audio"`: sounds,
-            with questions of types "audio", "time" and "counting". See `modalities` for what is held out.
+            with questions of types "audio", "time", "counting" and "matching". See `modalities` for what is held out.
         forms (`Sequence[str]`, *optional*):
             Names of the modality's forms, to ask these alone: to practise them. `None`: all of the types.
 

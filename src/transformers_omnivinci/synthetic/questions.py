@@ -7,6 +7,10 @@ wording of a form varies. What is asked about is unique in its scene, or the que
 Of an order across the senses, "does the circle appear before the click?" would be the simplest question; but whoever
 sees that the circle is early knows, without listening, that the click is later. Asked for is what comes next or came
 last, therefore: to one who only sees, all shapes that have a neighbour on that side are equally probable.
+
+**Matching.** Each form that names a shape or a sound has a twin that asks about all of them at once, to practise
+with: "Which sound is heard while each shape is shown?" "white star middle tone, cyan circle noise". There, each answer
+follows its name, and small models learn to look it up; asked by name alone, they do not begin to.
 """
 
 import random
@@ -37,7 +41,7 @@ class Question:
         answer (`str`): The right answer.
         num_candidates (`int`):
             Answers that are equally probable to one who sees but does not hear, or hears but does not see, whichever
-            leaves fewer: chance is one in so many. 0 for captions.
+            leaves fewer: chance is one in so many. 0 for captions and matching.
         combination (`tuple[str, str, str]`, *optional*):
             Colour, form and sound that a question across the senses relates.
     """
@@ -339,11 +343,34 @@ def _caption_of_picture(scene, config):
         yield _Candidate((_THE_SHAPE_AT_A_SIDE if is_clear else _THE_SHAPE).format(side=side, **_named(shape)))
 
 
+# Of all that a wording may name at once; longer names first.
+_ALL_OF = {
+    "the {colour} {form}": "each shape",
+    "the {sound}": "each sound",
+    "the {form}": "each shape",
+    "{colour}": "each colour",
+}
+
+
+def _matching(form: QuestionForm) -> QuestionForm:
+    """The twin of a form that asks about all shapes or sounds of a scene, in an order that is not that of time."""
+
+    def find(scene, config):
+        pairs = [f"{' '.join(candidate.fields.values())} {candidate.answer}" for candidate in form.find(scene, config)]
+        if len(pairs) > 1:
+            yield _Candidate(", ".join(random.Random(scene.seed).sample(pairs, len(pairs))))
+
+    wordings = form.wordings
+    for one, each in _ALL_OF.items():
+        wordings = tuple(wording.replace(one, each) for wording in wordings)
+    return QuestionForm("matching", f"{form.name}_each", wordings, _among(), find)
+
+
 _THE_SHAPE = "the {colour} {form}"
 _THE_SHAPE_AT_A_SIDE = "the {colour} {form} at the {side}"
 _colour, _form, _sound = _among(*COLOURS), _among(*FORMS), _among(*SOUNDS)
 
-QUESTION_FORMS = tuple(
+_SINGLE_FORMS = tuple(
     QuestionForm(type, *rest)
     for type, *rest in (
         (
@@ -524,16 +551,22 @@ QUESTION_FORMS = tuple(
             _COUNTS,
             _count_of_one_sound,
         ),
-        (
-            "caption",
-            "caption",
-            ("Describe the clip with times.", "What is shown and heard, and when?", "What happens?"),
-            _among(),
-            _caption,
-        ),
     )
 )
+QUESTION_FORMS = (
+    *_SINGLE_FORMS,
+    *(_matching(form) for form in _SINGLE_FORMS if "{" in form.wordings[0]),
+    QuestionForm(
+        "caption",
+        "caption",
+        ("Describe the clip with times.", "What is shown and heard, and when?", "What happens?"),
+        _among(),
+        _caption,
+    ),
+)
 QUESTION_TYPES = tuple(dict.fromkeys(form.type for form in QUESTION_FORMS))
+# Those of which each answer is one of few, so that it can be called right or wrong.
+CLOSED_TYPES = tuple(dict.fromkeys(form.type for form in _SINGLE_FORMS))
 
 # What a picture of one shape answers, and what a sound answers.
 PICTURE_FORMS = (
@@ -567,8 +600,6 @@ PICTURE_FORMS = (
         _caption_of_picture,
     ),
 )
-SOUND_FORMS = tuple(
-    form
-    for form in QUESTION_FORMS
-    if form.type == "audio" or form.name in ("sound_start", "count_of_sounds", "count_of_one_sound")
-)
+_OF_SOUNDS = [form.name for form in QUESTION_FORMS if form.type == "audio"]
+_OF_SOUNDS += ["sound_start", "count_of_sounds", "count_of_one_sound"]
+SOUND_FORMS = tuple(form for form in QUESTION_FORMS if form.name.removesuffix("_each") in _OF_SOUNDS)
