@@ -2,9 +2,9 @@
 Table 1 of the paper, in small: what Temporal Embedding Grouping, the time embeddings, OmniAlignNet and T_G do for a
 model of nano's size, under one budget of training in the synthetic world.
 
-As in the paper, each sense is learned alone first: nano's pictures, then sounds, without time embeddings. From there,
-all runs see the same clips, in the order of their seed; learned time embeddings and OmniAlignNets are new. Runs that
-are done are not done again.
+As in the paper, each sense is learned alone first: nano's pictures, then silent clips and sounds, without time
+embeddings. From there, all runs see the same clips, in the order of their seed; learned time embeddings and
+OmniAlignNets are new. Runs that are done are not done again.
 """
 
 import argparse
@@ -28,6 +28,12 @@ from transformers_omnivinci import OmniVinciConfig, OmniVinciForConditionalGener
 # Clips of three slots at most: short enough for a small budget, long enough for an order. Nobody counts to four.
 WORLD = {"clip_seconds": [6.0, 6.0], "max_slots": 3, "num_frames": 8}
 TYPES = ("visual", "audio", "synchrony", "order", "time")
+LEARNED = (*TYPES, "matching")
+# Of silent clips: nothing that moves, as few frames show it, and no seconds.
+SEEN = ("first_colour", "first_form", "last_colour", "last_form", "colour_of_form", "form_of_colour")
+SEEN = (*SEEN, "colour_of_form_each", "form_of_colour_each")
+HEARD = ("first_sound", "last_sound", "sound_after_sound", "sound_before_sound")
+HEARD = (*HEARD, "sound_after_sound_each", "sound_before_sound_each")
 ERROR = "median error (s)"
 T_G = 1.0
 WINDOW_SECONDS = 3.0
@@ -82,16 +88,18 @@ def prepare(learned: Path, settings: dict, seed: int, folder: Path) -> None:
     processor.save_pretrained(folder)
 
 
-def learn_sounds(arguments: argparse.Namespace) -> Path:
-    """What all runs begin with, unless that was done before: nano after its pictures learns sounds alone, too."""
-    folder = arguments.output / "sounds"
+def learn_senses(arguments: argparse.Namespace) -> Path:
+    """What all runs begin with, unless that was done before: nano, after its pictures, learns each sense alone."""
+    folder = arguments.output / "senses"
     result = folder / "run"
     if not (result / "model.safetensors").exists():
         shutil.rmtree(folder, ignore_errors=True)
         prepare(arguments.pictures, _time("none"), 0, folder / "start")
-        options = ("--num-clips", arguments.num_sounds, "--questions-per-clip", 5, "--modality", "audio")
-        _synthesize(arguments, folder, *options, *_options("--type", ("audio", "time")))
-        _train(folder / "start", result, folder / "train-audio.jsonl")
+        count = ("--num-clips", arguments.num_single)
+        _synthesize(arguments, folder, *count, "--questions-per-clip", len(SEEN), *_options("--form", SEEN))
+        options = (*count, "--modality", "audio", "--questions-per-clip", len(HEARD), *_options("--form", HEARD))
+        _synthesize(arguments, folder, *options)
+        _train(folder / "start", result, folder / "train.jsonl", "--data", folder / "train-audio.jsonl", "--no-audio")
     return result
 
 
@@ -126,7 +134,7 @@ def _train(start: Path, output: Path, data: Path, *options) -> None:
     _omnivinci(
         *("train", "--recipe", "full", "--model", start, "--output", output, "--data", data, "--share-media"),
         *("--use-cpu", "--muon", "--weight-decay", 0.01, "--adam-beta2", 0.98, "--learning-rate", 2e-3),
-        *("--per-device-train-batch-size", 16, "--num-train-epochs", 1, "--save-strategy", "no", *options),
+        *("--per-device-train-batch-size", 8, "--num-train-epochs", 1, "--save-strategy", "no", *options),
     )
 
 
@@ -183,16 +191,21 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("build/ablation"), help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="where the plots go (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each row (default: %(default)s)")
-    parser.add_argument("--num-sounds", type=int, default=6000, help="to learn from first (default: %(default)s)")
-    parser.add_argument("--num-clips", type=int, default=4800, help="to learn from then (default: %(default)s)")
+    parser.add_argument(
+        "--num-single",
+        type=int,
+        default=4000,
+        help="silent clips and sounds to learn from first (default: %(default)s)",
+    )
+    parser.add_argument("--num-clips", type=int, default=2000, help="to learn from then (default: %(default)s)")
     parser.add_argument("--clips-per-type", type=int, default=100, help="to ask about (default: %(default)s)")
     parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="runs side by side")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "world.json").write_text(json.dumps(WORLD))
     types = _options("--type", TYPES)
-    learned = learn_sounds(arguments)
-    options = ("--num-clips", arguments.num_clips, "--questions-per-clip", 14, *types)
+    learned = learn_senses(arguments)
+    options = ("--num-clips", arguments.num_clips, "--questions-per-clip", 16, *_options("--type", LEARNED))
     _synthesize(arguments, arguments.output / "clips", *options)
     count = arguments.clips_per_type * len(TYPES)
     _synthesize(arguments, arguments.output / "asked", "--split", "test", "--num-clips", count, *types)
