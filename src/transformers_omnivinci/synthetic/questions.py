@@ -10,7 +10,7 @@ last, therefore: to one who only sees, all shapes that have a neighbour on that 
 
 **Matching.** Each form that names a shape or a sound has a twin that asks about all of them at once, to practise
 with: "Which sound is heard while each shape is shown?" "white star middle tone, cyan circle noise". There, each answer
-follows its name, and small models learn to look it up; asked by name alone, they do not begin to.
+follows its name, with nothing between them over which it must be carried.
 """
 
 import random
