@@ -18,12 +18,8 @@ class Muon(torch.optim.Muon):
         super().__init__(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
 
     @torch.no_grad()
-    def step(self, closure=None):
-        """One step. `closure` is evaluated first, with gradients, where there is one."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self) -> None:
+        """One step."""
         for group in self.param_groups:
             of_shape = defaultdict(list)
             for matrix in group["params"]:
@@ -35,7 +31,6 @@ class Muon(torch.optim.Muon):
                 step = -0.2 * max(rows, columns) ** 0.5 * group["lr"]
                 torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(matrices, list(directions), alpha=step)
-        return loss
 
     def _momentum(self, matrix: nn.Parameter, group: dict) -> torch.Tensor:
         state = self.state[matrix]
