@@ -17,7 +17,7 @@ from transformers_omnivinci.nano.build import build_config, build_processor, bui
 from transformers_omnivinci.synthetic import CLOSED_TYPES, SyntheticDataset, write_dataset
 
 CLIPS_PER_TYPE = 16
-LEAST = {"visual": 0.9, "audio": 0.9, "synchrony": 0.55, "order": 0.5, "time": 0.25, "counting": 0.7}
+LEAST = {"visual": 0.9, "audio": 0.9, "synchrony": 0.8, "order": 0.7, "time": 0.5, "counting": 0.6}
 """Shares of right answers, some below those of docs/nano.md: there are but 16 questions of each type."""
 
 
@@ -60,8 +60,8 @@ def answers(nano, clips):
 def test_nano_answers_questions_of_all_types_about_clips_that_it_has_not_seen(answers, clips):
     scores = {score.type: score for score in score_answers(clips[1], answers)}
     assert {type: score.accuracy for type, score in scores.items() if score.accuracy < LEAST[type]} == {}
-    assert sum(score.accuracy for score in scores.values()) / len(scores) > 0.7
-    assert scores["time"].median_error <= 1.5
+    assert sum(score.accuracy for score in scores.values()) / len(scores) > 0.8
+    assert scores["time"].median_error <= 0.5
 
 
 @pytest.mark.parametrize("senses", ["deaf", "blind"])

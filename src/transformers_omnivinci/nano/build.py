@@ -20,7 +20,7 @@ from ..synthetic import CLOSED_TYPES, SyntheticDataset, WorldConfig, vocabulary
 from . import NANO
 
 WORLD = WorldConfig()
-VOCABULARY_SIZE = 512
+VOCABULARY_SIZE = 768
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *TOKENS.values())
 HOP_LENGTH = 400  # samples: 40 mel frames a second, of which 8 make a vector
 MEL_BINS = 64
@@ -28,7 +28,7 @@ MAX_AUDIO_POSITIONS = 60  # after a convolution of stride 2: windows of 120 mel 
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer, so that any text can be written, in which words of the synthetic world are short."""
+    """A byte-level BPE tokenizer, for any text, in which a word of the synthetic world is one token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -55,12 +55,12 @@ def _texts() -> Iterator[str]:
         yield "user\n"
         yield "assistant\n"
     for word in vocabulary(WORLD):
-        yield from (f" {word}",) * 3
+        yield from (word, f" {word}") * 3
 
 
 def build_config(tokenizer: PreTrainedTokenizerFast) -> OmniVinciConfig:
     """
-    The architecture. A frame is four embeddings of the language model, and a second of sound five.
+    The architecture. A frame is one embedding of the language model, and a second of sound five.
 
     Args:
         tokenizer (`PreTrainedTokenizerFast`): Whose tokens stand for media.
@@ -73,10 +73,10 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> OmniVinciConfig:
             "intermediate_size": 480,
             "num_hidden_layers": 4,
             "num_attention_heads": 6,
-            "num_key_value_heads": 2,
+            "num_key_value_heads": 6,
             "vocab_size": len(tokenizer),
             "max_position_embeddings": 4096,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0},
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0},
             "bos_token_id": None,
             "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
@@ -103,6 +103,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> OmniVinciConfig:
         },
         **{f"{kind}_token_id": tokenizer.convert_tokens_to_ids(token) for kind, token in TOKENS.items()},
         vision_feature_layer=-1,
+        spatial_merge_size=4,
         s2_scales=[side],
         audio_pooling="max",
         video_max_time=longest,
