@@ -26,13 +26,14 @@ from transformers import set_seed
 from transformers_omnivinci import OmniVinciConfig, OmniVinciForConditionalGeneration, OmniVinciProcessor
 
 # Clips of three slots at most: short enough for a small budget, long enough for an order. Nobody counts to four.
-WORLD = {"clip_seconds": [6.0, 6.0], "max_slots": 3, "num_frames": 8}
+# They differ in length, and so in the seconds between frames: a frame's position alone does not tell its time.
+WORLD = {"clip_seconds": [4.0, 8.0], "max_slots": 3, "num_frames": 8}
 TYPES = ("visual", "audio", "synchrony", "order", "time")
 LEARNED = (*TYPES, "matching")
 # Of silent clips: nothing that moves, as few frames show it, and no seconds.
 SEEN = ("first_colour", "first_form", "last_colour", "last_form", "colour_of_form", "form_of_colour")
 SEEN = (*SEEN, "colour_of_form_each", "form_of_colour_each")
-HEARD = ("first_sound", "last_sound", "sound_after_sound", "sound_before_sound")
+HEARD = ("first_sound", "last_sound", "sound_after_sound", "sound_before_sound", "sound_start", "sound_start_each")
 HEARD = (*HEARD, "sound_after_sound_each", "sound_before_sound_each")
 ERROR = "median error (s)"
 T_G = 1.0
@@ -50,7 +51,7 @@ ROWS = {
     "+ TEG + RoTE": _time("rote"),
     "+ TEG + CRTE": _time("crte"),
     "+ TEG + CRTE + OmniAlignNet": {**_time("crte"), "align_loss_weight": 0.1},
-    **{f"+ TEG + CRTE, T_G {seconds:g} s": {"group_duration": seconds} for seconds in (0.5, 2.0, 6.0)},
+    **{f"+ TEG + CRTE, T_G {seconds:g} s": {"group_duration": seconds} for seconds in (0.5, 3.0)},
 }
 """Settings of the config in each row. Others are nano's; T_G is `T_G`."""
 
@@ -99,7 +100,8 @@ def learn_senses(arguments: argparse.Namespace) -> Path:
         _synthesize(arguments, folder, *count, "--questions-per-clip", len(SEEN), *_options("--form", SEEN))
         options = (*count, "--modality", "audio", "--questions-per-clip", len(HEARD), *_options("--form", HEARD))
         _synthesize(arguments, folder, *options)
-        _train(folder / "start", result, folder / "train.jsonl", "--data", folder / "train-audio.jsonl", "--no-audio")
+        data = ("--data", folder / "train.jsonl", "--data", folder / "train-audio.jsonl", "--no-audio")
+        _train(folder / "start", result, *data, processes=arguments.num_workers)
     return result
 
 
@@ -111,7 +113,7 @@ def run(name: str, seed: int, learned: Path, arguments: argparse.Namespace) -> R
         shutil.rmtree(folder, ignore_errors=True)
         with _ALONE:
             prepare(learned, ROWS[name], seed, folder / "start")
-        _train(folder / "start", folder / "run", arguments.output / "clips" / "train.jsonl", "--seed", seed)
+        _train(folder / "start", folder / "run", "--data", arguments.output / "clips" / "train.jsonl", "--seed", seed)
         # Runs side by side would wait for each other's lock on the clips.
         shutil.copytree(arguments.output / "asked", folder / "asked", copy_function=os.link)
         _omnivinci(
@@ -129,12 +131,14 @@ def _synthesize(arguments: argparse.Namespace, folder: Path, *options) -> None:
     _omnivinci("synthesize", "--output", folder, "--world", world, "--num-workers", arguments.num_workers, *options)
 
 
-def _train(start: Path, output: Path, data: Path, *options) -> None:
-    """Once through the data, in one process."""
+def _train(start: Path, output: Path, *options, processes: int = 1) -> None:
+    """Once through the data, on one core a process, 8 clips at a time in each."""
     _omnivinci(
-        *("train", "--recipe", "full", "--model", start, "--output", output, "--data", data, "--share-media"),
-        *("--use-cpu", "--muon", "--weight-decay", 0.01, "--adam-beta2", 0.98, "--learning-rate", 2e-3),
+        *("train", "--recipe", "full", "--model", start, "--output", output, "--share-media", "--use-cpu", "True"),
+        *("--muon", "--weight-decay", 0.01, "--adam-beta2", 0.98, "--learning-rate", 2e-3),
         *("--per-device-train-batch-size", 8, "--num-train-epochs", 1, "--save-strategy", "no", *options),
+        *("--ddp-find-unused-parameters", "True"),
+        processes=processes,
     )
 
 
@@ -142,8 +146,10 @@ def _options(name: str, values) -> list[str]:
     return [part for value in values for part in (name, value)]
 
 
-def _omnivinci(*arguments) -> None:
-    command = [sys.executable, "-m", "transformers_omnivinci.cli", *map(str, arguments)]
+def _omnivinci(*arguments, processes: int = 1) -> None:
+    """Runs a command of the package."""
+    launch = ("torch.distributed.run", "--nproc-per-node", processes, "-m") if processes > 1 else ()
+    command = [sys.executable, "-m", *map(str, (*launch, "transformers_omnivinci.cli", *arguments))]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {done.stderr[-2000:]}")
@@ -194,10 +200,10 @@ def main() -> None:
     parser.add_argument(
         "--num-single",
         type=int,
-        default=4000,
+        default=7000,
         help="silent clips and sounds to learn from first (default: %(default)s)",
     )
-    parser.add_argument("--num-clips", type=int, default=2000, help="to learn from then (default: %(default)s)")
+    parser.add_argument("--num-clips", type=int, default=3200, help="to learn from then (default: %(default)s)")
     parser.add_argument("--clips-per-type", type=int, default=100, help="to ask about (default: %(default)s)")
     parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="runs side by side")
     arguments = parser.parse_args()
