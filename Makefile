@@ -68,7 +68,7 @@ STAGE    = OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 -m transformers_
 	--ddp-find-unused-parameters True --save-strategy no --share-media --num-train-epochs 1 \
 	--muon --learning-rate 2e-3 --weight-decay 0.01 --adam-beta2 0.98 \
 	--model $(<D) --output $(@D) $(addprefix --data ,$(filter %.jsonl,$^))
-CLIPS    = $(STAGE) --recipe full --per-device-train-batch-size 4
+CLIPS    = $(STAGE) --recipe full --per-device-train-batch-size
 
 nano: $(NANO)/9/model.safetensors ## train the shipped model on two cores and put it into the package
 	$(BIN)/python -m transformers_omnivinci.nano.build ship $(NANO)/9
@@ -123,29 +123,29 @@ $(NANO)/1/model.safetensors: $(NANO)/0/model.safetensors $(NANO)/pictures/train-
 	$(STAGE) --recipe scratch --per-device-train-batch-size 16
 
 $(NANO)/2/model.safetensors: $(NANO)/1/model.safetensors $(NANO)/senses/train.jsonl
-	$(CLIPS)
+	$(CLIPS) 4
 
 $(NANO)/3/model.safetensors: $(NANO)/2/model.safetensors $(NANO)/senses-more/train.jsonl
-	$(CLIPS)
+	$(CLIPS) 4
 
 $(NANO)/4/model.safetensors: $(NANO)/3/model.safetensors $(NANO)/across/train.jsonl
-	$(CLIPS)
+	$(CLIPS) 4
 
 $(NANO)/5/model.safetensors: $(NANO)/4/model.safetensors $(NANO)/single/train.jsonl
-	$(STAGE) --recipe full --per-device-train-batch-size 8
+	$(CLIPS) 8
 
 $(NANO)/6/model.safetensors: $(NANO)/5/model.safetensors $(NANO)/pair/train.jsonl
-	$(STAGE) --recipe full --per-device-train-batch-size 8
+	$(CLIPS) 8
 
 $(NANO)/7/model.safetensors: $(NANO)/6/model.safetensors $(NANO)/moving/train.jsonl
-	$(CLIPS)
+	$(CLIPS) 4
 
 $(NANO)/8/model.safetensors: $(NANO)/7/model.safetensors $(NANO)/moving-more/train.jsonl
-	$(CLIPS)
+	$(CLIPS) 4
 
 $(NANO)/9/model.safetensors: $(NANO)/8/model.safetensors \
 	$(patsubst %,$(NANO)/%/train.jsonl,whole whole-more moving moving-more captions)
-	$(CLIPS)
+	$(CLIPS) 4
 
 ablation: $(NANO)/1/model.safetensors ## train the rows of the paper's table 1 in small, into docs/
 	$(BIN)/python -m benchmarks.ablation --pictures $(NANO)/1

@@ -21,8 +21,8 @@ AUDIO_POOLINGS = {
     "mlp_downsample_pool": "avg",
     "mlp_downsample": "conv",
 }
-# By size; the released code knows the first alone, and refuses the names of the others.
-SPATIAL_MERGES = {2: "mlp_downsample", **{size: f"mlp_downsample_{size}x{size}" for size in (1, 3, 4)}}
+# The released code knows the first alone, and refuses the names of the others.
+SPATIAL_MERGE_SIZES = {"mlp_downsample": 2, **{f"mlp_downsample_{size}x{size}": size for size in (1, 3, 4)}}
 TIME_PERIODS = {"shortest": "shortest", "longest": "longest", "MTCT": "shortest"}
 MEDIA_TOKENS = {"image": "<image>", "video": "<vila/video>", "audio": "<sound>"}
 ENCODERS = {
@@ -186,11 +186,10 @@ class _Reader:
         self._require("mm_vision_select_feature", ("cls_patch",))
         named = self.components["mm_projector"].get("mm_projector_type")
         projector = (self.root.get("mm_projector_cfg") or {}).get("mm_projector_type", named)
-        sizes = {name: size for size, name in SPATIAL_MERGES.items()}
-        if projector not in sizes:
-            self._refuse("mm_projector_cfg.mm_projector_type", projector, tuple(sizes))
+        if projector not in SPATIAL_MERGE_SIZES:
+            self._refuse("mm_projector_cfg.mm_projector_type", projector, tuple(SPATIAL_MERGE_SIZES))
         return {
-            "spatial_merge_size": sizes.get(projector, 2),
+            "spatial_merge_size": SPATIAL_MERGE_SIZES.get(projector),
             "vision_feature_layer": self.root.get("mm_vision_select_layer", -2),
             "s2_scales": self._read_scales(),
             "s2_output_scale_index": self.root.get("s2_resize_output_to_scale_idx", 0),
@@ -320,8 +319,8 @@ def published_configs(config: OmniVinciConfig, processor) -> dict[str, dict]:
     text, vision, audio = (_plain(part) for part in (config.text_config, config.vision_config, config.audio_config))
     text["rope_theta"] = text.pop("rope_parameters")["rope_theta"]
     pooling = next(name for name, pooling in AUDIO_POOLINGS.items() if pooling == config.audio_pooling)
-    merging = SPATIAL_MERGES.get(config.spatial_merge_size, "mlp_downsample")
-    projector = {"mm_projector_type": merging, "model_type": "v2l_projector"}
+    merges = (name for name, size in SPATIAL_MERGE_SIZES.items() if size == config.spatial_merge_size)
+    projector = {"mm_projector_type": next(merges, "mlp_downsample"), "model_type": "v2l_projector"}
     sound_projector = {"sound_mm_projector_type": pooling, "model_type": "sound_mm_projector"}
     if processor.fixed_audio_duration is not None:
         chunk_length = f"fix_{processor.fixed_audio_duration:g}"
