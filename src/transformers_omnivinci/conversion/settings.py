@@ -21,7 +21,7 @@ AUDIO_POOLINGS = {
     "mlp_downsample_pool": "avg",
     "mlp_downsample": "conv",
 }
-# The released code knows the first alone, and refuses the names of the others.
+# The release has the first alone; the names of the others are ours.
 SPATIAL_MERGE_SIZES = {"mlp_downsample": 2, **{f"mlp_downsample_{size}x{size}": size for size in (1, 3, 4)}}
 TIME_PERIODS = {"shortest": "shortest", "longest": "longest", "MTCT": "shortest"}
 MEDIA_TOKENS = {"image": "<image>", "video": "<vila/video>", "audio": "<sound>"}
