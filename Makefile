@@ -147,8 +147,8 @@ $(NANO)/9/model.safetensors: $(NANO)/8/model.safetensors \
 	$(patsubst %,$(NANO)/%/train.jsonl,whole whole-more moving moving-more captions)
 	$(CLIPS) 4
 
-ablation: $(NANO)/1/model.safetensors ## train the rows of the paper's table 1 in small, into docs/
-	$(BIN)/python -m benchmarks.ablation --pictures $(NANO)/1
+ablation: $(STAMP) ## train the rows of the paper's table 1 in small, into docs/
+	$(BIN)/python -m benchmarks.ablation
 
 clean: ## remove what the other targets wrote, but for .venv
 	rm -rf build dist src/*.egg-info $(CLIP) $(PLOT) .hypothesis .pytest_cache .ruff_cache

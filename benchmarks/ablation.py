@@ -2,42 +2,54 @@
 Table 1 of the paper, in small: what Temporal Embedding Grouping, the time embeddings, OmniAlignNet and T_G do for a
 model of nano's size, under one budget of training in the synthetic world.
 
-As in the paper, each sense is learned alone first: nano's pictures, then silent clips and sounds, without time
-embeddings. From there, all runs see the same clips, in the order of their seed; learned time embeddings and
-OmniAlignNets are new. Runs that are done are not done again.
-
-At the default budget, the rows without CRTE stay at chance where both senses are needed (one seed): it takes more.
+As in the paper's joint training, the encoders are frozen, those of the shipped nano, and the projectors have learned
+before: here as token concatenation, without time embeddings, so that no other row is favoured. The language model is
+new in each run, as are learned time embeddings and OmniAlignNets. All runs learn from the same clips, in the order of
+their seed. Clips are encoded once for all of them, and runs that are done are not done again.
 """
 
 import argparse
 import json
 import os
-import shutil
+import pickle
+import re
 import statistics
-import subprocess
-import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from itertools import groupby, zip_longest
+from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from rich.console import Console
-from transformers import set_seed
+from torch import nn
+from transformers import TrainingArguments, set_seed
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.trainer_callback import PrinterCallback
 
-from transformers_omnivinci import OmniVinciConfig, OmniVinciForConditionalGeneration, OmniVinciProcessor
+from transformers_omnivinci import NANO, OmniVinciConfig, OmniVinciForConditionalGeneration, OmniVinciProcessor
+from transformers_omnivinci.evaluation import score_answers
+from transformers_omnivinci.evaluation.synthetic import answer, chat_of, read_rows
+from transformers_omnivinci.synthetic import SyntheticDataset, WorldConfig, write_dataset
+from transformers_omnivinci.training import OmniVinciTrainer, SampleEncoder, get_recipe
+from transformers_omnivinci.training.data import read_sample
 
-# Clips of three slots at most: short enough for a small budget, long enough for an order. Nobody counts to four.
-# They differ in length, and so in the seconds between frames: a frame's position alone does not tell its time.
-WORLD = {"clip_seconds": [4.0, 8.0], "max_slots": 3, "num_frames": 8}
-TYPES = ("visual", "audio", "synchrony", "order", "time")
-LEARNED = (*TYPES, "matching")
-# Of silent clips: nothing that moves, as few frames show it, and no seconds.
-SEEN = ("first_colour", "first_form", "last_colour", "last_form", "colour_of_form", "form_of_colour")
-SEEN = (*SEEN, "colour_of_form_each", "form_of_colour_each")
-HEARD = ("first_sound", "last_sound", "sound_after_sound", "sound_before_sound", "sound_start", "sound_start_each")
-HEARD = (*HEARD, "sound_after_sound_each", "sound_before_sound_each")
-ERROR = "median error (s)"
+# Three slots at most: clips are short enough for a small budget, and long enough for an order. They differ in length,
+# and so in the seconds between frames: a frame's place alone does not tell its time.
+WORLD = WorldConfig(clip_seconds=(4.0, 8.0), max_slots=3)
+# Across the senses, a shape is asked with: it is found by two words. Questions with a sound are learned much later.
+FORMS = {
+    "visual": ("first_colour", "last_form", "form_of_colour", "colour_of_form"),
+    "audio": ("first_sound", "last_sound", "sound_after_sound", "sound_before_sound"),
+    "synchrony": ("sound_during_shape",),
+    "order": ("sound_after_shape", "sound_before_shape"),
+    "time": ("shape_start", "sound_start"),
+}
+PRACTISED = tuple(f"{form}_each" for type in ("synchrony", "order", "time") for form in FORMS[type])
+QUESTIONS_PER_CLIP = 12
+ERROR, LOSS = "median error (s)", "loss"
 T_G = 1.0
 WINDOW_SECONDS = 3.0
 
@@ -57,116 +69,205 @@ ROWS = {
 }
 """Settings of the config in each row. Others are nano's; T_G is `T_G`."""
 
-# Models are loaded by one thread at a time: meanwhile, those of other threads would have no data.
-_ALONE = threading.Lock()
+BASELINE = next(iter(ROWS))
+
+ENCODERS = {"pixel_values_videos": "vision_tower", "input_features": "audio_tower"}
+"""The encoder of each input."""
+
+PROJECTORS = ("vision_projector", "audio_projector")
+PROJECTORS_FILE = "projectors.pt"
 
 Result = dict[str, float]
-"""Shares of right answers by type, and the median error in time."""
+"""Shares of right answers by type, the median error in time, and the loss of answers at the end (nats a token)."""
 
 
-def prepare(learned: Path, settings: dict, seed: int, folder: Path) -> None:
-    """
-    Makes the checkpoint that a run begins with.
+class Encoded(nn.Module):
+    """In the place of a frozen encoder: takes for input what that has given."""
 
-    Args:
-        learned (`Path`): Checkpoint with the weights that have learned something.
-        settings (`dict`): Of the config.
-        seed (`int`): Of the weights that have learned nothing yet.
-        folder (`Path`): Of the checkpoint to be.
-    """
-    weights = OmniVinciForConditionalGeneration.from_pretrained(learned, dtype=torch.float32).state_dict()
-    config = OmniVinciConfig.from_pretrained(learned)
-    for name, value in ({"group_duration": T_G} | settings).items():
+    dtype = torch.float32
+
+    def forward(self, features: torch.Tensor, **kwargs) -> BaseModelOutput:
+        return BaseModelOutput(last_hidden_state=features)
+
+
+def configure(row: str) -> OmniVinciConfig:
+    """Nano's config with the settings of a row."""
+    config = OmniVinciConfig.from_pretrained(NANO)
+    for name, value in ({"group_duration": T_G} | ROWS[row]).items():
         setattr(config, name, value)
-    set_seed(seed)
-    model = OmniVinciForConditionalGeneration(config)
-    model.load_state_dict(weights, strict=False)
-    model.save_pretrained(folder)
-    processor = OmniVinciProcessor.from_pretrained(learned)
-    for name, value in OmniVinciProcessor.settings_of(config).items():
+    return config
+
+
+def build_processor(row: str) -> OmniVinciProcessor:
+    """Nano's processor, as a row lays out its sequence."""
+    processor = OmniVinciProcessor.from_pretrained(NANO)
+    for name, value in OmniVinciProcessor.settings_of(configure(row)).items():
         setattr(processor, name, value)
-    processor.video_processor.num_frames = WORLD["num_frames"]
     # To whole windows, not 30 s: token concatenation alone would keep the silence.
     processor.audio_pad_to_multiple_of = WINDOW_SECONDS
-    processor.save_pretrained(folder)
+    return processor
 
 
-def learn_senses(arguments: argparse.Namespace) -> Path:
-    """What all runs begin with, unless that was done before: nano, after its pictures, learns each sense alone."""
-    folder = arguments.output / "senses"
-    result = folder / "run"
-    if not (result / "model.safetensors").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        prepare(arguments.pictures, _time("none"), 0, folder / "start")
-        count = ("--num-clips", arguments.num_single)
-        _synthesize(arguments, folder, *count, "--questions-per-clip", len(SEEN), *_options("--form", SEEN))
-        options = (*count, "--modality", "audio", "--questions-per-clip", len(HEARD), *_options("--form", HEARD))
-        _synthesize(arguments, folder, *options)
-        data = ("--data", folder / "train.jsonl", "--data", folder / "train-audio.jsonl", "--no-audio")
-        _train(folder / "start", result, *data, processes=arguments.num_workers)
-    return result
+def layout_of(row: str) -> str:
+    """What of a row's settings decides where things stand in the sequence."""
+    config = configure(row)
+    return f"{'TEG' if config.interleave_audio_in_video else 'concatenation'}-{config.group_duration:g}"
 
 
-def run(name: str, seed: int, learned: Path, arguments: argparse.Namespace) -> Result:
-    """Trains and evaluates a row with a seed, on one core, unless that was done before."""
-    folder = arguments.output / f"{list(ROWS).index(name)}-{seed}"
-    scores = folder / "scores.json"
-    if not scores.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        with _ALONE:
-            prepare(learned, ROWS[name], seed, folder / "start")
-        _train(folder / "start", folder / "run", "--data", arguments.output / "clips" / "train.jsonl", "--seed", seed)
-        # Runs side by side would wait for each other's lock on the clips.
-        shutil.copytree(arguments.output / "asked", folder / "asked", copy_function=os.link)
-        _omnivinci(
-            *("eval", "--suite", "synthetic", "--model", folder / "run", "--folder", folder / "asked"),
-            *("--world", arguments.output / "world.json", "--clips-per-type", arguments.clips_per_type),
-            *("--senses", "both", "--batch-size", 32, "--output", scores, *_options("--type", TYPES)),
-        )
-    read = json.loads(scores.read_text())
-    error = next(score["median_error"] for score in read if score["type"] == "time")
-    return {score["type"]: score["accuracy"] for score in read} | {ERROR: error}
+class _Remembered:
+    """Decodes a clip once, for all layouts."""
+
+    def __init__(self, load):
+        self.load, self.videos, self.loaded = load, None, None
+
+    def __call__(self, videos, **options):
+        if videos != self.videos:
+            self.videos, self.loaded = videos, self.load(videos, **options)
+        return self.loaded
 
 
-def _synthesize(arguments: argparse.Namespace, folder: Path, *options) -> None:
-    world = arguments.output / "world.json"
-    _omnivinci("synthesize", "--output", folder, "--world", world, "--num-workers", arguments.num_workers, *options)
+@torch.no_grad()
+def encode(clips: Path, part: int, parts: int, path: Path) -> None:
+    """Writes what the encoders give for one part of the clips, and the sequence of its questions in each layout."""
+    encoders = {layout_of(row): SampleEncoder(build_processor(row)) for row in ROWS}
+    decode = _Remembered(next(iter(encoders.values())).processor.video_processor.load_videos)
+    for encoder in encoders.values():
+        encoder.processor.video_processor.load_videos = decode
+    rows = groupby(read_rows(clips), key=lambda row: row["messages"][0]["content"][0]["path"])
+    encoded = []
+    for chats in [list(chats) for _, chats in rows][part::parts]:
+        samples = [read_sample(chat, chat["id"], clips.parent) for chat in chats]
+        layouts = {layout: encoder.encode(*samples) for layout, encoder in encoders.items()}
+        media = [{name: layout.pop(name) for name in ENCODERS} for layout in layouts.values()][0]
+        features = {
+            name: getattr(nano().model, encoder)(media[name]).last_hidden_state for name, encoder in ENCODERS.items()
+        }
+        encoded.append((_to_arrays(features), {layout: _to_arrays(text) for layout, text in layouts.items()}))
+    path.write_bytes(pickle.dumps(encoded))  # torch.save would be slow: these are very many
 
 
-def _train(start: Path, output: Path, *options, processes: int = 1) -> None:
-    """Once through the data, on one core a process, 8 clips at a time in each."""
-    _omnivinci(
-        *("train", "--recipe", "full", "--model", start, "--output", output, "--share-media", "--use-cpu", "True"),
-        *("--muon", "--weight-decay", 0.01, "--adam-beta2", 0.98, "--learning-rate", 2e-3),
-        *("--per-device-train-batch-size", 8, "--num-train-epochs", 1, "--save-strategy", "no", *options),
-        *("--ddp-find-unused-parameters", "True"),
-        processes=processes,
+def _to_arrays(item: dict) -> dict:
+    return {name: value.numpy() if isinstance(value, torch.Tensor) else value for name, value in item.items()}
+
+
+def _to_tensors(item: dict) -> dict:
+    return {name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in item.items()}
+
+
+@cache
+def read_encoded(folder: Path) -> list[tuple[dict, dict]]:
+    """What [`encode`] has written, in the order of the clips, whatever the number of parts."""
+    parts = [pickle.loads(path.read_bytes()) for path in sorted(folder.glob("*.pickle"))]
+    return [clip for clips in zip_longest(*parts) for clip in clips if clip is not None]
+
+
+@cache
+def nano() -> OmniVinciForConditionalGeneration:
+    """The shipped model."""
+    return OmniVinciForConditionalGeneration.from_pretrained(NANO, dtype=torch.float32).eval()
+
+
+def learn_projectors(num_clips: int, folder: Path) -> None:
+    """Trains token concatenation with new weights, and keeps the projectors alone."""
+    model, _ = train(BASELINE, 0, folder, num_clips)
+    kept = {projector: getattr(model.model, projector).state_dict() for projector in PROJECTORS}
+    torch.save(kept, folder / PROJECTORS_FILE)
+
+
+def run(row: str, seed: int, folder: Path) -> Result:
+    """Trains and evaluates a row with a seed, unless that was done before."""
+    path = folder / f"{list(ROWS).index(row)}-{seed}.json"
+    if not path.exists():
+        model, loss = train(row, seed, folder)
+        path.write_text(json.dumps(evaluate(model, build_processor(row), folder / "asked") | {LOSS: loss}))
+    return json.loads(path.read_text())
+
+
+def train(row: str, seed: int, folder: Path, num_clips: int | None = None) -> tuple:
+    """
+    Trains a row with a seed, from the projectors that have learned, if any have.
+
+    Args:
+        row (`str`): Of [`ROWS`].
+        seed (`int`): Of new weights and of the order of clips.
+        folder (`Path`): Where the encoded clips are.
+        num_clips (`int`, *optional*): How many of them are learned from. `None`: all.
+
+    Returns:
+        `tuple`: [`OmniVinciForConditionalGeneration`], with nano's encoders, and the mean loss of the last 50 steps.
+    """
+    set_seed(seed)
+    model = OmniVinciForConditionalGeneration(configure(row)).float()
+    model.generation_config = nano().generation_config
+    if (folder / PROJECTORS_FILE).exists():
+        for projector, weights in torch.load(folder / PROJECTORS_FILE).items():
+            getattr(model.model, projector).load_state_dict(weights)
+    for encoder in ENCODERS.values():
+        setattr(model.model, encoder, Encoded())
+    layout = layout_of(row)
+    trainer = OmniVinciTrainer(
+        model,
+        TrainingArguments(
+            output_dir=str(folder / "curves" / f"{list(ROWS).index(row)}-{seed}"),
+            seed=seed,
+            num_train_epochs=1,
+            per_device_train_batch_size=8,
+            weight_decay=0.01,
+            adam_beta2=0.98,
+            use_cpu=True,
+            save_strategy="no",
+            logging_first_step=True,
+            logging_steps=10,
+            report_to="tensorboard",
+            disable_tqdm=True,
+            **(get_recipe("omni").training_arguments | {"learning_rate": 4e-3}),
+        ),
+        train_dataset=[
+            _to_tensors(features | layouts[layout])
+            for features, layouts in read_encoded(folder / "encoded")[:num_clips]
+        ],
+        processing_class=build_processor(row),
+        recipe=get_recipe("omni"),
+        muon=True,
     )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    for encoder in ENCODERS.values():
+        setattr(model.model, encoder, getattr(nano().model, encoder))
+    losses = [log.get("language_loss", log["loss"]) for log in trainer.state.log_history if "loss" in log]
+    return model.eval(), statistics.mean(losses[-5:])
 
 
-def _options(name: str, values) -> list[str]:
-    return [part for value in values for part in (name, value)]
+def evaluate(model, processor, folder: Path, batch_size: int = 32) -> Result:
+    """Asks about clips of the test split, from the mp4 files."""
+    rows, answers = read_rows(folder / "test.jsonl"), []
+    for first in range(0, len(rows), batch_size):
+        answers += answer(model, processor, [chat_of(row, folder) for row in rows[first : first + batch_size]])
+    scores = {score.type: score for score in score_answers(rows, answers)}
+    return {type: scores[type].accuracy for type in FORMS} | {ERROR: scores["time"].median_error}
 
 
-def _omnivinci(*arguments, processes: int = 1) -> None:
-    """Runs a command of the package."""
-    launch = ("torch.distributed.run", "--nproc-per-node", processes, "-m") if processes > 1 else ()
-    command = [sys.executable, "-m", *map(str, (*launch, "transformers_omnivinci.cli", *arguments))]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed: {done.stderr[-2000:]}")
-
-
-def table(results: dict[str, list[Result]]) -> str:
+def table(results: dict[str, list[Result]], asked: list[dict]) -> str:
     """Means and standard deviations over seeds, and the median of the error, in Markdown."""
-    columns = (*TYPES, ERROR)
-    lines = [f"| | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    chances = {score.type: score.chance for score in score_answers(asked, [""] * len(asked))}
+    lines = [f"| | {' | '.join((*FORMS, ERROR, LOSS))} |", f"|---|{'---|' * (len(FORMS) + 2)}"]
+    lines.append(f"| chance | {' | '.join(f'{chances[type]:.0%}' for type in FORMS)} | | |")
     for name, runs in results.items():
-        shares = [[run[type] for run in runs] for type in TYPES]
-        cells = [f"{statistics.mean(share):.0%} ± {statistics.stdev(share):.0%}" for share in shares]
+        cells = [_with_deviation(runs, type, "{:.0%}") for type in FORMS]
         cells.append(f"{statistics.median(run[ERROR] for run in runs):.2f}")  # it can be infinite
+        cells.append(_with_deviation(runs, LOSS, "{:.3f}"))
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _with_deviation(runs: list[Result], column: str, form: str) -> str:
+    return " ± ".join(form.format(number) for number in _spread(runs, column)[: len(runs)])
+
+
+def _spread(runs: list[Result], column: str) -> tuple[float, float]:
+    """Mean and standard deviation, which is 0 for a single run."""
+    values = [run[column] for run in runs]
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def draw(results: dict[str, list[Result]], path: Path, legend: str) -> None:
@@ -175,63 +276,77 @@ def draw(results: dict[str, list[Result]], path: Path, legend: str) -> None:
     axes = figure.subplots()
     width = 0.8 / len(results)
     for place, (name, runs) in enumerate(results.items()):
-        values = [[run[type] for run in runs] for type in TYPES]
-        axes.bar(
-            [index + (place + 0.5) * width - 0.4 for index in range(len(TYPES))],
-            [statistics.mean(value) for value in values],
-            width=width,
-            yerr=[statistics.stdev(value) for value in values],
-            label=name,
-            capsize=2,
-        )
-    axes.set_xticks(range(len(TYPES)), TYPES)
+        means, deviations = zip(*(_spread(runs, type) for type in FORMS), strict=True)
+        places = [index + (place + 0.5) * width - 0.4 for index in range(len(FORMS))]
+        axes.bar(places, means, width=width, yerr=deviations, label=name, capsize=2)
+    axes.set_xticks(range(len(FORMS)), FORMS)
     axes.set_ylabel("right answers")
     axes.set_ylim(0, 1)
     axes.legend(title=legend, fontsize=8, ncols=2)
     figure.savefig(path, dpi=110)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__)
-    parser.add_argument(
-        "--pictures", type=Path, default="build/nano/1", help="nano after its first stage (default: %(default)s)"
+def report(results: dict[str, list[Result]], asked: list[dict], docs: Path) -> None:
+    """Puts the table into its place in `ablation.md`, and the plots and all numbers beside it."""
+    path = docs / "ablation.md"
+    text = path.read_text(encoding="utf-8") if path.exists() else "# Ablation\n\n<!-- results --><!-- end -->\n"
+    lines = f"<!-- results -->\n\n{table(results, asked)}\n\n<!-- end -->"
+    path.write_text(
+        re.sub(r"<!-- results -->.*<!-- end -->", lambda _: lines, text, flags=re.DOTALL), encoding="utf-8"
     )
-    parser.add_argument("--output", type=Path, default=Path("build/ablation"), help="default: %(default)s")
-    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where the plots go (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each row (default: %(default)s)")
-    parser.add_argument(
-        "--num-single",
-        type=int,
-        default=7000,
-        help="silent clips and sounds to learn from first (default: %(default)s)",
-    )
-    parser.add_argument("--num-clips", type=int, default=3200, help="to learn from then (default: %(default)s)")
-    parser.add_argument("--clips-per-type", type=int, default=100, help="to ask about (default: %(default)s)")
-    parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="runs side by side")
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "world.json").write_text(json.dumps(WORLD))
-    types = _options("--type", TYPES)
-    learned = learn_senses(arguments)
-    options = ("--num-clips", arguments.num_clips, "--questions-per-clip", 16, *_options("--type", LEARNED))
-    _synthesize(arguments, arguments.output / "clips", *options)
-    count = arguments.clips_per_type * len(TYPES)
-    _synthesize(arguments, arguments.output / "asked", "--split", "test", "--num-clips", count, *types)
-    console, jobs = Console(), [(name, seed) for seed in range(arguments.seeds) for name in ROWS]
-    results: dict[str, list[Result]] = {name: [] for name in ROWS}
-    with ThreadPoolExecutor(arguments.num_workers) as executor:
-        for (name, seed), result in zip(
-            jobs, executor.map(lambda job: run(*job, learned, arguments), jobs), strict=True
-        ):
-            results[name].append(result)
-            console.print(name, seed, result, highlight=False, soft_wrap=True)
-    console.print(table(results), markup=False, highlight=False, soft_wrap=True)
-    arguments.docs.mkdir(exist_ok=True)
+    (docs / "ablation.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     durations = {ROWS[name].get("group_duration", T_G): runs for name, runs in results.items() if "T_G" in name}
     durations[T_G] = results["+ TEG + CRTE"]
-    draw({f"{seconds:g}": durations[seconds] for seconds in sorted(durations)}, arguments.docs / "t-g.png", "T_G (s)")
-    parts = {name: runs for name, runs in results.items() if "T_G" not in name}
-    draw(parts, arguments.docs / "ablation.png", "")
+    draw({f"{seconds:g}": durations[seconds] for seconds in sorted(durations)}, docs / "t-g.png", "T_G (s)")
+    draw({name: runs for name, runs in results.items() if "T_G" not in name}, docs / "ablation.png", "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("build/ablation"), help="default: %(default)s")
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where the report goes (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each row (default: %(default)s)")
+    parser.add_argument(
+        "--num-projector-clips", type=int, default=3200, help="of them, for projectors first (default: %(default)s)"
+    )
+    parser.add_argument("--num-clips", type=int, default=4800, help="to learn from (default: %(default)s)")
+    parser.add_argument("--clips-per-type", type=int, default=100, help="to ask about (default: %(default)s)")
+    parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="runs side by side, on a core each")
+    arguments = parser.parse_args()
+    folder, workers = arguments.output, arguments.num_workers
+
+    forms = [form for forms in FORMS.values() for form in forms]
+    asked = SyntheticDataset("test", arguments.clips_per_type * len(FORMS), config=WORLD, types=FORMS, forms=forms)
+    write_dataset(folder / "asked", asked, num_workers=workers)
+    learned = SyntheticDataset(
+        *("train", arguments.num_clips),
+        config=WORLD,
+        questions_per_clip=QUESTIONS_PER_CLIP,
+        forms=forms + [*PRACTISED],
+    )
+    clips = write_dataset(folder / "clips", learned, num_workers=workers)
+
+    console, jobs = Console(), [(row, seed) for seed in range(arguments.seeds) for row in ROWS]
+    results: dict[str, list[Result]] = {row: [] for row in ROWS}
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as executor:
+        if not (folder / "encoded").exists():
+            temporary = folder / "encoding"
+            temporary.mkdir(exist_ok=True)
+            parts = [
+                executor.submit(encode, clips, part, workers, temporary / f"{part:03}.pickle")
+                for part in range(workers)
+            ]
+            for part in parts:
+                part.result()
+            temporary.rename(folder / "encoded")
+        if not (folder / PROJECTORS_FILE).exists():
+            executor.submit(learn_projectors, arguments.num_projector_clips, folder).result()
+        runs = [executor.submit(run, row, seed, folder) for row, seed in jobs]
+        for (row, seed), result in zip(jobs, runs, strict=True):
+            results[row].append(result.result())
+            console.print(f"{row}, seed {seed}: {results[row][-1]}", markup=False, highlight=False, soft_wrap=True)
+    report(results, read_rows(folder / "asked" / "test.jsonl"), arguments.docs)
 
 
 if __name__ == "__main__":
