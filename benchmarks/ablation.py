@@ -33,10 +33,12 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.trainer_callback import PrinterCallback
 
 from transformers_omnivinci import NANO, OmniVinciConfig, OmniVinciForConditionalGeneration, OmniVinciProcessor
+from transformers_omnivinci.conversion.new_folder import new_folder
 from transformers_omnivinci.evaluation import score_answers
-from transformers_omnivinci.evaluation.synthetic import answer, chat_of, read_rows
+from transformers_omnivinci.evaluation.synthetic import answer_rows, read_rows
 from transformers_omnivinci.modeling.time_embedding import build_time_embedding
 from transformers_omnivinci.synthetic import SyntheticDataset, WorldConfig, write_dataset
+from transformers_omnivinci.synthetic.clips import replaced
 from transformers_omnivinci.training import OmniVinciTrainer, SampleEncoder, get_recipe
 from transformers_omnivinci.training.data import read_sample
 
@@ -143,11 +145,15 @@ def encode(clips: Path, part: int, parts: int, path: Path) -> None:
     for chats in [list(chats) for _, chats in rows][part::parts]:
         samples = [read_sample(chat, chat["id"], clips.parent) for chat in chats]
         layouts = {layout: encoder.encode(*samples) for layout, encoder in encoders.items()}
-        media = [{name: layout.pop(name) for name in ENCODERS} for layout in layouts.values()][0]
+        media = next(iter(layouts.values()))  # the same in all of them
         features = {
             name: getattr(nano().model, encoder)(media[name]).last_hidden_state for name, encoder in ENCODERS.items()
         }
-        encoded.append((_to_arrays(features), {layout: _to_arrays(text) for layout, text in layouts.items()}))
+        texts = {
+            layout: {name: value for name, value in item.items() if name not in ENCODERS}
+            for layout, item in layouts.items()
+        }
+        encoded.append((_to_arrays(features), {layout: _to_arrays(text) for layout, text in texts.items()}))
     path.write_bytes(pickle.dumps(encoded))  # torch.save would be slow: these are very many
 
 
@@ -173,19 +179,35 @@ def nano() -> OmniVinciForConditionalGeneration:
 
 
 class _TimeInTurn(TrainerCallback):
-    """Another time embedding in each step."""
+    """Another time embedding in each step. None of them has weights."""
+
+    def __init__(self):
+        self.embeddings = [
+            {f"{modality}_time_embedding": build_time_embedding(config, modality) for modality in ("video", "audio")}
+            for config in map(configure, IN_TURN)
+        ]
 
     def on_step_begin(self, args, state, control, model, **kwargs) -> None:
-        config = configure(IN_TURN[state.global_step % len(IN_TURN)])
-        for modality in ("video", "audio"):
-            setattr(model.model, f"{modality}_time_embedding", build_time_embedding(config, modality))
+        for name, embedding in self.embeddings[state.global_step % len(IN_TURN)].items():
+            setattr(model.model, name, embedding)
 
 
-def learn_projectors(num_clips: int, folder: Path) -> None:
-    """Trains new weights with the time embeddings in turn, and keeps the projectors alone."""
-    model, _ = train(IN_TURN[0], 0, folder, "projectors", num_clips, [_TimeInTurn()])
-    kept = {projector: getattr(model.model, projector).state_dict() for projector in PROJECTORS}
-    torch.save(kept, folder / PROJECTORS_FILE)
+def learn_projectors(folder: Path) -> None:
+    """Trains new weights with the time embeddings in turn, and keeps the projectors alone, unless that was done."""
+    path = folder / PROJECTORS_FILE
+    if not path.exists():
+        model = build_model(IN_TURN[0], seed=0)
+        train(model, IN_TURN[0], 0, folder, "projectors", [_TimeInTurn()])
+        with replaced(path) as part:
+            torch.save({projector: getattr(model.model, projector).state_dict() for projector in PROJECTORS}, part)
+
+
+def build_model(row: str, seed: int) -> OmniVinciForConditionalGeneration:
+    """New weights for a row, in float32."""
+    set_seed(seed)
+    model = OmniVinciForConditionalGeneration(configure(row)).float()
+    model.generation_config = nano().generation_config
+    return model
 
 
 def run(row: str, seed: int, folder: Path) -> Result:
@@ -193,34 +215,31 @@ def run(row: str, seed: int, folder: Path) -> Result:
     name = f"{list(ROWS).index(row)}-{seed}"
     path = folder / f"{name}.json"
     if not path.exists():
-        model, loss = train(row, seed, folder, name)
-        path.write_text(json.dumps(evaluate(model, build_processor(row), folder / "asked") | {LOSS: loss}))
+        model = build_model(row, seed)
+        for projector, weights in torch.load(folder / PROJECTORS_FILE).items():
+            getattr(model.model, projector).load_state_dict(weights)
+        loss = train(model, row, seed, folder, name)
+        result = evaluate(model, build_processor(row), folder / "asked") | {LOSS: loss}
+        with replaced(path) as part:
+            part.write_text(json.dumps(result))
     return json.loads(path.read_text())
 
 
-def train(
-    row: str, seed: int, folder: Path, name: str, num_clips: int | None = None, callbacks: list | None = None
-) -> tuple:
+def train(model, row: str, seed: int, folder: Path, name: str, callbacks: list | None = None) -> float:
     """
-    Trains a row with a seed, from the projectors that have learned, if any have.
+    Trains a model on all clips, once each.
 
     Args:
-        row (`str`): Of [`ROWS`].
-        seed (`int`): Of new weights and of the order of clips.
+        model ([`OmniVinciForConditionalGeneration`]): Has nano's encoders afterwards, and is in eval mode.
+        row (`str`): Of [`ROWS`]: how sequences are laid out.
+        seed (`int`): Of the order of clips.
         folder (`Path`): Where the encoded clips are.
         name (`str`): Of the curve.
-        num_clips (`int`, *optional*): How many of them are learned from. `None`: all.
         callbacks (`list`, *optional*): Of the trainer.
 
     Returns:
-        `tuple`: [`OmniVinciForConditionalGeneration`], with nano's encoders, and the mean loss of the last 50 steps.
+        `float`: the mean loss of the last 50 steps.
     """
-    set_seed(seed)
-    model = OmniVinciForConditionalGeneration(configure(row)).float()
-    model.generation_config = nano().generation_config
-    if (folder / PROJECTORS_FILE).exists():
-        for projector, weights in torch.load(folder / PROJECTORS_FILE).items():
-            getattr(model.model, projector).load_state_dict(weights)
     for encoder in ENCODERS.values():
         setattr(model.model, encoder, Encoded())
     layout = layout_of(row)
@@ -242,8 +261,7 @@ def train(
             **(get_recipe("omni").training_arguments | {"learning_rate": 4e-3}),
         ),
         train_dataset=[
-            _to_tensors(features | layouts[layout])
-            for features, layouts in read_encoded(folder / "encoded")[:num_clips]
+            _to_tensors(features | layouts[layout]) for features, layouts in read_encoded(folder / "encoded")
         ],
         processing_class=build_processor(row),
         recipe=get_recipe("omni"),
@@ -254,15 +272,15 @@ def train(
     trainer.train()
     for encoder in ENCODERS.values():
         setattr(model.model, encoder, getattr(nano().model, encoder))
+    model.eval()
     losses = [log.get("language_loss", log["loss"]) for log in trainer.state.log_history if "loss" in log]
-    return model.eval(), statistics.mean(losses[-5:])
+    return statistics.mean(losses[-5:])
 
 
-def evaluate(model, processor, folder: Path, batch_size: int = 32) -> Result:
+def evaluate(model, processor, folder: Path) -> Result:
     """Asks about clips of the test split, from the mp4 files."""
-    rows, answers = read_rows(folder / "test.jsonl"), []
-    for first in range(0, len(rows), batch_size):
-        answers += answer(model, processor, [chat_of(row, folder) for row in rows[first : first + batch_size]])
+    rows = read_rows(folder / "test.jsonl")
+    answers = answer_rows(model, processor, rows, folder, batch_size=32)
     scores = {score.type: score for score in score_answers(rows, answers)}
     return {type: scores[type].accuracy for type in FORMS} | {ERROR: scores["time"].median_error}
 
@@ -326,9 +344,6 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("build/ablation"), help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="where the report goes (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each row (default: %(default)s)")
-    parser.add_argument(
-        "--num-projector-clips", type=int, default=4800, help="of them, for projectors first (default: %(default)s)"
-    )
     parser.add_argument("--num-clips", type=int, default=4800, help="to learn from (default: %(default)s)")
     parser.add_argument("--clips-per-type", type=int, default=100, help="to ask about (default: %(default)s)")
     parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="runs side by side, on a core each")
@@ -338,11 +353,9 @@ def main() -> None:
     forms = [form for forms in FORMS.values() for form in forms]
     asked = SyntheticDataset("test", arguments.clips_per_type * len(FORMS), config=WORLD, types=FORMS, forms=forms)
     write_dataset(folder / "asked", asked, num_workers=workers)
+    forms += PRACTISED
     learned = SyntheticDataset(
-        *("train", arguments.num_clips),
-        config=WORLD,
-        questions_per_clip=QUESTIONS_PER_CLIP,
-        forms=forms + [*PRACTISED],
+        "train", arguments.num_clips, config=WORLD, questions_per_clip=QUESTIONS_PER_CLIP, forms=forms
     )
     clips = write_dataset(folder / "clips", learned, num_workers=workers)
 
@@ -351,17 +364,12 @@ def main() -> None:
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as executor:
         if not (folder / "encoded").exists():
-            temporary = folder / "encoding"
-            temporary.mkdir(exist_ok=True)
-            parts = [
-                executor.submit(encode, clips, part, workers, temporary / f"{part:03}.pickle")
-                for part in range(workers)
-            ]
-            for part in parts:
-                part.result()
-            temporary.rename(folder / "encoded")
-        if not (folder / PROJECTORS_FILE).exists():
-            executor.submit(learn_projectors, arguments.num_projector_clips, folder).result()
+            with new_folder(folder / "encoded") as part:
+                paths = [part / f"{number:03}.pickle" for number in range(workers)]
+                tasks = [executor.submit(encode, clips, number, workers, path) for number, path in enumerate(paths)]
+                for task in tasks:
+                    task.result()
+        executor.submit(learn_projectors, folder).result()
         runs = [executor.submit(run, row, seed, folder) for row, seed in jobs]
         for (row, seed), result in zip(jobs, runs, strict=True):
             results[row].append(result.result())

@@ -96,12 +96,7 @@ def evaluate_synthetic(
     rows = read_rows(path)
     scores = []
     for name in senses:
-        answers = []
-        for first in range(0, len(rows), batch_size):
-            batch = rows[first : first + batch_size]
-            answers += answer(model, processor, [chat_of(row, path.parent, name) for row in batch])
-            if on_answers is not None:
-                on_answers(len(batch))
+        answers = answer_rows(model, processor, rows, path.parent, name, batch_size, on_answers)
         scores += score_answers(rows, answers, name)
     return scores
 
@@ -109,6 +104,35 @@ def evaluate_synthetic(
 def read_rows(path: Path) -> list[dict]:
     """The rows that [`write_dataset`] wrote."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def answer_rows(
+    model,
+    processor,
+    rows: list[dict],
+    folder: Path,
+    senses: str = "both",
+    batch_size: int = 16,
+    on_answers: Callable[[int], object] | None = None,
+) -> list[str]:
+    """
+    The answers to the questions of rows.
+
+    Args:
+        model ([`OmniVinciForConditionalGeneration`]), processor ([`OmniVinciProcessor`]): Who answers.
+        rows (`list[dict]`): Of [`read_rows`].
+        folder (`Path`): That their paths begin in.
+        senses (`str`, *optional*, defaults to `"both"`): One of `SENSES`.
+        batch_size (`int`, *optional*, defaults to 16): Questions that are answered together.
+        on_answers (`Callable`, *optional*): Called with the number of questions that were just answered.
+    """
+    answers = []
+    for first in range(0, len(rows), batch_size):
+        batch = rows[first : first + batch_size]
+        answers += answer(model, processor, [chat_of(row, folder, senses) for row in batch])
+        if on_answers is not None:
+            on_answers(len(batch))
+    return answers
 
 
 @torch.no_grad()
