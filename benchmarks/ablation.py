@@ -382,10 +382,12 @@ def main() -> None:
                 tasks = [executor.submit(encode, clips, number, workers, path) for number, path in enumerate(paths)]
                 for task in tasks:
                     task.result()
-        executor.submit(learn_projectors, folder).result()
+        projectors = executor.submit(learn_projectors, folder)
         jobs = [("nano", row, seed) for seed in range(arguments.seeds) for row in ROWS]
-        jobs += [("in turn", row, 0) for row in COMPARED]
         runs = [executor.submit(run, *job, folder) for job in jobs]
+        projectors.result()  # the other cores need not wait for them, but what follows does
+        others = [("in turn", row, 0) for row in COMPARED]
+        jobs, runs = jobs + others, runs + [executor.submit(run, *job, folder) for job in others]
         for (start, row, seed), result in zip(jobs, runs, strict=True):
             results[start][row].append(result.result())
             line = f"{row}, seed {seed}, projectors {start}: {results[start][row][-1]}"
