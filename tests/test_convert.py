@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModel, AutoProcessor
 from typer.testing import CliRunner
 
-from transformers_omnivinci import __version__
+from transformers_omnivinci import OmniVinciForConditionalGeneration, __version__
 from transformers_omnivinci.cli import app
 from transformers_omnivinci.conversion import convert, converter
 from transformers_omnivinci.conversion.settings import read_settings
@@ -75,6 +75,23 @@ def test_there_and_back_every_setting_is_the_same(name, tmp_path):
             values.pop("_name_or_path", None)
         assert after == before
     assert read_settings(tmp_path / "back").ignored.keys() & {"config.json: model_type"}
+
+
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_merges_that_the_release_lacks_come_back_too(size, tmp_path):
+    processor = AutoProcessor.from_pretrained(TINY)
+    config = AutoConfig.from_pretrained(TINY)
+    config.spatial_merge_size = processor.spatial_merge_size = size
+    torch.manual_seed(0)
+    model = OmniVinciForConditionalGeneration(config).eval()
+    model.save_pretrained(tmp_path / "there")
+    processor.save_pretrained(tmp_path / "there")
+    convert(tmp_path / "there", tmp_path / "back", to="published", verify=True)
+    again = AutoModel.from_pretrained(tmp_path / "back")
+    assert again.config.spatial_merge_size == size
+    assert AutoProcessor.from_pretrained(tmp_path / "back").spatial_merge_size == size
+    assert again.state_dict().keys() == model.state_dict().keys()
+    assert all(torch.equal(weight, again.state_dict()[key]) for key, weight in model.state_dict().items())
 
 
 def test_what_is_written_loads_with_the_classes_of_transformers(converted, load_checkpoint):
