@@ -18,7 +18,9 @@ import pickle
 import re
 import statistics
 from collections import defaultdict
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from itertools import groupby, zip_longest
 from multiprocessing import get_context
@@ -311,28 +313,26 @@ def table(results: dict[str, list[Result]], asked: list[dict]) -> str:
 
 
 def _with_deviation(runs: list[Result], column: str, form: str) -> str:
-    return " ± ".join(form.format(number) for number in _spread(runs, column)[: len(runs)])
-
-
-def _spread(runs: list[Result], column: str) -> tuple[float, float]:
-    """Mean and standard deviation, which is 0 for a single run."""
     values = [run[column] for run in runs]
-    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+    numbers = [statistics.mean(values)] + ([statistics.stdev(values)] if len(values) > 1 else [])
+    return " ± ".join(map(form.format, numbers))
 
 
 def draw(results: dict[str, list[Result]], path: Path, legend: str) -> None:
-    """Bars of the means, with standard deviations, in groups of one type of question."""
+    """Bars of the means, in groups of one type of question, with a dot for each run."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(results)
     for place, (name, runs) in enumerate(results.items()):
-        means, deviations = zip(*(_spread(runs, type) for type in FORMS), strict=True)
+        means = [statistics.mean(run[type] for run in runs) for type in FORMS]
         places = [index + (place + 0.5) * width - 0.4 for index in range(len(FORMS))]
-        axes.bar(places, means, width=width, yerr=deviations, label=name, capsize=2)
+        axes.bar(places, means, width=width, label=name)
+        for run in runs:
+            axes.plot(places, [run[type] for type in FORMS], ".", color="black", markersize=4)
     axes.set_xticks(range(len(FORMS)), FORMS)
-    axes.set_ylabel("right answers")
-    axes.set_ylim(0, 1)
-    axes.legend(title=legend, fontsize=8, ncols=2)
+    axes.set_ylabel("right answers (bars: means; dots: runs)")
+    axes.set_ylim(0, 1.02)
+    figure.legend(loc="outside upper center", title=legend, fontsize=8, ncols=3)
     figure.savefig(path, dpi=110)
 
 
@@ -351,6 +351,16 @@ def report(results: dict[str, dict[str, list[Result]]], asked: list[dict], docs:
     durations[T_G] = rows["+ TEG + CRTE"]
     draw({f"{seconds:g}": durations[seconds] for seconds in sorted(durations)}, docs / "t-g.png", "T_G (s)")
     draw({name: runs for name, runs in rows.items() if "T_G" not in name}, docs / "ablation.png", "")
+
+
+@contextmanager
+def cancelled_on_failure(executor: ProcessPoolExecutor) -> Iterator[None]:
+    """Drops what waits in the queue, which would run before the failure is told."""
+    try:
+        yield
+    except BaseException:
+        executor.shutdown(cancel_futures=True)
+        raise
 
 
 def main() -> None:
@@ -375,7 +385,8 @@ def main() -> None:
 
     console, context = Console(), get_context("spawn")
     results: dict[str, dict[str, list[Result]]] = {start: defaultdict(list) for start in STARTS}
-    with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as executor:
+    pool = ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,))
+    with pool as executor, cancelled_on_failure(executor):
         if not (folder / "encoded").exists():
             with new_folder(folder / "encoded") as part:
                 paths = [part / f"{number:03}.pickle" for number in range(workers)]
