@@ -83,7 +83,7 @@ def test_merges_that_the_release_lacks_come_back_too(size, tmp_path):
     config = AutoConfig.from_pretrained(TINY)
     config.spatial_merge_size = processor.spatial_merge_size = size
     torch.manual_seed(0)
-    model = OmniVinciForConditionalGeneration(config).eval()
+    model = OmniVinciForConditionalGeneration(config)
     model.save_pretrained(tmp_path / "there")
     processor.save_pretrained(tmp_path / "there")
     convert(tmp_path / "there", tmp_path / "back", to="published", verify=True)
