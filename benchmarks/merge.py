@@ -16,7 +16,7 @@ from transformers_omnivinci import (
     OmniVinciProcessor,
     OmniVinciVideoProcessor,
 )
-from transformers_omnivinci.processing.media import OmniVinciVideoMetadata
+from transformers_omnivinci.media import OmniVinciVideoMetadata
 from transformers_omnivinci.processing.prompts import Placeholder, PromptBatch
 
 from ._harness import Report, parser_on_device, take_turns

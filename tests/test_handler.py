@@ -23,7 +23,7 @@ import pytest
 from openai.types.chat import ChatCompletion
 from transformers import pipeline
 
-from transformers_omnivinci.processing import media
+from transformers_omnivinci import media
 from transformers_omnivinci.publishing import handler as handler_module
 from transformers_omnivinci.publishing.handler import Downloader, Limits, RequestError, is_public
 
@@ -621,7 +621,7 @@ def test_a_playlist_opens_files_beside_it_only_where_it_is_a_file_of_the_caller(
         def __exit__(self, *_):
             pass
 
-    monkeypatch.setattr(media.tempfile, "TemporaryDirectory", SameFolder)
+    monkeypatch.setattr(media.sources.tempfile, "TemporaryDirectory", SameFolder)
     with pytest.raises(ValueError, match="Lists of other files"):
         media.probe_audio(playlist.read_bytes())
 

@@ -23,7 +23,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from transformers_omnivinci.processing import media
+from transformers_omnivinci import media
 
 from .media_files import (
     BRIGHT,
@@ -105,8 +105,8 @@ def decode_all(clip):
 @pytest.fixture
 def many_seeks(monkeypatch):
     """Makes short clips be decoded as long ones are: with seeks, by several decoders."""
-    monkeypatch.setattr(media, "_MIN_SEEK", 8)
-    monkeypatch.setattr(media, "_MIN_SHARE", 8)
+    monkeypatch.setattr(media.frames, "_MIN_SEEK", 8)
+    monkeypatch.setattr(media.frames, "_MIN_SHARE", 8)
 
 
 @pytest.fixture(autouse=True)
@@ -147,8 +147,8 @@ def test_all_frames_come_in_order(clip, decode_all, name):
 @pytest.mark.parametrize("name", CLIPS)
 def test_sampled_frames_are_those_of_a_full_decoding(clip, decode_all, many_seeks, monkeypatch, name, indices):
     plans = []
-    decode_runs = media._decode_runs
-    monkeypatch.setattr(media, "_decode_runs", lambda *args: plans.append(args[2]) or decode_runs(*args))
+    decode_runs = media.frames._decode_runs
+    monkeypatch.setattr(media.frames, "_decode_runs", lambda *args: plans.append(args[2]) or decode_runs(*args))
     video = media.load_video(clip(name), sample_indices_fn=pick(indices))
     assert video.metadata.frames_indices == list(indices)
     assert np.array_equal(to_arrays(video.frames), decode_all(name)[list(indices)])
@@ -171,9 +171,9 @@ def test_any_choice_of_frames(clip, decode_all, many_seeks, name, indices, num_t
 def test_long_clip_by_seeking(tmp_path, monkeypatch):
     path = write_video(tmp_path / "long.mp4", 900, size=(64, 48))
     seeks, decoders = [], []
-    demux_from, decode_runs = media._demux_from, media._decode_runs
-    monkeypatch.setattr(media, "_demux_from", lambda *args: seeks.append(args) or demux_from(*args))
-    monkeypatch.setattr(media, "_decode_runs", lambda *args: decoders.append(args) or decode_runs(*args))
+    demux_from, decode_runs = media.frames.demux_from, media.frames._decode_runs
+    monkeypatch.setattr(media.frames, "demux_from", lambda *args: seeks.append(args) or demux_from(*args))
+    monkeypatch.setattr(media.frames, "_decode_runs", lambda *args: decoders.append(args) or decode_runs(*args))
     video = media.load_video(path, sample_indices_fn=pick([150, 450, 899]))
     assert read_numbers(video.frames) == [150, 450, 899]
     assert len(seeks) == 3
@@ -193,7 +193,7 @@ def test_broadcast_that_starts_between_key_frames(clip, tmp_path):
 
 @pytest.mark.parametrize("name", ["plain.mp4", "pyramid.mp4", "open_gop.mp4", "late.mp4", "turned.mp4"])
 def test_headers_tell_enough_of_an_mp4(clip, monkeypatch, name):
-    monkeypatch.setattr(media, "_scan", None)
+    monkeypatch.setattr(media.timeline, "scan", None)
     assert media.probe_video(clip(name)).total_num_frames == 72
     assert read_numbers(media.load_video(clip(name), sample_indices_fn=pick([21, 45])).frames) == [21, 45]
 
@@ -1013,8 +1013,10 @@ def test_unknown_backends(clip):
 
 
 def test_backends_are_imported_only_when_chosen():
-    tree = ast.parse(Path(media.__file__).read_text())
-    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    nodes = [
+        node for path in Path(media.__file__).parent.glob("*.py") for node in ast.walk(ast.parse(path.read_text()))
+    ]
+    imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
     optional = {"decord", "librosa", "soundfile", "torchaudio", "torchcodec", "torchvision", "cv2"}
     assert not optional & {name.partition(".")[0] for name in imported}

@@ -89,7 +89,7 @@ def test_canonical_call_does_not_warn(processor, caplog):
 
 
 def test_frames_metadata_and_waveform_give_what_the_file_gives(processor):
-    from transformers_omnivinci.processing import media
+    from transformers_omnivinci import media
 
     chat = user({"type": "video", "path": CLIP}, "What happens?")
     whole = prepare(processor, chat, load_audio_from_video=True, num_frames=7)
@@ -395,7 +395,7 @@ def test_count_tokens_is_the_length_of_the_prompt(processor):
 
 
 def test_count_tokens_decodes_no_pixels(processor, monkeypatch):
-    from transformers_omnivinci.processing import media
+    from transformers_omnivinci import media
 
     def refuse(*args, **kwargs):
         raise AssertionError("decoded")

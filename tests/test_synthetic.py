@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from transformers_omnivinci import media
 from transformers_omnivinci.cli import app
-from transformers_omnivinci.processing import media
 from transformers_omnivinci.synthetic import (
     CLOSED_TYPES,
     COLOURS,

@@ -17,7 +17,7 @@ def is_url(source: str) -> bool:
 
 def content_item(source: str) -> dict:
     """A source as item of a message. What it is, its content tells, or the extension of a URL."""
-    from ..processing import media
+    from .. import media
 
     if os.path.isdir(source):
         return {"type": "video", "video": source}

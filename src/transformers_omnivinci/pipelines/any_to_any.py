@@ -7,8 +7,8 @@ from transformers.pipelines.any_to_any import AnyToAnyPipeline
 from transformers.pipelines.base import Pipeline
 from transformers.utils import requires_backends
 
+from .. import media
 from ..model_types import MODEL_TYPE
-from ..processing import media
 from ..processing.prompts import flatten_audio, is_waveform
 
 

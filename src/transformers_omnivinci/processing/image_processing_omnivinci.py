@@ -6,9 +6,9 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import SizeDict
 from transformers.processing_utils import ImagesKwargs
 
+from .. import media
 from ..planning import choose_tile_grid, tile_grids
 from ..remote_code import InstalledSettings
-from . import media
 from .pixels import TorchPixels, resize_exactly, to_channels_first
 
 

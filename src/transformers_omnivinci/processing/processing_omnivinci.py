@@ -20,6 +20,8 @@ from transformers.utils import logging
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoInput
 
+from .. import media
+from ..media import LoadedVideo, OmniVinciVideoMetadata
 from ..planning import (
     AudioWindows,
     MediaLayout,
@@ -37,10 +39,8 @@ from ..planning import (
     video_sequence,
 )
 from ..remote_code import InstalledCode
-from . import media
 from .chat_template import AUDIO_TOKEN, CHAT_TEMPLATE, IMAGE_TOKEN, MEDIA_BRACKETS, SOURCE_KEYS, VIDEO_TOKEN
 from .image_processing_omnivinci import OmniVinciImageProcessorKwargs
-from .media import LoadedVideo, OmniVinciVideoMetadata
 from .prompts import PLACEHOLDER, PromptBatch, is_waveform, sort_media
 from .video_processing_omnivinci import OmniVinciVideoProcessorKwargs, flatten_metadata, pad_timestamps
 

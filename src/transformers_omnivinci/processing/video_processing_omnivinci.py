@@ -16,10 +16,10 @@ from transformers.utils import logging
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
+from .. import media
+from ..media import LoadedVideo, OmniVinciVideoMetadata
 from ..planning import sample_at_fps, sample_uniformly
 from ..remote_code import InstalledSettings
-from . import media
-from .media import LoadedVideo, OmniVinciVideoMetadata
 from .pixels import TorchPixels, resize, to_channels_first
 
 logger = logging.get_logger(__name__)

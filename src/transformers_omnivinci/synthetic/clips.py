@@ -111,7 +111,7 @@ def read_clip(path: str | Path, sampling_rate: int = 16_000) -> Clip:
                 return Clip(*given, int(arrays["sampling_rate"]))
         except (EOFError, KeyError, ValueError, BadZipFile) as error:
             raise ValueError(f"{str(path)!r} does not hold the arrays of a clip.") from error
-    from ..processing.media import load_audio, load_image, load_video
+    from ..media import load_audio, load_image, load_video
 
     if suffix == SUFFIXES["image"]:
         return Clip(np.asarray(load_image(path))[None], np.zeros(1), None, sampling_rate)

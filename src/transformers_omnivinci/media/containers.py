@@ -1,0 +1,82 @@
+"""Streams and packets of a container."""
+
+import io
+from collections.abc import Iterator
+from contextlib import suppress
+
+import av
+from av.stream import Discard, Disposition
+
+from .sources import Media
+
+# Containers with a presentation time for each packet: in others (MPEG-PS), FFmpeg guesses anew after seeking.
+SEEKABLE_FORMATS = {"flv", "matroska", "mp4", "mpegts"}
+# Containers whose headers tell exactly how long a track lasts.
+TIMED_FORMATS = {"aiff", "caf", "flac", "mp4", "w64", "wav"}
+# Fewer unwanted frames than this before a key frame are decoded rather than skipped: emptying and filling the decoder
+# costs about as much. No codec reorders frames across more than 16, so none is cut off from those it refers to.
+MIN_SKIP = 16
+
+
+def find_stream(media: Media, container, kind: str, is_optional: bool = False):
+    """The default stream of a kind, or else the first; covers of songs are no video."""
+    streams = [
+        stream
+        for stream in getattr(container.streams, kind)
+        if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic
+    ]
+    if not streams and not is_optional:
+        found = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
+        raise ValueError(f"{media} has no {kind} stream that FFmpeg decodes; the streams it has: {found}.")
+    return max(streams, key=lambda stream: bool(stream.disposition & Disposition.default), default=None)
+
+
+def read_only(container, *streams) -> None:
+    """Lets the demuxer skip the data of all other streams."""
+    for stream in container.streams:
+        stream.discard = Discard.default if stream in streams else Discard.all
+
+
+def is_one_of(container, formats: set[str]) -> bool:
+    return not formats.isdisjoint(container.format.name.split(","))
+
+
+def is_turned(video) -> bool:
+    """
+    Whether the container asks for a quarter turn.
+
+    PyAV tells the display matrix of decoded frames only. But a muxer copies that of a stream into its header, into the
+    box `tkhd`, and to write one takes a tenth of a millisecond.
+    """
+    header = io.BytesIO()
+    with suppress(av.FFmpegError, ValueError):
+        with av.open(header, "w", format="mov", container_options={"movflags": "empty_moov"}) as muxer:
+            muxer.add_stream_from_template(video)
+            muxer.start_encoding()
+    box = header.getvalue()
+    matrix = box.find(b"tkhd") + 44
+    return matrix >= 44 and box[matrix : matrix + 4] == bytes(4)
+
+
+def demux(container, *streams) -> Iterator[av.Packet]:
+    """The packets of streams up to the end of the file, or to where it can no longer be read."""
+    # PyAV raises IndexError at the end of a file in which another stream has turned up midway.
+    with suppress(av.FFmpegError, IndexError):
+        for packet in container.demux(*streams):
+            if packet.size:
+                yield packet
+
+
+def demux_from(container, stream, key: int) -> Iterator[av.Packet]:
+    """The packets of a stream from the key frame at `key`, in ticks, or an earlier one."""
+    second = round(1 / stream.time_base)
+    # Seeking follows decoding times, or lands anywhere where a container has no index: it may be too late.
+    for back in (0, 1, 10, 100, 1 << 20):
+        with suppress(av.FFmpegError):
+            container.seek(key - back * second, stream=stream)
+            packets = demux(container, stream)
+            packet = next((packet for packet in packets if packet.is_keyframe and packet.pts is not None), None)
+            if packet is not None and packet.pts <= key:
+                yield packet
+                yield from packets
+                return

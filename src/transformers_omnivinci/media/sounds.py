@@ -1,0 +1,66 @@
+"""The sound of an audio or video file."""
+
+import math
+
+import numpy as np
+
+from .backends import AUDIO_BACKENDS, AUDIO_READERS, check_backend
+from .containers import TIMED_FORMATS, find_stream, is_one_of
+from .sources import open_source
+from .timeline import audio_extent, scan
+from .tracks import Track
+
+
+def load_audio(
+    source,
+    *,
+    sampling_rate: int = 16_000,
+    max_seconds: float | None = None,
+    backend: str = "pyav",
+    timeout: float = 30.0,
+) -> np.ndarray:
+    """
+    Decodes the sound of an audio or video file, from the start of its track.
+
+    Channels are averaged. FFmpeg's own downmix makes stereo 3 dB louder, which clips, and drops the LFE.
+
+    Args:
+        source (`str`, `Path`, `bytes` or binary file): See [`load_video`].
+        sampling_rate (`int`, defaults to 16000): Of the result, in Hz.
+        max_seconds (`float`, *optional*): The most seconds to decode.
+        backend (`str`, defaults to `"pyav"`):
+            What decodes, one of `AUDIO_BACKENDS`. More than two channels are mixed by FFmpeg's matrix with `"decord"`.
+        timeout (`float`, defaults to 30.0): Seconds that a server may keep a download waiting.
+
+    Returns:
+        `np.ndarray` of shape (num_samples,): float32 in [-1, 1].
+
+    Raises:
+        ValueError, TypeError, OSError: what is given is not accepted, has no sound, or cannot be read or decoded.
+        ImportError: the package of the backend is missing.
+    """
+    check_backend(backend, AUDIO_BACKENDS, "audio")
+    check_audio_options(sampling_rate, max_seconds)
+    with open_source(source, timeout) as media:
+        track = Track(sampling_rate, None, math.inf if max_seconds is None else max_seconds)
+        AUDIO_READERS[backend](media, track)
+        waveform = track.waveform()
+        if not len(waveform):
+            raise ValueError(f"The audio track of {media} holds no sample that can be decoded.")
+        return waveform
+
+
+def probe_audio(source, *, timeout: float = 30.0) -> float:
+    """Seconds of the audio track of a file, from its header or else its packets; nothing is decoded."""
+    with open_source(source, timeout) as media, media.container() as container:
+        stream = find_stream(media, container, "audio")
+        is_timed = stream.duration and is_one_of(container, TIMED_FORMATS)
+        start, end = audio_extent(stream, None if is_timed else scan(container, None, stream).audio_end)
+        return max(0.0, end - start)
+
+
+def check_audio_options(sampling_rate: int, max_seconds: float | None) -> None:
+    if isinstance(sampling_rate, bool) or not isinstance(sampling_rate, (int, np.integer)) or sampling_rate < 1:
+        raise ValueError(f"`sampling_rate={sampling_rate!r}` is not accepted: it is a positive integer, in Hz.")
+    if max_seconds is not None and not max_seconds > 0:
+        raise ValueError(f"At most {max_seconds!r} seconds of sound is not accepted: a positive number is.")
