@@ -1,7 +1,7 @@
 """Processor of OmniVinci: prompts and media in, the tensors of the model out."""
 
-import inspect
 import math
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,14 +9,9 @@ import torch
 from transformers.audio_utils import AudioInput
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_utils import ImageInput
-from transformers.processing_utils import (
-    AudioKwargs,
-    MultiModalData,
-    OmniModalProcessingKwargs,
-    OmniModalProcessorMixin,
-    Unpack,
-)
+from transformers.processing_utils import AudioKwargs, MultiModalData, ProcessingKwargs, ProcessorMixin, Unpack
 from transformers.utils import logging
+from transformers.utils.chat_template_utils import render_jinja_template
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoInput
 
@@ -41,7 +36,9 @@ from ..planning import (
 from ..remote_code import InstalledCode
 from .chat_template import AUDIO_TOKEN, CHAT_TEMPLATE, IMAGE_TOKEN, MEDIA_BRACKETS, SOURCE_KEYS, VIDEO_TOKEN
 from .image_processing_omnivinci import OmniVinciImageProcessorKwargs
-from .prompts import PLACEHOLDER, PromptBatch, is_waveform, sort_media
+from .options import option_names, sort_options
+from .prompts import PLACEHOLDER, TOKENS, PromptBatch, is_waveform, sort_media
+from .tokenization import CUT, Replacement, control_tokens, cut_control_tokens, encode_prompt, mark_spans
 from .video_processing_omnivinci import OmniVinciVideoProcessorKwargs, flatten_metadata, pad_timestamps
 
 logger = logging.get_logger(__name__)
@@ -68,12 +65,25 @@ class OmniVinciAudioKwargs(AudioKwargs, total=False):
     audio_backend (`str`, *optional*):
         What decodes sound: `"pyav"`, `"decord"`, `"librosa"` or `"torchcodec"`. `None`: for the track of a video what
         decodes its picture, else PyAV.
+    device (`str` or `torch.device`, *optional*): Where log-mel spectrograms are computed.
     """
 
     audio_backend: str | None
+    device: str | torch.device | None
 
 
-class OmniVinciProcessorKwargs(OmniModalProcessingKwargs, total=False):
+class OmniVinciProcessorKwargs(ProcessingKwargs, total=False):
+    """
+    load_audio_from_video (`bool`, *optional*): Whether videos take their track along.
+    return_mm_token_type_ids (`bool`, *optional*):
+        Whether to return `mm_token_type_ids` (batch, sequence): 1 for images, 2 for videos, 3 for audio, else 0.
+    return_text_replacement_offsets (`bool`, *optional*):
+        Whether to return where in the text each placeholder stood, and what stands there.
+    """
+
+    load_audio_from_video: bool | None
+    return_mm_token_type_ids: bool | None
+    return_text_replacement_offsets: bool | None
     images_kwargs: OmniVinciImageProcessorKwargs
     videos_kwargs: OmniVinciVideoProcessorKwargs
     audio_kwargs: OmniVinciAudioKwargs
@@ -119,7 +129,7 @@ class VideoPlan:
         return [run for part in self.parts for run in part]
 
 
-class OmniVinciProcessor(InstalledCode, OmniModalProcessorMixin):
+class OmniVinciProcessor(InstalledCode, ProcessorMixin):
     r"""
     Turns prompts with images, videos and sound into the tensors of [`OmniVinciForConditionalGeneration`].
 
@@ -148,7 +158,12 @@ class OmniVinciProcessor(InstalledCode, OmniModalProcessorMixin):
     """
 
     valid_processor_kwargs = OmniVinciProcessorKwargs
+    skip_tensor_conversion = ["video_metadata", "text_replacement_offsets"]
+    # What a call takes if it, and for the text the tokenizer, says nothing else.
     text_kwargs = {"padding": True, "padding_side": "left"}
+    load_audio_from_video = False
+    return_mm_token_type_ids = False
+    return_text_replacement_offsets = False
 
     def __init__(
         self,
@@ -292,7 +307,7 @@ class OmniVinciProcessor(InstalledCode, OmniModalProcessorMixin):
         Raises:
             ValueError, TypeError, OSError: media and placeholders do not match, or a medium cannot be read.
         """
-        options = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
+        options = sort_options(self, kwargs)
         batch = sort_media(text, images, videos, audio, audio_from_video_indices, options["load_audio_from_video"])
         image_options, video_options = options["images_kwargs"], options["videos_kwargs"]
         if kwargs.get("return_metadata"):
@@ -358,17 +373,13 @@ class OmniVinciProcessor(InstalledCode, OmniModalProcessorMixin):
         Returns:
             `int` or `list[int]`: as many as `input_ids` will have without padding, for one prompt or for each.
         """
-        options = self._merge_kwargs(tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs)
+        options = sort_options(self, kwargs)
         load_audio_from_video = options["load_audio_from_video"]
         single = isinstance(text, str)
         if isinstance(text, (list, tuple)) and text and not isinstance(text[0], str):
-            conversations, is_batched = self._normalize_conversations(text)
+            conversations, is_batched = self._read_conversations(text, refuse_placeholders=True)
             single = not is_batched
-            self._check_conversations(conversations, refuse_placeholders=True)
-            images, videos, audio, links = self._multimodal_inputs_from_conversations(
-                conversations, {}, load_audio_from_video
-            )
-            audio_from_video_indices = links["audio_from_video_indices"]
+            images, videos, audio, audio_from_video_indices = self._media_of(conversations, load_audio_from_video)
             text = self.apply_chat_template(conversations, add_generation_prompt=add_generation_prompt)
         batch = sort_media(text, images, videos, audio, audio_from_video_indices, load_audio_from_video)
         runs = {
@@ -608,52 +619,65 @@ class OmniVinciProcessor(InstalledCode, OmniModalProcessorMixin):
         return [(start, 1), *runs, (end, 1)]
 
     def _tokenize(self, batch: PromptBatch, runs: dict[str, list[list[Run]]], options: dict) -> dict:
-        """
-        Expands placeholders in the text and tokenizes it. Boundary tokens are written as placeholders first and get
-        their ids afterwards: as text they could melt with what stands beside them.
-        """
-        text_options = _without(options["text_kwargs"], "return_tensors")
-        sequences = {modality: [expand(run) for run in runs[modality]] for modality in runs}
-        replacements = {
-            modality: [getattr(self, f"{modality}_token") * len(ids) for ids in sequences[modality]]
-            for modality in runs
-        }
-        texts, offsets = self.get_text_with_replacements(
-            list(batch.prompts), replacements["image"], replacements["video"], replacements["audio"]
-        )
-        encoded = self.tokenizer(texts, **text_options)
-        self._check_special_mm_tokens(texts, encoded, modalities=["image", "video", "audio"])
-        placeholder_ids = {self.image_token_id, self.video_token_id, self.audio_token_id}
-        input_ids = []
-        for row, slots in zip(encoded["input_ids"], batch.placeholders, strict=True):
-            expanded = iter([token for slot in slots for token in sequences[slot.modality][slot.index]])
-            input_ids.append([next(expanded) if token in placeholder_ids else token for token in row])
-        self._warn_if_too_long(max(len(row) for row in input_ids))
-        encoded["input_ids"] = input_ids
+        """Ids of prompts with those of media in their places, cut, padded and with what else is asked for."""
+        text_options = _without(options["text_kwargs"], "return_tensors", "verbose")
+        with_replacements = options["return_text_replacement_offsets"]
+        with_offsets = text_options.pop("return_offsets_mapping", None)
+        add_special_tokens = text_options.pop("add_special_tokens", None) is not False
+        prompts = [
+            encode_prompt(
+                self.tokenizer,
+                prompt,
+                [
+                    Replacement(slot.modality, TOKENS[slot.modality], expand(runs[slot.modality][slot.index]))
+                    for slot in slots
+                ],
+                add_special_tokens,
+                bool(with_offsets or with_replacements),
+            )
+            for prompt, slots in zip(batch.prompts, batch.placeholders, strict=True)
+        ]
+        kept = self._truncate([prompt.ids for prompt in prompts], text_options)
+        rows = [prompt.ids[kept] for prompt in prompts]
+        self._warn_if_too_long(max(map(len, rows)))
+        names = ("padding", "max_length", "pad_to_multiple_of", "padding_side", "return_attention_mask")
+        padding = {name: text_options.pop(name) for name in names if name in text_options}
+        refused = sorted(name for name, value in text_options.items() if value)
+        if refused:
+            raise ValueError(f"The options {refused} of the tokenizer are not supported beside media.")
+        encoded = self.tokenizer.pad({"input_ids": rows}, **padding)
         if options["return_mm_token_type_ids"]:
-            encoded["mm_token_type_ids"] = self.create_mm_token_type_ids(input_ids)
-        if options["return_text_replacement_offsets"] or "offset_mapping" in encoded:
-            self._move_offsets(texts, offsets, encoded.get("offset_mapping"), batch.placeholders, sequences)
-        if options["return_text_replacement_offsets"]:
-            encoded["text_replacement_offsets"] = offsets
+            encoded["mm_token_type_ids"] = self.create_mm_token_type_ids(encoded["input_ids"])
+        if with_offsets:
+            on_left = padding.get("padding_side", self.tokenizer.padding_side) == "left"
+            encoded["offset_mapping"] = [
+                _pad(prompt.offsets[kept], len(row), on_left) for row, prompt in zip(encoded["input_ids"], prompts)
+            ]
+        if with_replacements:
+            encoded["text_replacement_offsets"] = [prompt.replacements for prompt in prompts]
         return dict(encoded)
 
-    def _move_offsets(self, texts, offsets, offset_mapping, placeholders, sequences):
-        """From the texts with placeholders for boundary tokens to those that `input_ids` stand for, in place."""
-        for row, (text, entries, slots) in enumerate(zip(texts, offsets, placeholders, strict=True)):
-            widths = np.ones(len(text), dtype=int)  # characters that become of each one
-            for entry, slot in zip(entries, slots, strict=True):
-                ids = sequences[slot.modality][slot.index]
-                written = {token: self.tokenizer.decode([token]) for token in set(ids)}
-                start, end = entry["new_span"]
-                widths[start:end] = 0
-                widths[start : end : len(entry["text"])] = [len(written[token]) for token in ids]
-                entry["replacement"] = "".join(written[token] for token in ids)
-            moved = [0, *widths.cumsum().tolist()]
-            for entry in entries:
-                entry["new_span"] = tuple(moved[edge] for edge in entry["new_span"])
-            if offset_mapping is not None:
-                offset_mapping[row] = [(moved[start], moved[end]) for start, end in offset_mapping[row]]
+    def _truncate(self, rows: list[list[int]], text_options: dict) -> slice:
+        """Which tokens of each row are kept: at most `max_length` where `truncation` is asked for."""
+        truncation = text_options.pop("truncation", None)
+        limit = text_options.get("max_length") or self.tokenizer.model_max_length
+        if truncation in (None, False, "do_not_truncate") or max(map(len, rows)) <= limit:
+            return slice(None)
+        kept = slice(limit) if self.tokenizer.truncation_side == "right" else slice(-limit, None)
+        for modality in TOKENS:
+            token_id = getattr(self, f"{modality}_token_id")
+            whole, left = [row.count(token_id) for row in rows], [row[kept].count(token_id) for row in rows]
+            if whole != left:
+                raise ValueError(
+                    f"Mismatch in `{modality}` token count: {left} of {whole} placeholders would be left after "
+                    f"truncation to {limit} tokens. Disable `truncation`, or raise `max_length`."
+                )
+        return kept
+
+    def create_mm_token_type_ids(self, input_ids: list[list[int]]) -> list[list[int]]:
+        """Of each token: 1 if it stands for an image, 2 for a video, 3 for sound, else 0."""
+        kinds = {self.image_token_id: 1, self.video_token_id: 2, self.audio_token_id: 3}
+        return [[kinds.get(token, 0) for token in row] for row in input_ids]
 
     def _warn_if_too_long(self, length: int):
         limit = self.tokenizer.model_max_length
@@ -704,33 +728,144 @@ class OmniVinciProcessor(InstalledCode, OmniModalProcessorMixin):
 
     # --------------------------------------------------------------------------------------- conversations
 
-    def apply_chat_template(self, conversation, chat_template=None, **kwargs):
+    def apply_chat_template(
+        self,
+        conversation,
+        chat_template: str | None = None,
+        tools: list | None = None,
+        documents: list[dict] | None = None,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+        return_assistant_tokens_mask: bool = False,
+        tokenize: bool = False,
+        return_tensors: str | None = None,
+        return_dict: bool = False,
+        load_audio_from_video: bool | None = None,
+        processor_kwargs: dict | None = None,
+        sanitize_control_tokens: bool = False,
+        **kwargs,
+    ):
         """
         As in transformers; options of the processor may stand among the keyword arguments:
         `apply_chat_template(conversation, tokenize=True, return_dict=True, add_generation_prompt=True,
         load_audio_from_video=True, num_frames=64, return_tensors="pt")`.
-        """
-        flat = {name: kwargs.pop(name) for name in self._processor_option_names & kwargs.keys()}
-        kwargs["processor_kwargs"] = {**flat, **(kwargs.get("processor_kwargs") or {})}
-        self._check_conversations(
-            conversation, refuse_placeholders=kwargs.get("tokenize") and not kwargs.get("sanitize_control_tokens")
-        )
-        return super().apply_chat_template(conversation, chat_template, **kwargs)
 
-    @property
-    def _processor_option_names(self) -> set[str]:
-        """Options of a call that are none of [`apply_chat_template`] itself."""
-        names = set()
-        for name, annotation in self.valid_processor_kwargs.__annotations__.items():
-            names |= {name, *getattr(annotation, "__annotations__", {})}
-        return names - inspect.signature(super().apply_chat_template).parameters.keys()
+        Args:
+            conversation: A list of messages, or a list of such lists.
+            chat_template (`str`, *optional*): A template, or the name of one of the processor's.
+            tools, documents, add_generation_prompt, continue_final_message: For the template.
+            return_assistant_tokens_mask (`bool`, *optional*, defaults to `False`):
+                Whether to return `assistant_masks` (batch, sequence), 1 for what the assistant says.
+            tokenize (`bool`, *optional*, defaults to `False`): Whether to return tokens and media, and not the text.
+            return_tensors (`str`, *optional*): `"pt"` for tensors.
+            return_dict (`bool`, *optional*, defaults to `False`): Whether to return all inputs, and not the ids alone.
+            load_audio_from_video (`bool`, *optional*): Whether videos take their track along.
+            processor_kwargs (`dict`, *optional*): Options of the processor, which may also stand in `kwargs`.
+            sanitize_control_tokens (`bool`, *optional*, defaults to `False`):
+                Whether control tokens and placeholders in the words of the chat are read as text.
+            kwargs: Options of the processor, and variables of the template.
+
+        Returns:
+            `str` or `list[str]`, or what calling the processor returns.
+        """
+        template = self._find_template(chat_template)
+        names = option_names(self)
+        # What is neither an option nor a word of the template goes to the processor, which says that it knows it not.
+        variables = {name for name in kwargs.keys() - names if re.search(rf"\b{re.escape(name)}\b", template)}
+        options = {name: value for name, value in kwargs.items() if name not in variables} | (processor_kwargs or {})
+        if continue_final_message and add_generation_prompt:
+            raise ValueError(
+                "`continue_final_message` and `add_generation_prompt` exclude each other: the last message goes on, "
+                "or a new one begins."
+            )
+        if continue_final_message and return_assistant_tokens_mask:
+            raise ValueError("`continue_final_message` and `return_assistant_tokens_mask` exclude each other.")
+        if sanitize_control_tokens and not tokenize:
+            raise ValueError("`sanitize_control_tokens=True` needs `tokenize=True`: a text cannot tell such tokens.")
+        conversations, is_batched = self._read_conversations(
+            conversation, refuse_placeholders=tokenize and not sanitize_control_tokens
+        )
+        written = {"conversations": conversations, "tools": tools, "documents": documents}
+        written |= {name: kwargs[name] for name in variables}
+        if sanitize_control_tokens:
+            written["conversations"] = _without_sources(conversations)
+            written = cut_control_tokens(written, control_tokens(self.tokenizer, template))
+        prompts, spans = render_jinja_template(
+            **{**self.tokenizer.special_tokens_map, **written},
+            chat_template=template,
+            return_assistant_tokens_mask=return_assistant_tokens_mask,
+            continue_final_message=continue_final_message,
+            add_generation_prompt=add_generation_prompt,
+        )
+        if not tokenize:
+            return prompts if is_batched else prompts[0]
+        if load_audio_from_video is not None:
+            options["load_audio_from_video"] = load_audio_from_video
+        if return_tensors is not None:
+            options["return_tensors"] = return_tensors
+        if return_assistant_tokens_mask:
+            options |= {"return_offsets_mapping": True, "return_text_replacement_offsets": True}
+        if self.tokenizer.bos_token is not None and prompts[0].startswith(self.tokenizer.bos_token):
+            options["add_special_tokens"] = False  # the template has written them
+        images, videos, audio, links = self._media_of(
+            conversations, sort_options(self, options)["load_audio_from_video"]
+        )
+        more = options.pop("images", None)  # for templates that place them from other variables
+        if more:
+            images = more if is_batched else [more]
+        inputs = self(
+            text=prompts if is_batched else prompts[0],
+            images=images if any(images) else None,
+            videos=videos if any(videos) else None,
+            audio=audio or None,
+            audio_from_video_indices=links,
+            **options,
+        )
+        if not return_dict:
+            return inputs["input_ids"]
+        if return_assistant_tokens_mask:
+            offsets, replacements = inputs.pop("offset_mapping"), inputs.pop("text_replacement_offsets")
+            inputs["assistant_masks"] = [
+                mark_spans(
+                    offsets[row].tolist() if hasattr(offsets, "tolist") else offsets[row],
+                    replacements[row],
+                    [[place - prompt.count(CUT, 0, place) for place in span] for span in spans[row]],
+                )
+                for row, prompt in enumerate(prompts)
+            ]
+            inputs.convert_to_tensors(tensor_type=return_tensors)
+        return inputs
+
+    def _find_template(self, chat_template: str | None) -> str:
+        """A template as it is given, by its name, or the processor's own."""
+        own = self.chat_template
+        if isinstance(own, dict):
+            found = own.get(chat_template or "default", chat_template)
+        else:
+            found = own if chat_template is None else chat_template
+        if found is None:
+            raise ValueError(f"No `chat_template` was given, and the processor has none but {sorted(own or {})}.")
+        return found
+
+    def _read_conversations(self, conversation, refuse_placeholders: bool) -> tuple[list[list[dict]], bool]:
+        """Conversations, checked, without keys that hold nothing; and whether they were given as a batch."""
+        is_batched = False
+        if hasattr(conversation, "messages"):
+            conversation = conversation.messages
+        if isinstance(conversation, (list, tuple)) and conversation:
+            is_batched = isinstance(conversation[0], (list, tuple)) or hasattr(conversation[0], "messages")
+        chats = [getattr(chat, "messages", chat) for chat in conversation] if is_batched else [conversation]
+        for chat in chats:
+            self._check_conversations(chat, refuse_placeholders)
+        return [[_read_message(message) for message in chat] for chat in chats], is_batched
 
     def _check_conversations(self, conversation, refuse_placeholders: bool):
         if not isinstance(conversation, (list, tuple)) or not conversation:
             raise ValueError(f"A conversation is a list of messages, got {_describe(conversation)}.")
-        messages = conversation if isinstance(conversation[0], dict) else [m for chat in conversation for m in chat]
-        for message in messages:
-            content = message.get("content") if isinstance(message, dict) else getattr(message, "content", None)
+        for message in conversation:
+            if not isinstance(message, dict):
+                raise ValueError(f"A message has a role and a content, got {_describe(message)}.")
+            content = message.get("content")
             for item in content if isinstance(content, (list, tuple)) else ():
                 kind = item.get("type") if isinstance(item, dict) else None
                 if kind not in ("text", "image_url", *SOURCE_KEYS):
@@ -742,10 +877,12 @@ class OmniVinciProcessor(InstalledCode, OmniModalProcessorMixin):
                 if kind == "text" and refuse_placeholders:
                     self._refuse_placeholders(item["text"])
 
-    def _multimodal_inputs_from_conversations(
-        self, conversations, audio_loading_params: dict, load_audio_from_video: bool = False
-    ):
-        """Media of conversations, not yet read: images and videos for each conversation, audio in one list."""
+    @staticmethod
+    def _media_of(conversations, load_audio_from_video: bool) -> tuple[list, list, list, list]:
+        """
+        Media of conversations, not yet read: images and videos for each conversation, audio in one list, and for each
+        sound the video whose track it is.
+        """
         images, videos, audio, links = [], [], [], []
         for conversation in conversations:
             images.append([])
@@ -772,12 +909,7 @@ class OmniVinciProcessor(InstalledCode, OmniModalProcessorMixin):
                     else:
                         audio.append(source)
                         links.append(None)
-        return (
-            images,
-            videos,
-            audio,
-            {"audio_from_video_indices": links, "load_audio_from_video": load_audio_from_video},
-        )
+        return images, videos, audio, links
 
     def _refuse_placeholders(self, text: str):
         match = PLACEHOLDER.search(text)
@@ -786,6 +918,40 @@ class OmniVinciProcessor(InstalledCode, OmniModalProcessorMixin):
                 f"A text item contains {match.group()!r}, which stands for a medium: give media as content items of "
                 "their own. `sanitize_control_tokens=True` reads it as plain text."
             )
+
+
+def _read_message(message: dict) -> dict:
+    """A message as the template reads it: without keys that hold nothing, and images as transformers writes them."""
+    message = {key: value for key, value in message.items() if value is not None}
+    if isinstance(message.get("content"), (list, tuple)):
+        message["content"] = [_read_item(item) for item in message["content"]]
+    return message
+
+
+def _read_item(item: dict) -> dict:
+    if item.get("type") != "image_url":
+        return item
+    source = item.get("image_url")
+    return {"type": "image", "url": source.get("url") if isinstance(source, dict) else source}
+
+
+def _without_sources(conversations: list[list[dict]]) -> list[list[dict]]:
+    """Conversations as a template reads them: media may be large, and are no text."""
+
+    def bare(content):
+        if not isinstance(content, (list, tuple)):
+            return content
+        return [
+            {key: "" if key in SOURCE_KEYS.get(item["type"], ()) else value for key, value in item.items()}
+            for item in content
+        ]
+
+    return [[{**message, "content": bare(message.get("content"))} for message in chat] for chat in conversations]
+
+
+def _pad(offsets: list[tuple[int, int]], length: int, on_left: bool) -> list[tuple[int, int]]:
+    padding = [(0, 0)] * (length - len(offsets))
+    return padding + offsets if on_left else offsets + padding
 
 
 def _without(options: dict, *names: str) -> dict:

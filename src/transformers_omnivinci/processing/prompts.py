@@ -4,15 +4,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from transformers.processing_utils import _UNMARKED
-
 from .chat_template import AUDIO_TOKEN, IMAGE_TOKEN, VIDEO_TOKEN
 from .video_processing_omnivinci import flatten_videos
 
 TOKENS = {"image": IMAGE_TOKEN, "video": VIDEO_TOKEN, "audio": AUDIO_TOKEN}
-# `_UNMARKED`: not where transformers has marked a token of the user's text to be read as plain text.
-PLACEHOLDER = re.compile("|".join(f"(?P<{name}>{_UNMARKED}{re.escape(token)})" for name, token in TOKENS.items()))
-PAIR = re.compile(_UNMARKED + re.escape(AUDIO_TOKEN + VIDEO_TOKEN))
+PLACEHOLDER = re.compile("|".join(f"(?P<{name}>{re.escape(token)})" for name, token in TOKENS.items()))
+PAIR = re.compile(re.escape(AUDIO_TOKEN + VIDEO_TOKEN))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,84 @@
+"""Which option of a call goes to which part of the processor."""
+
+import copy
+from typing import TypedDict
+
+from huggingface_hub.dataclasses import validate_typed_dict
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+PARTS = {
+    "text_kwargs": "tokenizer",
+    "images_kwargs": "image_processor",
+    "videos_kwargs": "video_processor",
+    "audio_kwargs": "feature_extractor",
+}
+"""The groups of options, and the part of the processor that each of them is for."""
+
+
+def sort_options(processor, kwargs: dict) -> dict:
+    """
+    Sorts the keyword arguments of a call by the parts that they are for. Transformers does the same in a method that
+    is its own affair, and that takes and gives other things from version to version.
+
+    Of the same option, what the call gives wins over what the tokenizer was saved with, and that over the processor's
+    attributes `text_kwargs`, `images_kwargs`, `videos_kwargs` and `audio_kwargs`.
+
+    Args:
+        processor ([`OmniVinciProcessor`]): Its `valid_processor_kwargs` and the `valid_kwargs` of its parts name the
+            options.
+        kwargs (`dict`): Options, flat or in `text_kwargs`, `images_kwargs`, ... A flat one goes to every part that
+            knows it.
+
+    Returns:
+        `dict`: a dictionary for each group of [`PARTS`], and the options of the processor itself, by default its
+        attributes of the same names.
+
+    Raises:
+        ValueError: an option is given twice, or has a value that is not accepted.
+        TypeError: an option has a value of the wrong type.
+    """
+    annotations = processor.valid_processor_kwargs.__annotations__
+    known = {group: _annotations(processor, group, annotations) for group in PARTS}
+    options = {group: dict(getattr(processor, group, None) or {}) for group in PARTS}
+    own = {name: getattr(processor, name, None) for name in annotations if name not in PARTS}
+    for group in PARTS:
+        for name in known[group].keys() & processor.tokenizer.init_kwargs.keys():
+            options[group][name] = getattr(processor.tokenizer, name, processor.tokenizer.init_kwargs[name])
+        options[group] |= kwargs.get("common_kwargs") or {}
+    for name, value in kwargs.items():
+        if name in PARTS:
+            twice = sorted((value or {}).keys() & kwargs.keys() & known[name].keys())
+            if twice:
+                raise ValueError(f"Got {', '.join(f'`{one}`' for one in twice)} both in `{name}` and beside it.")
+            options[name] |= copy.deepcopy(value or {})
+        elif name in own:
+            own[name] = value
+        elif any(name in names for names in known.values()):
+            for group in PARTS:
+                if name in known[group]:
+                    options[group][name] = copy.deepcopy(value)
+        elif name != "common_kwargs":
+            logger.warning_once(
+                f"Keyword argument `{name}` is not a valid argument for this processor and will be ignored."
+            )
+    for name in own:  # which may come as options of the text, too
+        own[name] = options["text_kwargs"].pop(name, own[name])
+    for group, part in PARTS.items():
+        if getattr(getattr(processor, part, None), "valid_kwargs", None) is not None:
+            validate_typed_dict(TypedDict(group, known[group], total=False), options[group])
+    return own | options
+
+
+def option_names(processor) -> set[str]:
+    """All names that [`sort_options`] understands."""
+    annotations = processor.valid_processor_kwargs.__annotations__
+    return set(annotations).union(*(_annotations(processor, group, annotations) for group in PARTS))
+
+
+def _annotations(processor, group: str, annotations: dict) -> dict:
+    """The options of a group: those of the processor's class, and those that the part itself accepts."""
+    part = getattr(processor, PARTS[group], None)
+    own = getattr(getattr(part, "valid_kwargs", None), "__annotations__", {})
+    return {**own, **annotations[group].__annotations__}
