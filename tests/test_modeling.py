@@ -10,6 +10,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoModelForMultimodalLM,
+    Qwen2ForCausalLM,
     TextIteratorStreamer,
 )
 
@@ -236,7 +237,8 @@ def test_the_default_config_is_the_9b_model():
 
 
 def test_tensor_parallel_plan_of_the_language_model_is_kept(model):
-    assert model.tp_plan["lm_head"] == "colwise_gather_output"
+    language_model = Qwen2ForCausalLM(model.config.text_config)
+    assert model.tp_plan.get("lm_head") == language_model.tp_plan.get("lm_head")  # transformers 5.8 has none
     planned = [name for name in model.tp_plan if name.startswith("model.language_model.layers")]
     assert any("q_proj" in name for name in planned) and any("down_proj" in name for name in planned)
 

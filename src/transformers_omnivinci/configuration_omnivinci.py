@@ -6,7 +6,7 @@ from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig
 from transformers.activations import ACT2FN
-from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
+from transformers.configuration_utils import PreTrainedConfig
 
 from .remote_code import InstalledSettings
 
@@ -14,6 +14,36 @@ TIME_EMBEDDINGS = ("none", "learned", "rote", "crte")
 TIME_PERIODS = ("shortest", "longest")
 ALIGN_ATTENTIONS = ("batch", "clip")
 AUDIO_POOLINGS = ("none", "max", "avg", "conv")
+
+SUB_CONFIGS = {
+    "text_config": (
+        "qwen2",
+        {
+            "hidden_size": 3584,
+            "intermediate_size": 18944,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 28,
+            "num_key_value_heads": 4,
+            "vocab_size": 152064,
+            "max_position_embeddings": 32768,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0},
+        },
+    ),
+    "vision_config": (
+        "siglip_vision_model",
+        {
+            "hidden_size": 1152,
+            "intermediate_size": 4304,
+            "num_hidden_layers": 27,
+            "num_attention_heads": 16,
+            "image_size": 448,
+            "patch_size": 14,
+            "vision_use_head": False,
+        },
+    ),
+    "audio_config": ("qwen2_audio_encoder", {}),
+}
+"""The model types of the parts, where a config does not say another, and the settings of the 9B model."""
 
 
 def _plain_errors(cls):
@@ -117,36 +147,7 @@ class OmniVinciConfig(InstalledSettings, PreTrainedConfig):
     ```"""
 
     model_type = "omnivinci"
-    sub_configs_defaults = {
-        "text_config": SubConfigSpec(
-            config_class=AutoConfig,
-            model_type="qwen2",
-            init_kwargs={
-                "hidden_size": 3584,
-                "intermediate_size": 18944,
-                "num_hidden_layers": 28,
-                "num_attention_heads": 28,
-                "num_key_value_heads": 4,
-                "vocab_size": 152064,
-                "max_position_embeddings": 32768,
-                "rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0},
-            },
-        ),
-        "vision_config": SubConfigSpec(
-            config_class=AutoConfig,
-            model_type="siglip_vision_model",
-            init_kwargs={
-                "hidden_size": 1152,
-                "intermediate_size": 4304,
-                "num_hidden_layers": 27,
-                "num_attention_heads": 16,
-                "image_size": 448,
-                "patch_size": 14,
-                "vision_use_head": False,
-            },
-        ),
-        "audio_config": SubConfigSpec(config_class=AutoConfig, model_type="qwen2_audio_encoder"),
-    }
+    sub_configs = dict.fromkeys(SUB_CONFIGS, AutoConfig)
 
     text_config: dict | PreTrainedConfig | None = None
     vision_config: dict | PreTrainedConfig | None = None
@@ -190,6 +191,15 @@ class OmniVinciConfig(InstalledSettings, PreTrainedConfig):
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs):
+        for name, (model_type, defaults) in SUB_CONFIGS.items():
+            settings = getattr(self, name)
+            if settings is None:
+                settings = defaults
+            if isinstance(settings, dict):
+                settings = {"model_type": model_type, **settings}
+                setattr(self, name, AutoConfig.for_model(settings.pop("model_type"), **settings))
+            elif not isinstance(settings, PreTrainedConfig):
+                raise TypeError(f"`{name}` must be a dict, a config or None, not `{type(settings).__name__}`.")
         super().__post_init__(**kwargs)
         self.s2_scales = list(self.s2_scales)
         self.video_pool_sizes = [list(sizes) for sizes in self.video_pool_sizes]

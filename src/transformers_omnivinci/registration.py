@@ -14,6 +14,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 from . import hub_options
+from .compat import pipeline_class, require, video_processor_names
 from .model_types import MODEL_TYPE, PUBLISHED_MODEL_TYPE
 from .nano import NANO
 
@@ -22,11 +23,13 @@ PACKAGE = __name__.rpartition(".")[0]
 
 def _add_names(mapping, names: dict[str, object]):
     """Adds `{model type: class names}` to an auto mapping, and to its reverse if that exists already."""
+    require(mapping, "_model_mapping", "_reverse_config_mapping")
     mapping._model_mapping.update(names)
     mapping._reverse_config_mapping.setdefault("OmniVinciConfig", MODEL_TYPE)
 
 
 def _register_configs(module: ModuleType):
+    require(module.CONFIG_MAPPING, "_mapping")
     module.CONFIG_MAPPING._mapping[MODEL_TYPE] = "OmniVinciConfig"
     module.CONFIG_MAPPING._mapping[PUBLISHED_MODEL_TYPE] = "PublishedConfig"
     stock = module.AutoConfig.from_pretrained
@@ -63,7 +66,7 @@ def _register_image_processors(module: ModuleType):
 
 
 def _register_video_processors(module: ModuleType):
-    _add_names(module.VIDEO_PROCESSOR_MAPPING, {MODEL_TYPE: {"torchvision": "OmniVinciVideoProcessor"}})
+    _add_names(module.VIDEO_PROCESSOR_MAPPING, {MODEL_TYPE: video_processor_names("OmniVinciVideoProcessor")})
 
 
 def _register_feature_extractors(module: ModuleType):
@@ -71,6 +74,7 @@ def _register_feature_extractors(module: ModuleType):
 
 
 def _register_tokenizers(module: ModuleType):
+    require(module.TOKENIZER_MAPPING, "_reverse_config_mapping")
     module.TOKENIZER_MAPPING_NAMES[MODEL_TYPE] = module.TOKENIZER_MAPPING_NAMES["qwen2"]
     module.TOKENIZER_MAPPING._reverse_config_mapping.setdefault("OmniVinciConfig", MODEL_TYPE)
 
@@ -80,14 +84,14 @@ def _register_pipelines(module: ModuleType):
 
     tasks = module.SUPPORTED_TASKS
     tasks["video-text-to-text"] = {
-        "impl": f"{PACKAGE}.pipelines.VideoTextToTextPipeline",
+        "impl": pipeline_class(f"{PACKAGE}.pipelines.VideoTextToTextPipeline"),
         "pt": tasks["any-to-any"]["pt"],
         "default": {"model": (NANO, "main")},
         "type": "multimodal",
     }
     if not is_torchvision_available():
         # The stock pipeline refuses to see images without torchvision, which OmniVinci does not need.
-        tasks["any-to-any"]["impl"] = f"{PACKAGE}.pipelines.AnyToAnyWithoutTorchvisionPipeline"
+        tasks["any-to-any"]["impl"] = pipeline_class(f"{PACKAGE}.pipelines.AnyToAnyWithoutTorchvisionPipeline")
 
 
 REGISTRATIONS: dict[str, Callable[[ModuleType], None]] = {

@@ -247,11 +247,11 @@ def _find(source, revision: str | None, headers_only: bool, hub: dict):
     source = str(source)
     if not may_be_repository(source):
         raise OSError(f"There is no folder {source!r}: a folder is accepted, or a repository such as owner/name.")
-    options = hub_options(source, {**hub, "revision": revision})
+    options = hub_options({**hub, "revision": revision})
     folder = download(source, ["config.json"], **options)
     if not (folder / "config.json").is_file():
         raise OSError(f"The repository {source!r} has no config.json, so it holds no checkpoint.")
-    commit = folder.name
+    commit = options["revision"] = folder.name  # all that follows is of the same one
     published = is_published(folder)
     patterns, weights = (FILES, WEIGHTS) if published else (["*.json", "*.jinja", "merges.txt"], ["*.safetensors"])
     download(source, patterns if headers_only else patterns + weights, **options)

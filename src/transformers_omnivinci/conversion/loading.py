@@ -103,7 +103,7 @@ def load_published_model(model_class: type, name_or_path, /, *model_args, config
     weights = check_weights(model_class, config, open_published(folder, config), may_lack=("omni_align_net",))
     for name in (*HUB_OPTIONS, "subfolder", "_from_auto", "use_safetensors"):
         kwargs.pop(name, None)
-    dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
+    dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None)) or config.dtype  # where AutoModel may have put it
     stored_dtype = next(weight.dtype for name, weight in weights.items() if "language_model." in name)
     state_dict = {name: weight.slice for name, weight in weights.items()}
     if config.tie_word_embeddings and model_class.can_generate() and "offload_folder" in kwargs:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from transformers.utils import cached_file
-from transformers.utils.hub import resolve_revision
 
 from ..hub_options import plain_transfer_errors
 from ..model_types import PUBLISHED_MODEL_TYPE
@@ -41,11 +40,18 @@ def published_folder(name_or_path, /, weights: bool, **options) -> Path | None:
         return None
     if os.path.isdir(name_or_path):
         return Path(name_or_path) if is_published(Path(name_or_path)) else None
-    options = hub_options(name_or_path, options)
+    options = hub_options(options)
     config_file = cached_file(str(name_or_path), "config.json", _raise_exceptions_for_missing_entries=False, **options)
     if config_file is None or not is_published(Path(config_file).parent):
         return None
+    # All that follows is of the same commit, which names the folder of the snapshot.
+    options["revision"] = Path(config_file).parent.name
     return download(name_or_path, FILES + WEIGHTS if weights else FILES, **options)
+
+
+def hub_options(options: dict) -> dict:
+    """What of the options of a `from_pretrained` says how the Hub is asked."""
+    return {name: options[name] for name in HUB_OPTIONS if options.get(name) is not None}
 
 
 def is_published(folder: Path) -> bool:
@@ -64,14 +70,6 @@ def download(repo_id, patterns: list[str], **options) -> Path:
     kept = "Another call does not fetch again the files that have arrived."
     with plain_transfer_errors(f"The download of {repo_id!r}", kept):
         return Path(snapshot_download(str(repo_id), allow_patterns=patterns, **options))
-
-
-def hub_options(name_or_path, options: dict) -> dict:
-    """What of the options of a `from_pretrained` says how the Hub is asked, with one commit for all that follows."""
-    options = {name: options[name] for name in HUB_OPTIONS if options.get(name) is not None}
-    asked = {name: options[name] for name in ("revision", "token", "local_files_only", "cache_dir") if name in options}
-    revision = resolve_revision(name_or_path, **asked)
-    return options if revision is None else {**options, "revision": revision}
 
 
 def read_json(path) -> dict:

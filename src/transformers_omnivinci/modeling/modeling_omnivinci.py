@@ -18,13 +18,14 @@ from transformers.modeling_outputs import (
     BaseModelOutput,
     BaseModelOutputWithPast,
     BaseModelOutputWithPooling,
-    ModelOutput,
+    CausalLMOutputWithPast,
 )
-from transformers.modeling_utils import PreTrainedModel, slice_logits_to_keep
+from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple, logging, torch_compilable_check
 from transformers.utils.generic import is_flash_attention_requested, merge_with_config_defaults
 
+from ..compat import CACHE, CacheByBothNames, EncodesMediaOnce, choose_cache, require
 from ..configuration_omnivinci import OmniVinciConfig
 from ..planning import tile_grids
 from ..remote_code import InstalledCode
@@ -39,6 +40,9 @@ from .video_pooling import pool_clip
 from .vision_tower import OmniVinciVisionTower
 
 logger = logging.get_logger(__name__)
+
+require(PreTrainedModel, "_init_weights", "_no_split_modules", "_skip_keys_device_placement", "_tied_weights_keys")
+require(GenerationMixin, "_expand_inputs_for_generation", "prepare_inputs_for_generation")
 
 MEDIA_INPUTS = (
     "pixel_values",
@@ -66,7 +70,7 @@ class OmniVinciMediaOutput(BaseModelOutputWithPooling):
 
 
 @dataclass
-class OmniVinciModelOutputWithPast(BaseModelOutputWithPast):
+class OmniVinciModelOutputWithPast(CacheByBothNames, BaseModelOutputWithPast):
     r"""
     image_hidden_states, video_hidden_states, audio_hidden_states (`torch.Tensor`, *optional*):
         Embeddings of the media as they stand in the sequence, `(num_embeddings, hidden_size)`.
@@ -80,12 +84,12 @@ class OmniVinciModelOutputWithPast(BaseModelOutputWithPast):
 
 
 @dataclass
-class OmniVinciCausalLMOutputWithPast(ModelOutput):
+class OmniVinciCausalLMOutputWithPast(CacheByBothNames, CausalLMOutputWithPast):
     r"""
     loss (`torch.Tensor` of shape `(1,)`, *optional*):
         Next-token loss over text positions; in training with OmniAlignNet, that and `align_loss_weight * align_loss`.
     logits (`torch.Tensor` of shape `(batch_size, sequence_length, vocab_size)`): Scores of the next token.
-    past_key_values (`Cache`, *optional*): Keys and values of the language model.
+    past_key_values, cache (`Cache`, *optional*): Keys and values of the language model, by either name.
     hidden_states, attentions (`tuple(torch.Tensor)`, *optional*): Of the language model.
     image_hidden_states, video_hidden_states, audio_hidden_states (`torch.Tensor`, *optional*):
         Embeddings of the media as they stand in the sequence, `(num_embeddings, hidden_size)`.
@@ -93,11 +97,6 @@ class OmniVinciCausalLMOutputWithPast(ModelOutput):
         In training with OmniAlignNet, what `loss` is made of: the next-token loss, and equation 1 without its weight.
     """
 
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    past_key_values: Cache | None = None
-    hidden_states: tuple[torch.FloatTensor] | None = None
-    attentions: tuple[torch.FloatTensor] | None = None
     image_hidden_states: torch.FloatTensor | None = None
     video_hidden_states: torch.FloatTensor | None = None
     audio_hidden_states: torch.FloatTensor | None = None
@@ -119,7 +118,7 @@ class OmniVinciPreTrainedModel(InstalledCode, PreTrainedModel):
         "LearnedTimeEmbedding",
         "OmniAlignNet",
     ]
-    _skip_keys_device_placement = "past_key_values"
+    _skip_keys_device_placement = ["past_key_values", "cache"]
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
@@ -141,6 +140,12 @@ class OmniVinciPreTrainedModel(InstalledCode, PreTrainedModel):
             )
             kwargs["use_safetensors"] = True
         return super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
+
+    @staticmethod
+    def flatten_embeddings(output: BaseModelOutputWithPooling) -> torch.Tensor:
+        """The embeddings of all media of a modality, one after another: (num_embeddings, hidden_size)."""
+        embeddings = output.pooler_output
+        return embeddings.flatten(0, -2) if isinstance(embeddings, torch.Tensor) else torch.cat(list(embeddings))
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
@@ -168,6 +173,14 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         self.omni_align_net = OmniAlignNet(config) if config.align_loss_weight else None
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The embeddings of the language model's tokens."""
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module):
+        """Replaces the embeddings of the language model's tokens."""
+        self.language_model.set_input_embeddings(value)
 
     # ------------------------------------------------------------------------------------------------- encoders
 
@@ -518,7 +531,7 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
             inputs_embeds = self.get_input_embeddings()(input_ids)
         if not encoded:
             return inputs_embeds
-        features = {f"{name}_features": _flat(output) for name, output in encoded.items()}
+        features = {f"{name}_features": self.flatten_embeddings(output) for name, output in encoded.items()}
         masks = self.get_placeholder_mask(input_ids, inputs_embeds, **features)
         inputs_embeds = inputs_embeds.clone()
         for name, mask in zip(("image", "video", "audio"), masks, strict=True):
@@ -550,6 +563,7 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         mm_token_type_ids: torch.LongTensor | None = None,
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
         use_cache: bool | None = None,
+        cache: Cache | None = None,
         output_align_loss: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> OmniVinciModelOutputWithPast:
@@ -582,16 +596,16 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            **{CACHE: choose_cache(past_key_values, cache)},
             use_cache=use_cache,
             **kwargs,
         )
         return OmniVinciModelOutputWithPast(
             last_hidden_state=outputs.last_hidden_state,
-            past_key_values=outputs.past_key_values,
+            **{CACHE: outputs.get(CACHE)},
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
-            **{f"{name}_hidden_states": _flat(output) for name, output in encoded.items()},
+            **{f"{name}_hidden_states": self.flatten_embeddings(output) for name, output in encoded.items()},
             align_loss=align_loss,
         )
 
@@ -614,7 +628,7 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
 
 
-class OmniVinciForConditionalGeneration(OmniVinciPreTrainedModel, GenerationMixin):
+class OmniVinciForConditionalGeneration(EncodesMediaOnce, OmniVinciPreTrainedModel, GenerationMixin):
     """OmniVinci: sees, listens and reads, and answers in text."""
 
     _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
@@ -625,6 +639,14 @@ class OmniVinciForConditionalGeneration(OmniVinciPreTrainedModel, GenerationMixi
         self.model = OmniVinciModel(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
         self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The embeddings of the language model's tokens."""
+        return self.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module):
+        """Replaces the embeddings of the language model's tokens."""
+        self.model.set_input_embeddings(value)
 
     def get_image_features(self, pixel_values, image_grid_hw, **kwargs):
         """See [`OmniVinciModel.get_image_features`]."""
@@ -675,6 +697,7 @@ class OmniVinciForConditionalGeneration(OmniVinciPreTrainedModel, GenerationMixi
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
+        cache: Cache | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs: Unpack[TransformersKwargs],
     ) -> OmniVinciCausalLMOutputWithPast:
@@ -686,6 +709,7 @@ class OmniVinciForConditionalGeneration(OmniVinciPreTrainedModel, GenerationMixi
                 0 at padding. Also `(batch_size, 1, sequence_length, sequence_length)`, where a token attends to
                 another, with `position_ids`; FlashAttention takes no such mask.
             position_ids, past_key_values, use_cache, logits_to_keep: As in [`Qwen2ForCausalLM`].
+            cache: The other name of `past_key_values`, which transformers prefers from 5.24 on.
             inputs_embeds (`torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`, *optional*):
                 In the place of `input_ids`.
             pixel_values, image_grid_hw: See [`OmniVinciModel.get_image_features`].
@@ -728,7 +752,7 @@ class OmniVinciForConditionalGeneration(OmniVinciPreTrainedModel, GenerationMixi
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            cache=choose_cache(past_key_values, cache),
             inputs_embeds=inputs_embeds,
             pixel_values=pixel_values,
             image_grid_hw=image_grid_hw,
@@ -745,7 +769,8 @@ class OmniVinciForConditionalGeneration(OmniVinciPreTrainedModel, GenerationMixi
             return_dict=True,
             **kwargs,
         )
-        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep  # all of them if 0
+        logits = self.lm_head(outputs.last_hidden_state[:, kept])
         loss = language_loss = None
         if labels is not None:
             targets = labels
@@ -761,7 +786,7 @@ class OmniVinciForConditionalGeneration(OmniVinciPreTrainedModel, GenerationMixi
         return OmniVinciCausalLMOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
+            **{CACHE: outputs.get(CACHE)},
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             image_hidden_states=outputs.image_hidden_states,
@@ -785,16 +810,10 @@ class OmniVinciForConditionalGeneration(OmniVinciPreTrainedModel, GenerationMixi
         masks = self.get_placeholder_mask(ids, embeds)
         for name, mask in zip(("image", "video", "audio"), masks, strict=True):
             if mm_encoder_output.get(name) is not None:
-                samples = _flat(mm_encoder_output[name]).split(mask[..., 0].sum(1).tolist())
+                samples = self.flatten_embeddings(mm_encoder_output[name]).split(mask[..., 0].sum(1).tolist())
                 repeated = [sample for sample in samples for _ in range(expand_size)]
                 expanded[name] = BaseModelOutputWithPooling(pooler_output=repeated)
         return expanded
-
-
-def _flat(output: BaseModelOutputWithPooling) -> torch.Tensor:
-    """The embeddings of all media of a modality, one after another: (num_embeddings, hidden_size)."""
-    embeddings = output.pooler_output
-    return embeddings.flatten(0, -2) if isinstance(embeddings, torch.Tensor) else torch.cat(list(embeddings))
 
 
 def _share_of_targets(labels: torch.Tensor, num_items_in_batch=None, shift_labels=None, **kwargs) -> float:

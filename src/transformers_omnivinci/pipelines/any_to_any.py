@@ -32,6 +32,8 @@ class AnyToAnyWithoutTorchvisionPipeline(AnyToAnyPipeline):
         self.check_model_type(MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES)
 
     def preprocess(self, inputs=None, **kwargs):
+        if self.is_omnivinci and isinstance(inputs, Mapping) and "video" in inputs:
+            inputs = {("videos" if name == "video" else name): value for name, value in inputs.items()}
         if self.is_omnivinci and isinstance(inputs, Mapping) and inputs.get("audio") is not None:
             inputs = {**inputs, "audio": [self._load_clip(clip) for clip in flatten_audio(inputs["audio"])]}
         return super().preprocess(inputs, **kwargs)

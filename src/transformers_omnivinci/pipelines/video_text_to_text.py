@@ -110,13 +110,16 @@ class VideoTextToTextPipeline(ImageTextToTextPipeline):
             return []
         return super(ImageTextToTextPipeline, self).__call__(inputs, **kwargs)
 
-    def _sanitize_parameters(self, text=None, streamer=None, generate_kwargs=None, **kwargs):
+    def _sanitize_parameters(self, text=None, streamer=None, generate_kwargs=None, stop_sequence=None, **kwargs):
         by_name = {name: kwargs.pop(name) for name in GENERATION_PARAMETERS - {"max_new_tokens"} & kwargs.keys()}
         if streamer is not None:
             by_name["streamer"] = streamer
         twice = sorted(by_name.keys() & (generate_kwargs or {}).keys())
         if twice:
             raise ValueError(f"Got {twice} both in `generate_kwargs` and as parameters: give them once.")
+        if stop_sequence is not None:  # until 5.22, transformers stops at the first token of it
+            by_name["stop_strings"] = [stop_sequence] if isinstance(stop_sequence, str) else list(stop_sequence)
+            by_name["tokenizer"] = self.tokenizer
         if by_name or generate_kwargs is not None:
             generate_kwargs = {**by_name, **(generate_kwargs or {})}
         # Of two ways to sample, the one of the call replaces the other one of the pipeline.
@@ -179,6 +182,10 @@ class VideoTextToTextPipeline(ImageTextToTextPipeline):
     def _forward(self, model_inputs, generate_kwargs=None):
         mask = model_inputs["attention_mask"]
         outputs = super()._forward(model_inputs, generate_kwargs)
+        # Several answers of a sample stay together: (samples, answers, tokens).
+        outputs["generated_sequence"] = outputs["generated_sequence"].reshape(
+            len(mask), -1, outputs["generated_sequence"].shape[-1]
+        )
         if isinstance(outputs["prompt_text"], list):
             starts = mask.argmax(1).tolist()
             for name in ("generated_sequence", "input_ids"):
@@ -189,19 +196,23 @@ class VideoTextToTextPipeline(ImageTextToTextPipeline):
         self, model_outputs, return_type=ReturnType.FULL_TEXT, continue_final_message=None, **kwargs
     ) -> list[dict]:
         prompt = model_outputs["prompt_text"]
-        if not isinstance(prompt, Chat):
-            return super().postprocess(model_outputs, return_type, continue_final_message, **kwargs)
-        *earlier, message = prompt.messages
+        is_chat = isinstance(prompt, Chat)
+        *earlier, message = prompt.messages if is_chat else [{"role": "user", "content": None}]
         if continue_final_message is None:
             continue_final_message = message["role"] == "assistant"
         # The parent continues lists of content items only, and gives back messages along with text only.
         extends = (
             return_type == ReturnType.FULL_TEXT and continue_final_message and isinstance(message["content"], str)
         )
-        records = super().postprocess(
-            model_outputs, ReturnType.NEW_TEXT if extends else return_type, continue_final_message, **kwargs
-        )
-        for record in records:
+        records = []
+        for answer in model_outputs["generated_sequence"].flatten(0, -2):
+            records += super().postprocess(
+                {**model_outputs, "generated_sequence": answer[None]},
+                ReturnType.NEW_TEXT if extends else return_type,
+                continue_final_message,
+                **kwargs,
+            )
+        for record in records if is_chat else ():
             record["input_text"] = prompt.messages
             if extends:
                 continued = {**message, "content": message["content"] + record["generated_text"]}

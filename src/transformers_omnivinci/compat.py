@@ -1,0 +1,157 @@
+"""
+What differs between the versions of transformers that this package works with, 5.8 and newer. No other module asks for
+a version; each entry tells from which on it can go. Importing it imports neither torch nor transformers.
+"""
+
+import re
+from importlib.metadata import version
+
+OLDEST, TESTED = (5, 8), (5, 24)
+"""The first version that works, and the newest that was tested. Those after it are not refused."""
+
+INSTALLED = version("transformers")
+VERSION = tuple(map(int, re.findall(r"\d+", INSTALLED)[:2]))
+
+if VERSION < OLDEST:
+    raise ImportError(
+        f"transformers {INSTALLED} is too old for transformers_omnivinci: pip install 'transformers>={OLDEST[0]}."
+        f"{OLDEST[1]}'."
+    )
+
+
+def require(owner, *names: str) -> None:
+    """
+    Checks that transformers still has what this package overrides or adds to. Were it renamed, ours would no longer
+    be called, and nothing would tell.
+
+    Args:
+        owner: A class or module of transformers.
+        names (`str`): Attributes of it.
+
+    Raises:
+        ImportError: one of them is gone.
+    """
+    gone = [name for name in names if not hasattr(owner, name)]
+    if gone:
+        owner_name = getattr(owner, "__name__", type(owner).__name__)
+        tested = " to ".join(".".join(map(str, one)) for one in (OLDEST, TESTED))
+        raise ImportError(
+            f"transformers {INSTALLED} has no {', '.join(gone)} in {owner_name}, "
+            f"upon which transformers_omnivinci builds: {tested} are tested, and a newer release of this package may "
+            "know this version."
+        )
+
+
+# --------------------------------------------------------------------------------- the name of the cache (until 5.24)
+
+CACHE = "cache" if VERSION >= (5, 24) else "past_key_values"
+"""What forwards and outputs of transformers call the cache."""
+
+
+class CacheByBothNames:
+    """Mixin of outputs, which are asked for the cache by both names. From 5.24 on transformers itself has this."""
+
+    if CACHE == "past_key_values":
+
+        @property
+        def cache(self):
+            """The keys and values of the language model."""
+            return self.past_key_values
+
+        def __getitem__(self, key):
+            return super().__getitem__(CACHE if key == "cache" else key)
+
+
+def choose_cache(past_key_values, cache):
+    """
+    The cache that a forward was given, by either name.
+
+    Raises:
+        ValueError: it was given by both, and they are not the same.
+    """
+    if past_key_values is not None and cache is not None and past_key_values is not cache:
+        raise ValueError("Got both `cache` and `past_key_values`, which are names of the same: give one of them.")
+    return cache if past_key_values is None else past_key_values
+
+
+# -------------------------------------------------------------------- generation with media encoded once (until 5.18)
+
+
+class PromptMedia(dict):
+    """Embeddings of the media of prompts, with the ids of these prompts (batch, sequence), if they have any."""
+
+    def __init__(self, encoded: dict, input_ids):
+        super().__init__(encoded)
+        self.input_ids = input_ids
+
+
+class EncodesMediaOnce:
+    """
+    Mixin for generation, in front of `GenerationMixin`: media are encoded before the prompt is read and repeated with
+    it, and each part of the prompt that is read gets what stands in it. From 5.18 on transformers itself does so.
+    """
+
+    if VERSION < (5, 18):
+
+        def _expand_inputs_for_generation(
+            self, expand_size=1, is_encoder_decoder=False, input_ids=None, **model_kwargs
+        ):
+            model_kwargs = self._prepare_multimodal_encoder_kwargs_for_generation(model_kwargs)
+            encoded = model_kwargs.pop("mm_encoder_outputs", None)
+            if encoded and expand_size > 1:
+                encoded = self._expand_multimodal_outputs(
+                    input_ids, encoded, expand_size, model_kwargs.get("inputs_embeds")
+                )
+            input_ids, model_kwargs = super()._expand_inputs_for_generation(
+                expand_size, is_encoder_decoder, input_ids, **model_kwargs
+            )
+            if encoded:
+                has_ids = model_kwargs.get("inputs_embeds") is None
+                model_kwargs["mm_encoder_outputs"] = PromptMedia(encoded, input_ids if has_ids else None)
+            return input_ids, model_kwargs
+
+        def prepare_inputs_for_generation(self, input_ids, past_key_values=None, inputs_embeds=None, **kwargs):
+            inputs = super().prepare_inputs_for_generation(
+                input_ids, past_key_values=past_key_values, inputs_embeds=inputs_embeds, **kwargs
+            )
+            encoded = inputs.pop("mm_encoder_outputs", None)
+            start = 0 if past_key_values is None else int(past_key_values.get_seq_length())
+            if encoded is None or (encoded.input_ids is None and start > 0):
+                return inputs
+            left = encoded
+            if encoded.input_ids is not None:
+                stop = start + inputs["input_ids"].shape[1]
+                left = {
+                    name: self._between(name, output, encoded.input_ids, start, stop)
+                    for name, output in encoded.items()
+                }
+                left = {name: output for name, output in left.items() if output is not None}
+            return {**inputs, "mm_encoder_outputs": left} if left else inputs
+
+        def _between(self, modality: str, output, input_ids, start: int, stop: int):
+            """The embeddings that stand in some columns of the prompts, as one medium of each prompt."""
+            mask = input_ids == getattr(self.config, f"{modality}_token_id")
+            whole, before, within = (part.sum(1).tolist() for part in (mask, mask[:, :start], mask[:, start:stop]))
+            if not sum(within):
+                return None
+            rows = self.flatten_embeddings(output).split(whole)
+            spans = zip(rows, before, within, strict=True)
+            return type(output)(pooler_output=[row[first : first + count] for row, first, count in spans])
+
+
+# ------------------------------------------------------------------------------------------------------- registration
+
+
+def video_processor_names(name: str) -> str | dict[str, str]:
+    """How the mapping of `AutoVideoProcessor` holds the name of a class: until 5.19 it is a string alone."""
+    return name if VERSION < (5, 19) else {"torchvision": name}
+
+
+def pipeline_class(path: str) -> str | type:
+    """How the table of pipelines holds a class, given its path: until 5.23 as the class itself."""
+    if VERSION >= (5, 23):
+        return path
+    from importlib import import_module
+
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
