@@ -147,6 +147,12 @@ class OmniVinciConfig(InstalledSettings, PreTrainedConfig):
     ```"""
 
     model_type = "omnivinci"
+    # What Trainer does not gather in evaluation: media do not follow the batch size.
+    keys_to_ignore_at_inference = [
+        "past_key_values",
+        "cache",
+        *(f"{modality}_hidden_states" for modality in ("image", "video", "audio")),
+    ]
     sub_configs = dict.fromkeys(SUB_CONFIGS, AutoConfig)
 
     text_config: dict | PreTrainedConfig | None = None

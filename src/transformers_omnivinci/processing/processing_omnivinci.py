@@ -16,6 +16,7 @@ from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoInput
 
 from .. import media
+from ..labels import without_placeholders
 from ..media import LoadedVideo, OmniVinciVideoMetadata
 from ..planning import (
     AudioWindows,
@@ -92,8 +93,25 @@ class OmniVinciProcessorKwargs(ProcessingKwargs, total=False):
 class OmniVinciBatchFeature(BatchFeature):
     """
     A [`BatchFeature`] whose seconds stay in float32: `.to(dtype)` casts everything else, but bfloat16 cannot tell
-    100.0 s from 100.2 s.
+    100.0 s from 100.2 s. When it is given `labels`, placeholders among them become -100: trainers and collators that
+    know nothing of media make labels of `input_ids`, and count and learn them as they are.
     """
+
+    placeholder_ids: tuple[int, ...] = ()
+
+    def __init__(self, *args, placeholder_ids: tuple[int, ...] = (), **kwargs):
+        self.placeholder_ids = placeholder_ids
+        super().__init__(*args, **kwargs)
+
+    def __setitem__(self, name: str, value):
+        super().__setitem__(name, without_placeholders(value, self.placeholder_ids) if name == "labels" else value)
+
+    def __getstate__(self) -> dict:
+        return {**super().__getstate__(), "placeholder_ids": self.placeholder_ids}
+
+    def __setstate__(self, state: dict):
+        super().__setstate__(state)
+        self.placeholder_ids = state["placeholder_ids"]
 
     def to(self, *args, **kwargs) -> "OmniVinciBatchFeature":
         timestamps = {name: value for name, value in self.data.items() if name.endswith("_timestamps")}
@@ -302,7 +320,8 @@ class OmniVinciProcessor(InstalledCode, ProcessorMixin):
             - `video_has_audio` (num_videos,) and `audio_from_video` (num_clips,), which videos are heard and which
               clips are tracks of videos. The two follow each other in the same order.
 
-            Media follow each other as in the prompts, the track of a video where the video stands.
+            Media follow each other as in the prompts, the track of a video where the video stands. In `labels` that
+            are added to it, placeholders become -100.
 
         Raises:
             ValueError, TypeError, OSError: media and placeholders do not match, or a medium cannot be read.
@@ -349,6 +368,7 @@ class OmniVinciProcessor(InstalledCode, ProcessorMixin):
             {**self._tokenize(batch, runs, options), **data},
             tensor_type=options["text_kwargs"].get("return_tensors"),
             skip_tensor_conversion=self.skip_tensor_conversion,
+            placeholder_ids=(self.image_token_id, self.video_token_id, self.audio_token_id),
         )
 
     def count_tokens(

@@ -6,8 +6,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DataCollatorWithFlattening
 
+from ..labels import IGNORED
 from ..modeling.modeling_omnivinci import MEDIA_INPUTS
-from .encoding import IGNORED
 
 PADDING = -1
 """The item that padding belongs to."""

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 import torch
 from transformers.processing_utils import ProcessorMixin
 
+from ..labels import IGNORED, without_placeholders
 from ..processing.chat_template import SOURCE_KEYS
 from .data import BadSample, Sample
 from .sharing import SplitSample, count_shared
-
-IGNORED = -100
-"""The label of what is not learnt."""
 
 _MAX_TEXTS = 2**16
 """Tokenized chats that are kept: each is measured, split and encoded, and many clips are asked the same."""
@@ -107,7 +105,7 @@ class SampleEncoder:
             )
             input_ids = encoded.pop("input_ids")[0]
             is_answer = encoded.pop("assistant_masks")[0].bool()
-            labels = input_ids.masked_fill(~is_answer | torch.isin(input_ids, self._placeholders), IGNORED)
+            labels = without_placeholders(input_ids.masked_fill(~is_answer, IGNORED), self._placeholders)
             if not (labels != IGNORED).any():
                 raise ValueError(
                     "no token of it is an answer: the chat template needs a {% generation %} block around answers."
@@ -172,8 +170,8 @@ class SampleEncoder:
         }
 
     @property
-    def _placeholders(self) -> torch.Tensor:
-        return torch.tensor([getattr(self.processor, f"{name}_token_id") for name in SOURCE_KEYS])
+    def _placeholders(self) -> list[int]:
+        return [getattr(self.processor, f"{name}_token_id") for name in SOURCE_KEYS]
 
     def _check_length(self, sample: Sample, length: int) -> int:
         if self.max_length is not None and length > self.max_length:
@@ -200,7 +198,7 @@ class SampleEncoder:
                 return_tensors="pt",
             )
             input_ids, is_answer = encoded["input_ids"][0], encoded["assistant_masks"][0].bool()
-            places = torch.isin(input_ids, self._placeholders).nonzero()[:, 0].tolist()
+            places = torch.isin(input_ids, torch.tensor(self._placeholders)).nonzero()[:, 0].tolist()
             if len(self._texts) == _MAX_TEXTS:
                 self._texts.clear()
             self._texts[key] = input_ids, is_answer, places
