@@ -9,7 +9,9 @@ import sys
 import weakref
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +22,7 @@ from transformers import AutoModel, TrainingArguments
 from typer.testing import CliRunner
 
 from transformers_omnivinci.cli import app
+from transformers_omnivinci.labels import IGNORED
 from transformers_omnivinci.training import (
     RECIPES,
     BadSample,
@@ -30,7 +33,7 @@ from transformers_omnivinci.training import (
     SampleEncoder,
     get_recipe,
 )
-from transformers_omnivinci.training.encoding import IGNORED, Measure
+from transformers_omnivinci.training.encoding import Measure
 from transformers_omnivinci.training.memory import Load, training_memory
 from transformers_omnivinci.training.muon import Muon, MuonWithAdamW
 from transformers_omnivinci.training.packing import pack
@@ -177,16 +180,57 @@ def test_nothing_but_bad_lines_is_an_error(tmp_path, encoder):
         ChatDataset([DataSource(file)], encoder, skip_bad=True)
 
 
-def test_a_file_that_is_damaged_inside_is_replaced_by_the_next_sample(tmp_path, encoder):
-    damaged = tmp_path / "damaged.jpg"
-    image(height=600, width=800).save(damaged)
-    damaged.write_bytes(damaged.read_bytes()[:5000])
-    data = ChatDataset([DataSource([chat("Yes.", {"type": "image", "path": str(damaged)}), chat("No.")])], encoder)
+def damaged_image(folder):
+    path = folder / "damaged.jpg"
+    image(height=600, width=800).save(path)
+    path.write_bytes(path.read_bytes()[:5000])
+    return {"type": "image", "path": str(path)}
+
+
+def damaged_sound(folder):
+    path = folder / "damaged.flac"
+    soundfile.write(path, np.random.default_rng(0).uniform(-1, 1, 48_000), 16_000)
+    path.write_bytes(path.read_bytes()[:200] + bytes(2000))
+    return {"type": "audio", "path": str(path)}
+
+
+@pytest.mark.parametrize(
+    ("damaged", "good"),
+    [
+        (damaged_image, image_item(height=600, width=800)),
+        (damaged_sound, audio_item(seconds=3)),
+    ],
+    ids=["image", "sound"],
+)
+def test_a_file_that_is_damaged_inside_is_replaced_by_one_like_it(tmp_path, dataset, damaged, good):
+    """By the next one that the same encoders read and that fits where it did: not by the next one at all."""
+    rows = [
+        *(chat("Yes.", damaged(tmp_path)), chat("No."), chat("A video.", video_item(num_frames=2))),
+        *(chat("Longer. " * 40, good), chat("No.", good), chat("Ok.", good)),
+    ]
+    data = dataset(rows)
     with pytest.raises(BadSample, match="row:0"):
         data[0]
     data.skip_bad = True
-    batch = OmniVinciCollator(0)([data[0]])
-    assert batch["sample_ids"] == ["row:1"] and [bad.sample_id for bad in batch["skipped"]] == ["row:0"]
+    for _ in range(2):
+        batch = OmniVinciCollator(0)([data[0]])
+        assert batch["sample_ids"] == ["row:4"] and [bad.sample_id for bad in batch["skipped"]] == ["row:0"]
+        assert batch["input_ids"].shape[1] <= data.measures[0].length
+    assert OmniVinciCollator(0)([data[1]])["sample_ids"] == ["row:1"]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [chat("No."), chat("A tone.", audio_item())],
+        [chat("A much longer answer than the other one is. " * 20, image_item(height=600, width=800))],
+    ],
+    ids=["other modalities", "longer"],
+)
+def test_a_damaged_file_that_nothing_can_replace_is_an_error(tmp_path, dataset, others):
+    data = dataset([chat("Yes.", damaged_image(tmp_path)), *others], skip_bad=True)
+    with pytest.raises(BadSample, match=r"row:0: .*damaged.*No other sample can take its place.*\(image\)"):
+        data[0]
 
 
 # ------------------------------------------------------------------------------------------------------------ batches
@@ -400,13 +444,11 @@ def test_a_bad_row_is_left_out_of_its_group(tmp_path, shared):
 
 
 def test_all_rows_about_a_damaged_file_are_named(tmp_path, shared):
-    damaged = tmp_path / "damaged.jpg"
-    image(height=600, width=800).save(damaged)
-    damaged.write_bytes(damaged.read_bytes()[:5000])
-    rows = [chat("Yes.", {"type": "image", "path": str(damaged)}, id=name) for name in "ab"]
+    rows = [chat("Yes.", damaged_image(tmp_path), id=name) for name in "ab"]
     with pytest.raises(BadSample, match="Sample a: "):
         shared([rows])[0]
-    batch = OmniVinciCollator(0)([shared([rows, [chat("No.", id="c")]], skip_bad=True)[0]])
+    good = chat("No.", image_item(height=600, width=800), id="c")
+    batch = OmniVinciCollator(0)([shared([rows, [good]], skip_bad=True)[0]])
     assert batch["sample_ids"] == ["c"] and [bad.sample_id for bad in batch["skipped"]] == ["a", "b"]
 
 

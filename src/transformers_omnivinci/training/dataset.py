@@ -20,8 +20,8 @@ class ChatDataset(Dataset):
         sources (`list[DataSource]`): Where the chats come from.
         encoder ([`SampleEncoder`]): What makes tensors of them.
         skip_bad (`bool`, *optional*, defaults to `False`):
-            Whether bad samples are left out. A file that proves to be damaged only when it is decoded is replaced by
-            the next sample, in every epoch the same.
+            Whether bad samples are left out. One that proves to be bad only when it is decoded is replaced by the next
+            of the same modalities that is no longer, in every epoch the same: it fits where the bad one did.
         share_media (`bool`, *optional*, defaults to `False`):
             Whether samples that follow each other and ask about the same media become one item, in which the media
             are decoded and encoded once. Its length is limited as that of a sample, and it counts as one where sources
@@ -98,22 +98,40 @@ class ChatDataset(Dataset):
         One item as [`SampleEncoder.encode`] gives it, or a list of those that share a row.
 
         Raises:
-            BadSample: it cannot be encoded, and `skip_bad` is not set.
+            BadSample: it cannot be encoded, and `skip_bad` is not set or no sample can take its place.
         """
         if isinstance(index, tuple):
             return [self[position] for position in index]
-        skipped = []
-        for step in range(len(self)):
-            samples = self.samples((index + step) % len(self))
+        skipped, measure = [], self.measures[index]
+        for place in self._places_of(index):
+            samples = self.samples(place)
             while samples:
                 try:
-                    return {**self.encoder.encode(*samples), "skipped": skipped}
+                    encoded = self.encoder.encode(*samples)
                 except BadSample as bad:
                     if not self.skip_bad:
                         raise
                     skipped.append(bad)
                     del samples[[sample.id for sample in samples].index(bad.sample_id)]
-        raise skipped[0]
+                    continue
+                if place == index or len(encoded["input_ids"]) <= measure.length:
+                    return {**encoded, "skipped": skipped}
+                break  # longer than its headers told
+        raise BadSample(
+            skipped[0].sample_id,
+            f"{skipped[0].reason} No other sample can take its place, which needs the same modalities "
+            f"({', '.join(sorted(measure.modalities)) or 'text alone'}) and at most {measure.length:,} positions: "
+            "take it out of the data.",
+        )
+
+    def _places_of(self, index: int) -> Iterator[int]:
+        """An item, and those that may take its place: those that follow it first."""
+        yield index
+        measure = self.measures[index]
+        for step in range(1, len(self)):
+            other = (index + step) % len(self)
+            if self.measures[other].modalities == measure.modalities and self.measures[other].length <= measure.length:
+                yield other
 
     def _read(self, place: tuple[int, int]) -> Sample:
         source, index = self.sources[place[0]], place[1]
