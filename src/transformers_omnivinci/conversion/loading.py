@@ -5,6 +5,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, GenerationConfig, WhisperFeatureExtractor
 from transformers.configuration_utils import PreTrainedConfig
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.integrations.peft import maybe_load_adapters
 
 from .. import hub_options
@@ -105,7 +106,10 @@ def load_published_model(model_class: type, name_or_path, /, *model_args, config
         kwargs.pop(name, None)
     dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None)) or config.dtype  # where AutoModel may have put it
     stored_dtype = next(weight.dtype for name, weight in weights.items() if "language_model." in name)
-    state_dict = {name: weight.slice for name, weight in weights.items()}
+    # ZeRO-3 copies whole tensors, and only the first process does: they are mapped into memory, not read.
+    state_dict = {
+        name: weight.read() if is_deepspeed_zero3_enabled() else weight.slice for name, weight in weights.items()
+    }
     if config.tie_word_embeddings and model_class.can_generate() and "offload_folder" in kwargs:
         # On disk the head is looked for under its own name.
         state_dict["lm_head.weight"] = state_dict["model.language_model.embed_tokens.weight"]

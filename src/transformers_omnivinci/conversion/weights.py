@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from transformers.modeling_utils import set_zero3_state
 
 from ..configuration_omnivinci import OmniVinciConfig
 from .published_layout import COMPONENTS, read_json
@@ -211,7 +212,8 @@ def check_weights(
     Raises:
         ValueError: weights are missing, unexpected, of another shape or no floats; the message lists them.
     """
-    with torch.device("meta"):
+    # With ZeRO-3, transformers would hand the weights of parts to DeepSpeed as they are made, which takes real ones.
+    with torch.device("meta"), set_zero3_state():
         model = model_class(config)
     expected = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
     if not any(name.startswith("model.") for name in expected):  # without the head
