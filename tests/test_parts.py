@@ -224,34 +224,121 @@ def projector() -> VisionProjector:
     return module
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("side", [4, 5])
-def test_folded_projector_is_the_repeated_one(generator, side):
-    module = projector()
+@pytest.mark.parametrize("chunk_size", [None, 2])
+def test_fused_projector_is_the_repeated_one(generator, side, chunk_size):
+    module = projector().eval()
     features = torch.randn(3, side, side, 12, generator=generator)
-    torch.testing.assert_close(module(features), module(features.repeat(1, 1, 1, 3)), atol=1e-4, rtol=1e-4)
+    expected = module(features, chunk_size)
+    assert torch.equal(module(features), module(features.repeat(1, 1, 1, 3)))
+    called = []
+    module.linear_1.register_forward_hook(lambda *_: called.append("linear_1"))
+    module.fuse()
+    fused = module(features, chunk_size)
+    assert not called
+    assert (fused - expected).abs().max() < 1e-5 * expected.abs().max()
+    tiles = torch.randn(3, side, side, 36, generator=generator)  # merged tiles differ by scale
+    torch.testing.assert_close(module(tiles), projector()(tiles))
+    module.unfuse()
+    assert torch.equal(module(features), module(features.repeat(1, 1, 1, 3))) and called
 
 
-def test_folded_projector_has_the_gradients_of_the_repeated_one(generator):
+def test_fused_projector_has_the_gradients_of_the_repeated_one(generator):
     features = torch.randn(2, 4, 4, 12, generator=generator)
-    folded, repeated = projector(), projector()
-    folded(features).sum().backward()
-    repeated(features.repeat(1, 1, 1, 3)).sum().backward()
-    for (name, weight), other in zip(folded.named_parameters(), repeated.parameters(), strict=True):
-        torch.testing.assert_close(weight.grad, other.grad, atol=1e-3, rtol=1e-3, msg=name)
+    fused, plain = projector().eval(), projector()
+    fused.fuse()
+    for module in (fused, plain):
+        module(features).sum().backward()
+    for (name, weight), other in zip(fused.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(weight.grad, other.grad, msg=name)
 
 
-def test_projector_with_an_adapted_layer_repeats(generator):
-    module = projector()
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda module: module.train().eval(),
+        lambda module: module.load_state_dict({name: 2 * weight for name, weight in module.state_dict().items()}),
+        lambda module: setattr(module, "linear_1", nn.utils.parametrizations.weight_norm(module.linear_1)),
+        lambda module: setattr(module, "norm", nn.RMSNorm(module.norm.normalized_shape)),
+    ],
+    ids=["training", "new weights", "parametrized", "another norm"],
+)
+def test_fused_projector_follows_what_changes(generator, change):
     features = torch.randn(2, 4, 4, 12, generator=generator)
+    module, plain = projector().eval(), projector().eval()
+    module.fuse()
+    for either in (module, plain):
+        change(either)
+    assert torch.equal(module(features), plain(features))
+
+
+class Quantized(torch.Tensor):
+    """A weight that only knows how to be a linear layer's, as those of quantizers."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function is nn.functional.linear:
+            inputs, weight, *bias = args
+            return function(inputs, weight.as_subclass(torch.Tensor), *bias)
+        if function.__name__ in ("__get__", "detach", "requires_grad_", "numel", "is_floating_point"):
+            return super().__torch_function__(function, types, args, kwargs or {})
+        raise NotImplementedError(f"{function} on a quantized weight")
+
+
+class Wrapped(nn.Module):
+    """A layer in the place of a linear one, without a weight of its own, as those of adapters."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.base_layer = layer
+
+    def forward(self, inputs):
+        return self.base_layer(inputs)
+
+
+def quantized(module):
+    module.linear_1.weight = nn.Parameter(module.linear_1.weight.detach().as_subclass(Quantized), requires_grad=False)
+
+
+def wrapped(module):
+    module.linear_1 = Wrapped(module.linear_1)
+
+
+def on_meta(module):
+    module.linear_1.to("meta")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("change", [quantized, wrapped], ids=["tensor subclass", "wrapped layer"])
+def test_projector_reads_its_weights_through_its_layers(generator, change):
+    features = torch.randn(3, 4, 4, 12, generator=generator)
+    module, called = projector().eval(), []
     expected = module(features)
+    change(module)
+    for layer in (module.norm, module.linear_1):
+        layer.register_forward_hook(lambda layer, *_: called.append(layer))
+    assert torch.equal(module(features, chunk_size=2), expected)
+    assert called == 2 * [module.norm, module.linear_1]
 
-    class Adapted(nn.Linear):
-        pass
 
-    adapted = Adapted(module.linear_1.in_features, module.linear_1.out_features)
-    adapted.load_state_dict(module.linear_1.state_dict())
-    module.linear_1 = adapted
-    torch.testing.assert_close(module(features), expected, atol=1e-4, rtol=1e-4)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (quantized, "a weight of `linear_1` is a Quantized"),
+        (wrapped, "`linear_1` is a Wrapped"),
+        (on_meta, "a weight of `linear_1` is offloaded"),
+        (lambda module: module.train(), "in training mode"),
+    ],
+    ids=["tensor subclass", "wrapped layer", "offloaded", "training"],
+)
+def test_projector_is_not_fused_where_weights_are_no_plain_ones(change, message):
+    module = projector().eval()
+    change(module)
+    with pytest.raises(ValueError, match=message):
+        module.fuse()
+    assert module.fused_weight is None
 
 
 @pytest.mark.parametrize("layer", [-2, -1, 0, 1, 3, -4])

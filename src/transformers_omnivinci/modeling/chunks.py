@@ -6,24 +6,64 @@ import torch
 from transformers.modeling_outputs import BaseModelOutput
 
 
-def encode_in_chunks(encode: Callable, inputs: torch.Tensor, chunk_size: int | None, **kwargs) -> BaseModelOutput:
+def count_chunks(num_inputs: int, chunk_size: int | None) -> int:
+    """How many chunks [`split`] makes of inputs."""
+    return -(-num_inputs // (chunk_size or max(num_inputs, 1)))
+
+
+def split(inputs: torch.Tensor, chunk_size: int | None, num_chunks: int | None = None) -> list[torch.Tensor]:
     """
-    What `encode` gives for all of `inputs`, from `chunk_size` of them at a time.
+    Inputs in chunks.
+
+    Args:
+        inputs (`torch.Tensor` of shape `(num_inputs, ...)`): Images, windows or features of them.
+        chunk_size (`int`, *optional*): How many there are in a chunk. `None`: all.
+        num_chunks (`int`, *optional*):
+            How many chunks there are at least: where it takes more, zeros follow, one input each. [`join`] leaves out
+            what becomes of them.
+    """
+    chunks = list(inputs.split(chunk_size or len(inputs))) if len(inputs) else []
+    return chunks + [idle_input(inputs) for _ in range((num_chunks or 0) - len(chunks))]
+
+
+def idle_input(inputs: torch.Tensor) -> torch.Tensor:
+    """One input of zeros, (1, ...), in the place of `inputs`, (n, ...): gradients of zero go through it to them."""
+    return torch.cat((inputs[:0], inputs.new_zeros(1, *inputs.shape[1:])))
+
+
+def join(outputs: list[torch.Tensor], num_inputs: int) -> torch.Tensor:
+    """
+    What became of the chunks of [`split`], `(num_inputs, ...)`. Weights that only saw zeros get gradients of zero.
+    """
+    if len(outputs) == 1 and num_inputs:
+        return outputs[0]
+    left, kept = num_inputs, []
+    for output in outputs:
+        kept.append(output if left else output[:0])
+        left -= len(kept[-1])
+    return torch.cat(kept)
+
+
+def encode_in_chunks(
+    encode: Callable, inputs: torch.Tensor, chunk_size: int | None, num_passes: int | None = None, **kwargs
+) -> BaseModelOutput:
+    """
+    What `encode` gives for all of `inputs`, from `chunk_size` of them at a time and in at least `num_passes` passes.
 
     Returns:
         [`BaseModelOutput`] with `last_hidden_state` and, where asked for, `hidden_states` and `attentions`.
     """
     kwargs["return_dict"] = True
-    outputs = [encode(chunk, **kwargs) for chunk in inputs.split(chunk_size or len(inputs))]
+    outputs = [encode(chunk, **kwargs) for chunk in split(inputs, chunk_size, num_passes)]
 
-    def join(name: str) -> tuple[torch.Tensor, ...] | None:
+    def join_layers(name: str) -> tuple[torch.Tensor, ...] | None:
         layers = [output.get(name) for output in outputs]
-        return None if layers[0] is None else tuple(map(torch.cat, zip(*layers, strict=True)))
+        if layers[0] is None:
+            return None
+        return tuple(join(list(chunks), len(inputs)) for chunks in zip(*layers, strict=True))
 
-    if len(outputs) == 1:
-        return outputs[0]
     return BaseModelOutput(
-        last_hidden_state=torch.cat([output.last_hidden_state for output in outputs]),
-        hidden_states=join("hidden_states"),
-        attentions=join("attentions"),
+        last_hidden_state=join([output.last_hidden_state for output in outputs], len(inputs)),
+        hidden_states=join_layers("hidden_states"),
+        attentions=join_layers("attentions"),
     )

@@ -27,14 +27,16 @@ from transformers.utils.generic import is_flash_attention_requested, merge_with_
 
 from ..compat import CACHE, CacheByBothNames, EncodesMediaOnce, choose_cache, require
 from ..configuration_omnivinci import OmniVinciConfig
+from ..labels import learned_targets, share_of_targets
 from ..planning import tile_grids
 from ..remote_code import InstalledCode
 from .audio_compression import AudioCompression
 from .audio_tower import OmniVinciAudioTower
-from .chunks import encode_in_chunks
+from .chunks import count_chunks, encode_in_chunks, idle_input
 from .dynamic_s2 import merge_scales, stitch_tiles
 from .omni_align_net import OmniAlignNet, QueryPooling
 from .projectors import AudioProjector, VisionProjector
+from .sharding import Passes, agree, is_sharded, with_idle
 from .time_embedding import build_time_embedding
 from .video_pooling import pool_clip
 from .vision_tower import OmniVinciVisionTower
@@ -55,6 +57,12 @@ MEDIA_INPUTS = (
     "video_has_audio",
     "audio_from_video",
 )
+
+CUT = (
+    "Media do not follow the batch size, so they are lost where a loader cuts every tensor by it: with streaming data "
+    "accelerate needs `dispatch_batches=False`, in Trainer `accelerator_config={'dispatch_batches': False}`."
+)
+"""What may have happened to media that do not match."""
 
 
 @dataclass
@@ -193,7 +201,11 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
 
     @can_return_tuple
     def get_image_features(
-        self, pixel_values: torch.FloatTensor, image_grid_hw: torch.LongTensor, **kwargs: Unpack[TransformersKwargs]
+        self,
+        pixel_values: torch.FloatTensor,
+        image_grid_hw: torch.LongTensor,
+        passes: Passes | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         r"""
         Dynamic S2: encodes tiles, merges the scales of each image and projects them.
@@ -203,6 +215,7 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
                 Tiles of all images, see [`OmniVinciImageProcessor`].
             image_grid_hw (`torch.Tensor` of shape `(num_images, 2)`):
                 (rows, columns) of the tiles of each image's last scale; (1, 1) for an image that is not tiled.
+            passes ([`Passes`], *optional*): How often modules are run at least, see [`encode_media`].
 
         Returns:
             [`BaseModelOutputWithPooling`]: `pooler_output`, the embeddings `(num_embeddings, hidden_size)` of each
@@ -216,15 +229,19 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         num_tiles = [sum(rows * columns for rows, columns in tile_grids(scales, *grid)) for grid in grids]
         if sum(num_tiles) != len(pixel_values):
             raise ValueError(
-                f"`image_grid_hw` describes {sum(num_tiles)} tiles, but `pixel_values` has {len(pixel_values)}."
+                f"`image_grid_hw` describes {sum(num_tiles)} tiles, but `pixel_values` has {len(pixel_values)}. {CUT}"
             )
-        encoded, patches = self._encode_images(pixel_values, **kwargs)
+        passes = passes or Passes()
+        encoded, patches = self._encode_images(pixel_values, num_passes=passes.chunks, **kwargs)
         embeddings = []
         for grid, tiles in zip(grids, patches.split(num_tiles), strict=True):
             if grid != (1, 1):
                 tiles, grid = merge_scales(tiles, scales, *grid, self.config.s2_output_scale_index)
             embeddings.append(stitch_tiles(self.vision_projector(tiles), *grid).flatten(0, 1))
-        return BaseModelOutputWithPooling(**encoded, pooler_output=embeddings)
+        idle = [
+            self.vision_projector(idle_input(patches)).flatten(0, 2) for _ in range(passes.media - len(embeddings))
+        ]
+        return BaseModelOutputWithPooling(**encoded, pooler_output=with_idle(embeddings, idle))
 
     @can_return_tuple
     def get_video_features(
@@ -232,6 +249,7 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         pixel_values_videos: torch.FloatTensor,
         video_timestamps: torch.FloatTensor,
         output_projected_embeddings: bool = False,
+        passes: Passes | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> OmniVinciMediaOutput:
         r"""
@@ -244,6 +262,7 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
                 Seconds of each frame, filled up with -1.
             output_projected_embeddings (`bool`, *optional*, defaults to `False`):
                 Whether `projected_embeddings` are kept, too.
+            passes ([`Passes`], *optional*): How often modules are run at least, see [`encode_media`].
 
         Returns:
             [`OmniVinciMediaOutput`]: `pooler_output`, the embeddings `(num_embeddings, hidden_size)` of each video,
@@ -256,24 +275,35 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         if sum(num_frames) != len(pixel_values_videos):
             raise ValueError(
                 f"`video_timestamps` has the seconds of {sum(num_frames)} frames, but `pixel_values_videos` has "
-                f"{len(pixel_values_videos)}."
+                f"{len(pixel_values_videos)}. {CUT}"
             )
         timestamps = self._in_full_precision(video_timestamps[video_timestamps >= 0])
-        encoded, patches = self._encode_images(pixel_values_videos, **kwargs)
+        passes = passes or Passes()
+        encoded, patches = self._encode_images(pixel_values_videos, num_passes=passes.chunks, **kwargs)
         # (num_frames, rows, columns, hidden_size)
-        frames = self.vision_projector(patches, chunk_size=self.config.vision_chunk_size)
-        clips = frames.split(num_frames)
+        frames = self.vision_projector(patches, self.config.vision_chunk_size, passes.chunks)
+        clips = frames.split(num_frames) if num_frames else ()
         embeddings = [
-            torch.cat(
-                [
-                    self.video_time_embedding(*pool_clip(clip, seconds, pool_size)).flatten(0, 1)
-                    for pool_size in self.config.video_pool_sizes
-                ]
-            )
-            for clip, seconds in zip(clips, timestamps.split(num_frames), strict=True)
+            self._pool_and_rotate(clip, seconds)
+            for clip, seconds in zip(clips, timestamps.split(num_frames) if num_frames else (), strict=True)
+        ]
+        idle = [
+            self._pool_and_rotate(idle_input(frames), timestamps.new_zeros(1))
+            for _ in range(passes.media - len(embeddings))
         ]
         projected = [clip.flatten(0, 2) for clip in clips] if output_projected_embeddings else None
-        return OmniVinciMediaOutput(**encoded, pooler_output=embeddings, projected_embeddings=projected)
+        return OmniVinciMediaOutput(
+            **encoded, pooler_output=with_idle(embeddings, idle), projected_embeddings=projected
+        )
+
+    def _pool_and_rotate(self, clip: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
+        """(num_frames, rows, columns, hidden_size) and (num_frames,) to (num_embeddings, hidden_size)."""
+        return torch.cat(
+            [
+                self.video_time_embedding(*pool_clip(clip, seconds, pool_size)).flatten(0, 1)
+                for pool_size in self.config.video_pool_sizes
+            ]
+        )
 
     @can_return_tuple
     def get_audio_features(
@@ -282,6 +312,7 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         audio_timestamps: torch.FloatTensor,
         audio_num_windows: torch.LongTensor | None = None,
         output_projected_embeddings: bool = False,
+        passes: Passes | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> OmniVinciMediaOutput:
         r"""
@@ -296,6 +327,7 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
                 Windows of each clip. `None`: one each.
             output_projected_embeddings (`bool`, *optional*, defaults to `False`):
                 Whether `projected_embeddings` are kept, too.
+            passes ([`Passes`], *optional*): How often modules are run at least, see [`encode_media`].
 
         Returns:
             [`OmniVinciMediaOutput`]: `pooler_output`, the embeddings `(num_embeddings, hidden_size)` of each clip,
@@ -308,11 +340,16 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         if sum(num_windows) != len(input_features):
             raise ValueError(
                 f"`audio_num_windows` describes {sum(num_windows)} windows, but `input_features` has "
-                f"{len(input_features)}."
+                f"{len(input_features)}. {CUT}"
             )
+        passes = passes or Passes()
         input_features = input_features.to(self.audio_tower.dtype)
-        encoded = encode_in_chunks(self.audio_tower, input_features, self.config.audio_chunk_size, **kwargs)
-        windows = encoded.last_hidden_state
+        encoded = encode_in_chunks(
+            self.audio_tower, input_features, self.config.audio_chunk_size, passes.chunks, **kwargs
+        )
+        windows, num_clips = encoded.last_hidden_state, len(num_windows)
+        if not num_clips:  # what follows is run once in every process
+            windows, num_windows, audio_timestamps = idle_input(windows), [1], audio_timestamps.new_zeros(1, 1)
         clips = nn.utils.rnn.pad_sequence(
             [clip.flatten(0, 1) for clip in windows.split(num_windows)], batch_first=True
         )  # (num_clips, most vectors, d_model)
@@ -327,10 +364,11 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         timestamps = self._in_full_precision(audio_timestamps[heard])
         projected = self.audio_projector(vectors[:, :most][heard[:, :most].to(vectors.device)])
         embeddings = self.audio_time_embedding(projected, timestamps)
+        projected = list(projected.split(num_vectors))[:num_clips]
         return OmniVinciMediaOutput(
             **encoded,
-            pooler_output=list(embeddings.split(num_vectors)),
-            projected_embeddings=list(projected.split(num_vectors)) if output_projected_embeddings else None,
+            pooler_output=list(embeddings.split(num_vectors)) if num_clips else embeddings[:0],
+            projected_embeddings=projected if output_projected_embeddings else None,
         )
 
     @staticmethod
@@ -361,6 +399,9 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         Encodes the media of a batch. The result may be given to `forward` and `generate` as `mm_encoder_outputs`, as
         often as there are questions about the same media.
 
+        Where the weights are sharded (FSDP, ZeRO-3), every process makes the call, also without media: all of them run
+        the encoders and projectors as often as the one that has most, on zeros where they have nothing left.
+
         Args:
             video_has_audio, audio_from_video: Accepted because the processor returns them; not read.
             output_projected_embeddings (`bool`, *optional*, defaults to `False`):
@@ -371,16 +412,46 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
             `dict[str, BaseModelOutputWithPooling]`: the features of `"image"`, `"video"` and `"audio"`, as far as
             there are any.
         """
-        encoded = {}
+        encoded, passes = {}, {}
+        if is_sharded(self):
+            passes = agree(
+                {
+                    "image": self._count_passes(pixel_values, image_grid_hw, self.config.vision_chunk_size),
+                    "video": self._count_passes(pixel_values_videos, video_timestamps, self.config.vision_chunk_size),
+                    "audio": self._count_passes(input_features, audio_timestamps, self.config.audio_chunk_size),
+                }
+            )
+            side, audio = self.config.vision_config.image_size, self.config.audio_config
+            if pixel_values is None and passes["image"].chunks:
+                pixel_values = torch.zeros(0, 3, side, side, device=self.device)
+                image_grid_hw = torch.zeros(0, 2, dtype=torch.long)
+            if pixel_values_videos is None and passes["video"].chunks:
+                pixel_values_videos = torch.zeros(0, 3, side, side, device=self.device)
+                video_timestamps = torch.zeros(0, 1)
+            if input_features is None and passes["audio"].chunks:
+                size = (audio.num_mel_bins, 2 * audio.max_source_positions)
+                input_features = torch.zeros(0, *size, device=self.device)
+                audio_timestamps, audio_num_windows = torch.zeros(0, 1), None
         if pixel_values is not None:
-            encoded["image"] = self.get_image_features(pixel_values, image_grid_hw, return_dict=True)
+            encoded["image"] = self.get_image_features(
+                pixel_values, image_grid_hw, passes=passes.get("image"), return_dict=True
+            )
         if pixel_values_videos is not None:
             encoded["video"] = self.get_video_features(
-                pixel_values_videos, video_timestamps, output_projected_embeddings, return_dict=True
+                pixel_values_videos,
+                video_timestamps,
+                output_projected_embeddings,
+                passes=passes.get("video"),
+                return_dict=True,
             )
         if input_features is not None:
             encoded["audio"] = self.get_audio_features(
-                input_features, audio_timestamps, audio_num_windows, output_projected_embeddings, return_dict=True
+                input_features,
+                audio_timestamps,
+                audio_num_windows,
+                output_projected_embeddings,
+                passes=passes.get("audio"),
+                return_dict=True,
             )
         # Without the features of the encoders, which are as large as the embeddings and not read again.
         kept = ("pooler_output", "projected_embeddings")
@@ -388,6 +459,10 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
             modality: OmniVinciMediaOutput(**{name: output[name] for name in kept if name in output})
             for modality, output in encoded.items()
         }
+
+    @staticmethod
+    def _count_passes(inputs: torch.Tensor | None, media: torch.Tensor | None, chunk_size: int | None) -> Passes:
+        return Passes() if inputs is None else Passes(count_chunks(len(inputs), chunk_size), len(media))
 
     def get_alignment_embeddings(
         self,
@@ -422,7 +497,7 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
     @staticmethod
     def _pair(encoded: dict, video_has_audio, audio_from_video) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """E_v and E_a of each video that has sound. Both follow each other in the order of the prompts."""
-        if not {"video", "audio"} <= encoded.keys():
+        if any(name not in encoded or not len(encoded[name].pooler_output) for name in ("video", "audio")):
             return [], []
         chosen = []
         for modality, name, flags in (
@@ -518,7 +593,9 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         self, mm_encoder_outputs: dict | None, media: dict, output_projected_embeddings: bool = False
     ) -> dict[str, BaseModelOutputWithPooling]:
         media = {name: media[name] for name in MEDIA_INPUTS if media.get(name) is not None}
-        encoded = self.encode_media(**media, output_projected_embeddings=output_projected_embeddings)
+        encoded = {}
+        if media or mm_encoder_outputs is None:
+            encoded = self.encode_media(**media, output_projected_embeddings=output_projected_embeddings)
         twice = sorted(encoded.keys() & (mm_encoder_outputs or {}).keys())
         if twice:
             raise ValueError(f"Got both media and `mm_encoder_outputs` for {twice}: give one of them.")
@@ -773,15 +850,13 @@ class OmniVinciForConditionalGeneration(EncodesMediaOnce, OmniVinciPreTrainedMod
         logits = self.lm_head(outputs.last_hidden_state[:, kept])
         loss = language_loss = None
         if labels is not None:
-            targets = labels
-            if input_ids is not None:
-                placeholders = (self.config.image_token_id, self.config.video_token_id, self.config.audio_token_id)
-                is_placeholder = torch.isin(input_ids, torch.tensor(placeholders, device=input_ids.device))
-                targets = labels.masked_fill(is_placeholder.to(labels.device), -100)
+            counted = {name: kwargs.pop(name, None) for name in ("num_items_in_batch", "shift_labels")}
+            placeholders = (self.config.image_token_id, self.config.video_token_id, self.config.audio_token_id)
+            targets = learned_targets(labels, placeholders, input_ids, **counted)
             vocab_size = self.config.text_config.vocab_size
-            loss = self.loss_function(logits=logits, labels=targets, vocab_size=vocab_size, **kwargs)
+            loss = self.loss_function(logits=logits, vocab_size=vocab_size, **targets, **kwargs)
         if with_alignment:
-            language_loss, weight = loss, self.config.align_loss_weight * _share_of_targets(labels, **kwargs)
+            language_loss, weight = loss, self.config.align_loss_weight * share_of_targets(**targets)
             loss = language_loss + weight * outputs.align_loss.to(language_loss.device)
         return OmniVinciCausalLMOutputWithPast(
             loss=loss,
@@ -814,17 +889,6 @@ class OmniVinciForConditionalGeneration(EncodesMediaOnce, OmniVinciPreTrainedMod
                 repeated = [sample for sample in samples for _ in range(expand_size)]
                 expanded[name] = BaseModelOutputWithPooling(pooler_output=repeated)
         return expanded
-
-
-def _share_of_targets(labels: torch.Tensor, num_items_in_batch=None, shift_labels=None, **kwargs) -> float:
-    """
-    The share of a batch in the targets that Trainer counted over all processes and accumulated steps. It adds up their
-    losses: means must be weighted by this, as sums over targets are by `num_items_in_batch`.
-    """
-    if num_items_in_batch is None:
-        return 1.0
-    targets = labels[..., 1:] if shift_labels is None else shift_labels
-    return int((targets != -100).sum()) / int(num_items_in_batch)
 
 
 __all__ = ["OmniVinciForConditionalGeneration", "OmniVinciModel", "OmniVinciPreTrainedModel"]

@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
+from .chunks import join, split
+
 
 def space_to_depth(features: torch.Tensor, block: int) -> torch.Tensor:
     """
@@ -29,9 +31,8 @@ class VisionProjector(nn.Module):
     """
     `mlp_downsample`: space-to-depth, LayerNorm, Linear, activation, Linear.
 
-    An image that is not tiled has the same features at every scale. Its layer norm and first linear layer are then
-    computed on one copy: the layer norm of a repeated vector is the repeated layer norm, and the blocks of the linear
-    layer that meet equal channels add up. The numbers are those of the repeated input.
+    An image that is not tiled has the same features at every scale, and is projected as that many copies of them.
+    [`fuse`] makes one copy do, for inference.
     """
 
     def __init__(self, config):
@@ -42,52 +43,102 @@ class VisionProjector(nn.Module):
         self.linear_1 = nn.Linear(width, config.text_config.hidden_size)
         self.act = ACT2FN[config.projector_hidden_act]
         self.linear_2 = nn.Linear(config.text_config.hidden_size, config.text_config.hidden_size)
+        self.num_scales = len(config.s2_scales)
+        self.register_buffer("fused_weight", None, persistent=False)
+        self.register_buffer("fused_bias", None, persistent=False)
+        self.register_load_state_dict_pre_hook(_unfuse)
 
-    def forward(self, features: torch.Tensor, chunk_size: int | None = None) -> torch.Tensor:
+    def forward(
+        self, features: torch.Tensor, chunk_size: int | None = None, num_passes: int | None = None
+    ) -> torch.Tensor:
         """
         Args:
             features (`torch.Tensor` of shape `(batch, height, width, C)`):
                 Patch features of images or tiles. C is `num_scales · hidden_size` of merged tiles, or `hidden_size` of
                 images that are the same at every scale.
             chunk_size (`int`, *optional*): How many of them are projected at a time. `None`: all.
+            num_passes (`int`, *optional*): How often it is run at least, see [`split`].
 
         Returns:
             `torch.Tensor` of shape `(batch, height / block, width / block, text hidden_size)`.
         """
-        width = self.block**2 * features.shape[-1]
-        repeats = self.norm.normalized_shape[0] // width
-        fold = self._fold(repeats) if repeats > 1 and len(features) > 1 else None  # takes as long as it saves of one
+        repeats = self.norm.normalized_shape[0] // (self.block**2 * features.shape[-1])
+        fused = repeats > 1 and self._is_fused()
         projected = []
-        for chunk in features.split(chunk_size or len(features)):
-            if fold is not None:
-                normed = nn.functional.layer_norm(space_to_depth(chunk, self.block), (width,), eps=self.norm.eps)
-                hidden_states = nn.functional.linear(normed, *(weight.to(normed.dtype) for weight in fold))
+        for chunk in split(features, chunk_size, num_passes):
+            if fused:
+                blocks = space_to_depth(chunk, self.block)
+                blocks = nn.functional.layer_norm(blocks, blocks.shape[-1:], eps=self.norm.eps)
+                hidden_states = nn.functional.linear(blocks, self.fused_weight, self.fused_bias)
             else:
                 repeated = chunk.repeat(1, 1, 1, repeats) if repeats > 1 else chunk
                 hidden_states = self.linear_1(self.norm(space_to_depth(repeated, self.block)))
             projected.append(self.linear_2(self.act(hidden_states)))
-        return projected[0] if len(projected) == 1 else torch.cat(projected)
+        return join(projected, len(features))
 
-    def _fold(self, repeats: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+    @torch.no_grad()
+    def fuse(self) -> None:
         """
-        Weight and bias that give `linear_1(norm(x))` for x that repeats the channels of each block, from one copy
-        normalised without scale and shift. `None` where the layer has no plain weight to add up: quantized, adapted,
-        offloaded.
+        Adds up, for inference, what `norm` and `linear_1` do to the copies of an image that is not tiled: the layer
+        norm of a repeated vector is the repeated layer norm, and the blocks of the linear layer that meet equal
+        channels add up. Frames are then projected in about half the time, to the same numbers; images in tiles as
+        before. It takes weights as they are now and another third of the memory of `linear_1`. The two modules are not
+        called any more for frames, nor are hooks on them. [`unfuse`], training mode and new weights undo it.
+
+        Raises:
+            ValueError: the weights are not plain ones, as where they are quantized, adapted, sharded or offloaded; or
+                the module is in training mode.
         """
-        if type(self.linear_1) is not nn.Linear or self.linear_1.weight.is_meta or self.norm.weight.is_meta:
-            return None
+        if self.training:
+            raise ValueError("The vision projector is in training mode: call `eval()` before `fuse()`.")
+        reason = self._why_not_plain()
+        if reason:
+            raise ValueError(f"The vision projector cannot be fused: {reason}. Without `fuse()` it works as it is.")
+        if self.num_scales == 1:
+            return
         shift = self.norm.bias.float()
-        scale = self.norm.weight.float().view(self.block**2, repeats, -1)
+        scale = self.norm.weight.float().view(self.block**2, self.num_scales, -1)
         weights, biases = [], []
         for rows in self.linear_1.weight.split(512):  # which are small in float32 beside the whole
             rows = rows.float()
             biases.append(rows @ shift)
-            rows = rows.view(len(rows), *scale.shape)
-            folded = rows[:, :, 0] * scale[:, 0]
-            for repeat in range(1, repeats):
-                folded = torch.addcmul(folded, rows[:, :, repeat], scale[:, repeat])
-            weights.append(folded.flatten(1))
-        return torch.cat(weights), self.linear_1.bias.float() + torch.cat(biases)
+            weights.append((rows.view(len(rows), *scale.shape) * scale).sum(2).flatten(1))
+        dtype = self.linear_1.weight.dtype
+        self.fused_weight = torch.cat(weights).to(dtype)
+        self.fused_bias = (self.linear_1.bias.float() + torch.cat(biases)).to(dtype)
+
+    def unfuse(self) -> None:
+        """Undoes [`fuse`]."""
+        self.fused_weight = self.fused_bias = None
+
+    def train(self, mode: bool = True) -> "VisionProjector":
+        if mode:
+            self.unfuse()
+        return super().train(mode)
+
+    def _is_fused(self) -> bool:
+        """Also whether the two modules are as they were, and no gradient of theirs is wanted."""
+        if self.fused_weight is None or self._why_not_plain():
+            return False
+        return not (torch.is_grad_enabled() and self.linear_1.weight.requires_grad)
+
+    def _why_not_plain(self) -> str | None:
+        """What is special about a weight that [`fuse`] reads."""
+        for name, module, expected in (("norm", self.norm, nn.LayerNorm), ("linear_1", self.linear_1, nn.Linear)):
+            if type(module) is not expected:
+                return f"`{name}` is a {type(module).__name__}"
+            for weight in (module.weight, module.bias):
+                if type(weight) not in (nn.Parameter, torch.Tensor):
+                    return f"a weight of `{name}` is a {type(weight).__name__}"
+                if weight.is_meta:
+                    return f"a weight of `{name}` is offloaded"
+                if not weight.is_floating_point() or not weight.numel():
+                    return f"a weight of `{name}` is quantized or sharded"
+        return None
+
+
+def _unfuse(projector: VisionProjector, *_) -> None:
+    projector.unfuse()
 
 
 class AudioProjector(nn.Module):

@@ -17,9 +17,9 @@ class MixtureSampler(Sampler):
     """
     Draws an epoch of samples, and groups those of the same modalities and of like length.
 
-    A group is what all processes train on at once. All of them then run the same encoders, which they must where the
-    weights are sharded: gathering them takes every process. The last group of each combination of modalities is
-    filled up with samples drawn again. An epoch is always as long as the first one.
+    A group is what all processes train on at once. All of them then run the same encoders, so that none waits for
+    another. The last group of each combination of modalities is filled up with samples drawn again. An epoch is
+    always as long as the first one.
 
     Args:
         measures (`Sequence[Measure]`): Length and modalities of each sample.

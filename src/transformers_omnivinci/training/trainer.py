@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,10 +18,10 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
 
+from ..labels import IGNORED
 from ..modeling.modeling_omnivinci import OmniVinciForConditionalGeneration
 from .collator import OmniVinciCollator
 from .dataset import ChatDataset
-from .encoding import IGNORED
 from .muon import muon_of
 from .recipes import Recipe
 from .sampling import MixtureSampler, strata_of
@@ -30,7 +30,7 @@ STAGING = ".saving"
 RUN_FILE = "omnivinci_run.json"
 TRAINER_STATE = "trainer_state.json"
 SHARDED_LAYERS = ("Qwen2DecoderLayer", "SiglipEncoderLayer", "Qwen2AudioEncoderLayer")
-"""What FSDP gathers at a time. Only what all processes call equally often may be among them."""
+"""What FSDP gathers at a time."""
 LOSSES = ("language_loss", "align_loss")
 
 
@@ -166,10 +166,7 @@ class OmniVinciTrainer(Trainer):
             self._rest_frozen_parts()
         if self.compute_metrics is None and self.label_smoother is None:
             inputs = _with_logits_of_answers(inputs)
-        with ExitStack() as stack:
-            stack.enter_context(_exact_seconds(self._base, inputs))
-            if self.is_fsdp_enabled:
-                stack.enter_context(_unchunked(self._base.config))
+        with _exact_seconds(self._base, inputs):
             loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:
             self._note_losses(outputs, num_items_in_batch is not None)
@@ -365,17 +362,6 @@ def _exact_seconds(model: nn.Module, inputs: dict) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-@contextmanager
-def _unchunked(config) -> Iterator[None]:
-    """All media of a batch at a time: processes gather sharded weights together, so they must call layers alike."""
-    sizes = config.vision_chunk_size, config.audio_chunk_size
-    config.vision_chunk_size = config.audio_chunk_size = 2**31
-    try:
-        yield
-    finally:
-        config.vision_chunk_size, config.audio_chunk_size = sizes
 
 
 def _digest(value) -> str:
