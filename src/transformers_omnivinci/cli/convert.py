@@ -66,10 +66,14 @@ def convert(
 
 
 def _show_settings(settings, console: Console) -> None:
-    """What of a published checkpoint's settings is understood, ignored and refused."""
+    """What of a published checkpoint's settings is understood, ignored, unknown and refused."""
     if settings is None:
         return
-    for verdict, values in (("understood", settings.understood), ("ignored", settings.ignored)):
+    for verdict, values in (
+        ("understood", settings.understood),
+        ("ignored", settings.ignored),
+        ("unknown", settings.unknown),
+    ):
         for key, value in values.items():
             console.print(Text(f"{verdict:10}  {key} = {value!r}"), soft_wrap=True)
     for sentence in settings.refused.values():

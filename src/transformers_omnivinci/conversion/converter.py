@@ -219,7 +219,7 @@ def plan_conversion(
 
 
 def settings_of(source, revision: str | None = None, **hub) -> PublishedSettings | None:
-    """What is understood, ignored and refused of a source in the published layout; `None` for one in another."""
+    """What a source in the published layout says, and what becomes of it; `None` for one in another layout."""
     *_, folder, _ = _find(source, revision, True, hub)
     return read_settings(folder) if is_published(folder) else None
 

@@ -10,10 +10,14 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from transformers import Qwen2AudioEncoderConfig, Qwen2Config, SiglipVisionConfig
+from transformers.utils import logging
 
 from ..configuration_omnivinci import OmniVinciConfig
 from ..model_types import PUBLISHED_MODEL_TYPE
 from .published_layout import COMPONENTS, read_json
+from .unread_settings import is_unknown, plain, refused_settings
+
+logger = logging.get_logger(__name__)
 
 AUDIO_POOLINGS = {
     "mlp": "none",
@@ -43,6 +47,7 @@ class PublishedSettings:
         processor_options (`dict`): What only the processor needs: options of its parts by name.
         understood (`dict`): Values by `file: key` that decide what is computed.
         ignored (`dict`): Values that nothing reads: leftovers of training and of other tools.
+        unknown (`dict`): Values that nothing reads either, and of which it is not known what they mean.
         refused (`dict`): A sentence for each setting that is not supported.
     """
 
@@ -50,12 +55,13 @@ class PublishedSettings:
     processor_options: dict = field(default_factory=dict)
     understood: dict = field(default_factory=dict)
     ignored: dict = field(default_factory=dict)
+    unknown: dict = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
 
 
 def convert_config(folder: Path) -> tuple[OmniVinciConfig, dict]:
     """
-    Reads the settings of a checkpoint.
+    Reads the settings of a checkpoint. A warning names those that are unknown.
 
     Args:
         folder (`Path`): A checkpoint in the published layout.
@@ -70,6 +76,11 @@ def convert_config(folder: Path) -> tuple[OmniVinciConfig, dict]:
     settings = read_settings(folder)
     if settings.refused:
         raise ValueError(" ".join(settings.refused.values()))
+    if settings.unknown:
+        told = ", ".join(
+            f"`{key.removeprefix('config.json: ')}={value!r:.80}`" for key, value in settings.unknown.items()
+        )
+        logger.warning_once(f"Settings of {folder} are unknown to this package, which does not read them: {told}.")
     return settings.config, settings.processor_options
 
 
@@ -89,14 +100,12 @@ class _Recorded:
 
     def get(self, key: str, default=None):
         self.seen.add(key)
-        return self.values.get(key, default)
+        return plain(self.values.get(key, default))
 
     def divided(self) -> tuple[dict, dict]:
         """What was read and what was not."""
-        read, unread = {}, {}
-        for key, value in self.values.items():
-            (read if key in self.seen else unread)[f"{self.where}{key}"] = value
-        return read, unread
+        read = {key: value for key, value in self.values.items() if key in self.seen}
+        return read, {key: value for key, value in self.values.items() if key not in self.seen}
 
 
 class _Reader:
@@ -123,9 +132,14 @@ class _Reader:
             **self._read_time_embedding("audio", self.encoders["sound"]),
             **{f"{modality}_token_id": index for modality, index in self._read_media_token_ids().items()},
             "group_duration": self.root.get("interleaved_video_segment_duration", 30),
-            "interleave_audio_in_video": self.root.get("interleaved_vis_aud_in_video", True),
+            "interleave_audio_in_video": bool(self._require("interleaved_vis_aud_in_video", (True, False, None))),
         }
         options = self._read_processor_options()
+        self.refused |= refused_settings(
+            self.root.divided()[1],
+            {f"{name}_encoder": encoder.divided()[1] for name, encoder in self.encoders.items()},
+            self._read_preprocessor(),
+        )
         config = None
         if not self.refused:
             try:
@@ -136,24 +150,28 @@ class _Reader:
                 )
             except (TypeError, ValueError) as error:
                 self.refused["OmniVinciConfig"] = str(error)
-        understood, ignored = {}, {}
+        understood, ignored, unknown = {}, {}, {}
         for recorded in (self.root, *self.encoders.values(), *self.components.values()):
-            read, unread = recorded.divided()
-            understood |= read
-            ignored |= unread
+            for key, value in recorded.divided()[0].items():
+                understood[f"{recorded.where}{key}"] = value
+            for key, value in recorded.divided()[1].items():
+                is_foreign = recorded is self.root and is_unknown(key, value)
+                (unknown if is_foreign else ignored)[f"{recorded.where}{key}"] = value
         for name in ENCODERS:  # its entries stand for it
             understood.pop(f"config.json: {name}_encoder", None)
-        return PublishedSettings(config, options, understood, ignored, self.refused)
+        return PublishedSettings(config, options, understood, ignored, unknown, self.refused)
 
     def _refuse(self, key: str, value, supported) -> None:
         self.refused[key] = (
             f"`{key}={value!r}` of the published checkpoint is not supported: supported are {supported}."
         )
 
-    def _require(self, key: str, supported: tuple) -> None:
+    def _require(self, key: str, supported: tuple):
+        """The value of a key of the root; without one, the first that is supported."""
         value = self.root.get(key, supported[0])
         if value not in supported:
             self._refuse(key, value, supported)
+        return value
 
     def _open_encoder(self, name: str) -> _Recorded:
         """An encoder's settings, given as a JSON string or a dict; "None", "True" and "False" are what they say."""
@@ -164,9 +182,7 @@ class _Reader:
         except (TypeError, ValueError):
             self._refuse(key, value, "a dict or its JSON")
             value = {}
-        words = {"None": None, "True": True, "False": False}
-        values = {name: words.get(item, item) if isinstance(item, str) else item for name, item in value.items()}
-        encoder = _Recorded(f"config.json: {key}.", values)
+        encoder = _Recorded(f"config.json: {key}.", {name: plain(item) for name, item in value.items()})
         target = str(encoder.get("_target_", ENCODERS[name][0])).rsplit(".", 1)[-1]
         if target not in ENCODERS[name]:
             self._refuse(f"{key}._target_", target, ENCODERS[name])
@@ -246,9 +262,7 @@ class _Reader:
 
     def _read_processor_options(self) -> dict:
         max_duration, fixed_duration = self._read_audio_chunk_length()
-        preprocessor_file, pixel_options = self.folder / "vision_tower" / "preprocessor_config.json", {}
-        if preprocessor_file.is_file():
-            pixel_options = {k: v for k, v in read_json(preprocessor_file).items() if k in PIXEL_OPTIONS}
+        pixel_options = {key: value for key, value in self._read_preprocessor().items() if key in PIXEL_OPTIONS}
         return {
             "max_tiles": self.root.get("max_tiles", 12),
             "num_frames": self.root.get("num_video_frames", 8),
@@ -256,9 +270,14 @@ class _Reader:
             "hop_length": self.root.get("audio_hop_length", 60),
             "max_audio_duration": max_duration,
             "fixed_audio_duration": fixed_duration,
-            "use_media_brackets": bool(self.root.get("mm_use_bos_eos_tokens", False)),
+            "use_media_brackets": bool(self._require("mm_use_bos_eos_tokens", (False, True, None))),
+            "load_audio_from_video": bool(self._require("load_audio_in_video", (False, True, None))),
             "pixel_options": pixel_options,
         }
+
+    def _read_preprocessor(self) -> dict:
+        file = self.folder / "vision_tower" / "preprocessor_config.json"
+        return read_json(file) if file.is_file() else {}
 
     def _read_audio_chunk_length(self) -> tuple[float | None, float | None]:
         """(seconds of a clip that are kept, seconds to which every clip is padded or cut)."""
@@ -347,7 +366,7 @@ def published_configs(config: OmniVinciConfig, processor) -> dict[str, dict]:
         "sound_tower_cfg": audio,
         "mm_projector_cfg": projector,
         "sound_mm_projector_cfg": sound_projector,
-        "load_audio_in_video": True,
+        "load_audio_in_video": processor.load_audio_from_video,
         "interleaved_vis_aud_in_video": config.interleave_audio_in_video,
         "interleaved_video_segment_duration": config.group_duration,
         "audio_sampling_rate": processor.feature_extractor.sampling_rate,
