@@ -193,7 +193,11 @@ def test_frames(processor, frames, options, words):
         ("<image>", {}, "1 <image> placeholders, but 0"),
         ("<sound>", {"audio": [sound(), sound()]}, "1 <sound> placeholders, but 2"),
         ("<vila/video><vila/video>", {"videos": [video()]}, "2 <vila/video> placeholders, but 1"),
-        ("<sound><vila/video>", {"videos": [CLIP]}, "1 <sound> placeholders, but 0.*load_audio_from_video=True"),
+        (
+            "<sound><vila/video>",
+            {"videos": [CLIP], "load_audio_from_video": False},
+            "1 <sound> placeholders, but 0.*load_audio_from_video=True",
+        ),
         (["<image>", "<image>"], {"images": [[image(), image()], []]}, "Prompt 0 has 1 .* 2 images were given"),
         ([], {}, "prompt"),
         (None, {"images": [image()]}, "prompt"),

@@ -442,3 +442,12 @@ def test_only_errors_of_transfers_are_told_as_such(error, raised, message):
     with pytest.raises(raised) as caught, plain_transfer_errors("The upload", "All is kept."):
         raise error
     assert str(caught.value) == message
+
+
+def test_auto_classes_of_the_parts_find_them_in_a_repository(release):
+    from transformers import AutoImageProcessor, AutoTokenizer
+
+    # Whichever comes first finds an empty cache.
+    assert len(AutoTokenizer.from_pretrained(RELEASE)) == len(AutoTokenizer.from_pretrained(TINY)) > 400
+    assert AutoImageProcessor.from_pretrained(RELEASE, max_tiles=3).max_tiles == 3
+    assert AutoProcessor.from_pretrained(RELEASE, num_frames=3).video_processor.num_frames == 3

@@ -114,7 +114,8 @@ def test_frames_metadata_and_waveform_give_what_the_file_gives(processor):
 
 def test_metadata_that_the_processor_returns_can_be_given_back(processor):
     chat = user({"type": "video", "path": CLIP}, "?")
-    whole = prepare(processor, chat, num_frames=5, processor_kwargs={"return_metadata": True})
+    options = {"load_audio_from_video": False}
+    whole = prepare(processor, chat, num_frames=5, processor_kwargs={"return_metadata": True, **options})
     metadata = whole.pop("video_metadata")
     assert metadata[0].frames_indices == [0, 75, 150, 224, 299] and metadata[0].fps == 25
     loaded = processor.video_processor.load_videos([CLIP], num_frames=5)

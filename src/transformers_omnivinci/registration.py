@@ -9,6 +9,7 @@ import functools
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -55,25 +56,55 @@ def _register_models(module: ModuleType):
         _add_names(mapping, {MODEL_TYPE: "OmniVinciForConditionalGeneration"})
 
 
+def _read_published(auto_class: type):
+    """Lets an Auto class find the processor, or its part of it, of a checkpoint in the published layout."""
+    stock = auto_class.from_pretrained
+
+    @functools.wraps(stock)
+    def from_pretrained(pretrained_model_name_or_path, *args, **kwargs):
+        from .conversion.published_layout import has_published_name
+
+        is_published = functools.partial(has_published_name, pretrained_model_name_or_path, **kwargs)
+        if not (os.path.isdir(pretrained_model_name_or_path) and is_published()):
+            # Of a repository it is known afterwards.
+            try:
+                loaded = stock(pretrained_model_name_or_path, *args, **kwargs)
+                if not is_published():
+                    return loaded
+            except (OSError, ValueError, ImportError) as error:
+                if isinstance(error.__cause__, OSError) or not is_published():  # of the connection, or the Hub's no
+                    raise
+        from .conversion.loading import load_published_part
+
+        return load_published_part(auto_class, pretrained_model_name_or_path, **kwargs)
+
+    auto_class.from_pretrained = staticmethod(from_pretrained)
+
+
 def _register_processors(module: ModuleType):
+    _read_published(module.AutoProcessor)
     _add_names(module.PROCESSOR_MAPPING, {MODEL_TYPE: "OmniVinciProcessor", PUBLISHED_MODEL_TYPE: "VILAProcessor"})
 
 
 def _register_image_processors(module: ModuleType):
+    _read_published(module.AutoImageProcessor)
     # One class on torch alone serves whoever asks for either backend.
     classes = dict.fromkeys(("torchvision", "pil"), "OmniVinciImageProcessor")
     _add_names(module.IMAGE_PROCESSOR_MAPPING, {MODEL_TYPE: classes})
 
 
 def _register_video_processors(module: ModuleType):
+    _read_published(module.AutoVideoProcessor)
     _add_names(module.VIDEO_PROCESSOR_MAPPING, {MODEL_TYPE: video_processor_names("OmniVinciVideoProcessor")})
 
 
 def _register_feature_extractors(module: ModuleType):
+    _read_published(module.AutoFeatureExtractor)
     _add_names(module.FEATURE_EXTRACTOR_MAPPING, {MODEL_TYPE: "WhisperFeatureExtractor"})
 
 
 def _register_tokenizers(module: ModuleType):
+    _read_published(module.AutoTokenizer)
     require(module.TOKENIZER_MAPPING, "_reverse_config_mapping")
     module.TOKENIZER_MAPPING_NAMES[MODEL_TYPE] = module.TOKENIZER_MAPPING_NAMES["qwen2"]
     module.TOKENIZER_MAPPING._reverse_config_mapping.setdefault("OmniVinciConfig", MODEL_TYPE)

@@ -9,7 +9,7 @@ import typer
 from rich.progress import Progress
 
 from ..nano import NANO
-from .options import DType, End, Fps, Model, NoAudio, NumFrames, Start, Traceback
+from .options import Audio, DType, End, Fps, Model, NumFrames, Start, Traceback
 from .sources import check_model, content_item
 from .terminal import count_decoded, introduce_nano, plain_errors, show_progress
 
@@ -26,7 +26,7 @@ def ask(
     fps: Fps = None,
     start: Start = None,
     end: End = None,
-    no_audio: NoAudio = False,
+    audio: Audio = None,
     max_new_tokens: Annotated[int, typer.Option(metavar="N", min=1, help="The most tokens of the answer.")] = 512,
     device: Annotated[str, typer.Option(metavar="cpu|cuda|auto", help="Where the model runs.")] = "auto",
     dtype: Annotated[DType, typer.Option(help="Of the weights. auto: as stored.")] = DType.auto,
@@ -71,7 +71,7 @@ def ask(
                     tokenize=True,
                     return_dict=True,
                     add_generation_prompt=True,
-                    load_audio_from_video=not no_audio,
+                    load_audio_from_video=audio,
                     return_tensors="pt",
                     num_frames=num_frames,
                     fps=fps,

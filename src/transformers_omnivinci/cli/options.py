@@ -28,7 +28,10 @@ Model = Annotated[
 ]
 Start = Annotated[float | None, typer.Option(metavar="S", help="Second from which videos are looked at.")]
 End = Annotated[float | None, typer.Option(metavar="S", help="Second up to which videos are looked at.")]
-NoAudio = Annotated[bool, typer.Option("--no-audio", help="Leave out the sound of videos.")]
+Audio = Annotated[
+    bool | None,
+    typer.Option("--audio/--no-audio", show_default="as in the checkpoint", help="Whether videos are heard, too."),
+]
 Types = Annotated[
     list[str] | None, typer.Option("--type", metavar="TYPE", help="Of questions; may be repeated. Default: all.")
 ]

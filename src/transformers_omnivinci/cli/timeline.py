@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .options import End, Fps, NoAudio, NumFrames, Start, Traceback
+from .options import Audio, End, Fps, NumFrames, Start, Traceback
 from .sources import check_model, content_item, is_url
 from .terminal import count_decoded, plain_errors, show_progress
 
@@ -27,7 +27,7 @@ def timeline(
     fps: Fps = None,
     start: Start = None,
     end: End = None,
-    no_audio: NoAudio = False,
+    audio: Audio = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the timeline, too: .png, .svg or .pdf.")
     ] = None,
@@ -43,6 +43,7 @@ def timeline(
         from ..plotting import count_tokens, plot_timeline, timeline_groups
 
         processor = _processor_of(model)
+        hears = processor.load_audio_from_video if audio is None else audio
         sampling_rate = processor.feature_extractor.sampling_rate
         options = {"num_frames": num_frames, "fps": fps, "video_start": start, "video_end": end}
         if plot is None:
@@ -52,13 +53,13 @@ def timeline(
             with show_progress() as progress, count_decoded(processor.video_processor, progress):
                 (video,) = processor.video_processor.load_videos(
                     clip,
-                    load_audio=not no_audio,
+                    load_audio=hears,
                     sampling_rate=sampling_rate,
                     size={"height": 256, "width": 256},
                     **options,
                 )
             metadata, num_samples = video.metadata, 0 if video.waveform is None else len(video.waveform)
-        plan = processor.plan_video(metadata, num_samples if num_samples and not no_audio else None)
+        plan = processor.plan_video(metadata, num_samples if num_samples and hears else None)
         groups = timeline_groups(processor, plan, metadata.duration)
         name = Path(urlparse(clip).path if is_url(clip) else clip).name
         console = Console(highlight=False)
@@ -106,6 +107,7 @@ def _processor_of(model: str | None):
         OmniVinciVideoProcessor(),
         WhisperFeatureExtractor(feature_size=config.audio_config.num_mel_bins),
         PreTrainedTokenizerFast(tokenizer_object=Tokenizer(vocabulary), unk_token="<unk>"),
+        load_audio_from_video=True,
         **OmniVinciProcessor.settings_of(config),
     )
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from .options import Fps, NoAudio, NumFrames, Traceback
+from .options import Audio, Fps, NumFrames, Traceback
 from .sources import check_model
 from .terminal import plain_errors
 
@@ -27,7 +27,7 @@ def train(
     ] = None,
     num_frames: NumFrames = None,
     fps: Fps = None,
-    no_audio: NoAudio = False,
+    audio: Audio = None,
     max_length: Annotated[int | None, typer.Option(metavar="N", min=1, help="The most positions of a sample.")] = None,
     packing: Annotated[bool, typer.Option("--packing", help="Put several samples in a row of --max-length.")] = False,
     share_media: Annotated[
@@ -73,7 +73,7 @@ def train(
             share_media=share_media,
             lora_rank=lora_rank if lora else None,
             muon=muon,
-            load_audio_from_video=not no_audio,
+            load_audio_from_video=audio,
             num_frames=num_frames,
             fps=fps,
         )

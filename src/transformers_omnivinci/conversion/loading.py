@@ -1,9 +1,11 @@
 """Loading of checkpoints in the published layout, as `from_pretrained` and the Auto classes do."""
 
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from transformers import AutoTokenizer, GenerationConfig, WhisperFeatureExtractor
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase, WhisperFeatureExtractor
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.integrations.peft import maybe_load_adapters
@@ -47,10 +49,55 @@ def published_config(name_or_path, /, **kwargs) -> OmniVinciConfig | None:
 
 
 def published_processor(processor_class: type, name_or_path, /, **kwargs):
-    """The processor of a checkpoint in the published layout; `None` for any other."""
+    """
+    The processor of a checkpoint in the published layout; `None` for any other.
+
+    Options that are none of how the Hub is asked act as they do on a folder that the processor has been saved in,
+    because that is what they are given to.
+    """
     folder = published_folder(name_or_path, weights=False, **kwargs)
     if folder is None:
         return None
+    processor = _make_processor(processor_class, folder)
+    if kwargs.keys() <= {*HUB_OPTIONS, "subfolder", "trust_remote_code", "_from_auto"}:
+        return processor
+    processor = _load_saved(processor_class.from_pretrained, processor, **kwargs)
+    processor.tokenizer.name_or_path = str(folder / "llm")
+    return processor
+
+
+def load_published_part(auto_class: type, name_or_path, /, **kwargs):
+    """
+    What an Auto class loads of a checkpoint in the published layout: the processor; or the tokenizer, image processor,
+    video processor or feature extractor, as from a folder that the processor has been saved in. `None` for another
+    layout.
+
+    Args:
+        auto_class (`type`): Such as `AutoTokenizer`.
+        name_or_path, kwargs: Of its `from_pretrained`.
+    """
+    from ..processing import OmniVinciProcessor
+
+    if auto_class.__name__ == "AutoProcessor":
+        own = {name: value for name, value in kwargs.items() if name not in ("config", "trust_remote_code")}
+        return OmniVinciProcessor.from_pretrained(name_or_path, **own)
+    folder = published_folder(name_or_path, weights=False, **kwargs)
+    if folder is None:
+        return None
+    part = _load_saved(auto_class.from_pretrained, _make_processor(OmniVinciProcessor, folder), **kwargs)
+    if isinstance(part, PreTrainedTokenizerBase):
+        part.name_or_path = str(folder / "llm")
+    return part
+
+
+def _load_saved(load: Callable, processor, **kwargs):
+    """What `load` gives for a folder that the processor is saved in."""
+    with TemporaryDirectory() as saved:
+        processor.save_pretrained(saved)
+        return load(saved, **{name: value for name, value in kwargs.items() if name not in HUB_OPTIONS})
+
+
+def _make_processor(processor_class: type, folder: Path):
     from ..processing import OmniVinciImageProcessor, OmniVinciVideoProcessor
 
     config, options = convert_config(folder)
@@ -70,6 +117,7 @@ def published_processor(processor_class: type, name_or_path, /, **kwargs):
         max_audio_duration=options["max_audio_duration"],
         fixed_audio_duration=options["fixed_audio_duration"],
         use_media_brackets=options["use_media_brackets"],
+        load_audio_from_video=options["load_audio_from_video"],
         **processor_class.settings_of(config),
     )
 

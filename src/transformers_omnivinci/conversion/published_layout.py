@@ -8,7 +8,8 @@ import json
 import os
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from transformers.utils import cached_file
 
 from ..hub_options import plain_transfer_errors
@@ -58,6 +59,17 @@ def is_published(folder: Path) -> bool:
     """Whether a local folder is in the published layout."""
     config_file = folder / "config.json"
     return config_file.is_file() and read_json(config_file).get("model_type") == PUBLISHED_MODEL_TYPE
+
+
+def has_published_name(name_or_path, /, cache_dir=None, revision=None, **_) -> bool:
+    """Whether a folder, or what the cache has of a repository, is in the published layout. The Hub is not asked."""
+    if os.path.isdir(name_or_path):
+        return is_published(Path(name_or_path))
+    try:
+        file = try_to_load_from_cache(str(name_or_path), "config.json", cache_dir=cache_dir, revision=revision)
+    except HFValidationError:
+        return False
+    return isinstance(file, str) and is_published(Path(file).parent)
 
 
 def download(repo_id, patterns: list[str], **options) -> Path:

@@ -122,6 +122,7 @@ def build_processor(config: OmniVinciConfig, tokenizer: PreTrainedTokenizerFast)
         OmniVinciVideoProcessor(size={"height": side, "width": side}, num_frames=WORLD.num_frames),
         WhisperFeatureExtractor(feature_size=MEL_BINS, hop_length=HOP_LENGTH, padding_side="left"),
         tokenizer,
+        load_audio_from_video=True,
         **OmniVinciProcessor.settings_of(config),
     )
 

@@ -61,7 +61,8 @@ class VideoTextToTextPipeline(ImageTextToTextPipeline):
             max_frames (`int`, *optional*): The most frames that `fps` gives.
             video_start (`float`, *optional*), video_end (`float`, *optional*):
                 Seconds between which videos are looked at.
-            load_audio_from_video (`bool`, *optional*, defaults to `True`): Whether videos are heard, too.
+            load_audio_from_video (`bool`, *optional*):
+                Whether videos are heard, too. Default: as in the checkpoint.
             processor_kwargs (`dict`, *optional*): Other options of a call of the processor.
             continue_final_message (`bool`, *optional*):
                 Whether the last message of a chat is continued. Default: if it is one of the assistant.
@@ -148,13 +149,9 @@ class VideoTextToTextPipeline(ImageTextToTextPipeline):
         answers = PipelineIterator(batches, self.forward, forward_params, loader_batch_size=batch_size)
         return PipelineIterator(answers, self.postprocess, postprocess_params)
 
-    def preprocess(self, inputs, text=None, load_audio_from_video=True, processor_kwargs=None, **kwargs):
+    def preprocess(self, inputs, text=None, processor_kwargs=None, **kwargs):
         chat, prompt = _as_chat(inputs, text)
-        processor_kwargs = dict(processor_kwargs or {})
-        load_audio_from_video = processor_kwargs.pop("load_audio_from_video", load_audio_from_video)
-        model_inputs = super().preprocess(
-            chat, load_audio_from_video=load_audio_from_video, processor_kwargs=processor_kwargs, **kwargs
-        )
+        model_inputs = super().preprocess(chat, processor_kwargs=processor_kwargs, **kwargs)
         model_inputs["text"] = prompt
         return model_inputs
 

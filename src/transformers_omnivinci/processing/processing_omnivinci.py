@@ -173,13 +173,15 @@ class OmniVinciProcessor(InstalledCode, ProcessorMixin):
             As in [`OmniVinciConfig`], which must have the same values.
         use_media_brackets (`bool`, *optional*, defaults to `False`):
             Whether every medium stands between tokens such as `<|image_bos|>` and `<|image_eos|>`.
+        load_audio_from_video (`bool`, *optional*, defaults to `False`):
+            Whether videos take their track along where a call does not say. The published layout says it as
+            `load_audio_in_video`.
     """
 
     valid_processor_kwargs = OmniVinciProcessorKwargs
     skip_tensor_conversion = ["video_metadata", "text_replacement_offsets"]
     # What a call takes if it, and for the text the tokenizer, says nothing else.
     text_kwargs = {"padding": True, "padding_side": "left"}
-    load_audio_from_video = False
     return_mm_token_type_ids = False
     return_text_replacement_offsets = False
 
@@ -209,6 +211,7 @@ class OmniVinciProcessor(InstalledCode, ProcessorMixin):
         audio_start_tokens=None,
         audio_end_tokens="\n",
         use_media_brackets=False,
+        load_audio_from_video=False,
     ):
         super().__init__(
             image_processor,
@@ -236,6 +239,9 @@ class OmniVinciProcessor(InstalledCode, ProcessorMixin):
         self.audio_start_tokens = audio_start_tokens
         self.audio_end_tokens = audio_end_tokens
         self.use_media_brackets = use_media_brackets
+        if not isinstance(load_audio_from_video, bool):
+            raise ValueError(f"`load_audio_from_video` is True or False, got {load_audio_from_video!r:.80}.")
+        self.load_audio_from_video = load_audio_from_video
         self.image_token, self.video_token, self.audio_token = IMAGE_TOKEN, VIDEO_TOKEN, AUDIO_TOKEN
         self.image_token_id, self.video_token_id, self.audio_token_id = (
             self._require_token(token) for token in (IMAGE_TOKEN, VIDEO_TOKEN, AUDIO_TOKEN)
@@ -246,12 +252,22 @@ class OmniVinciProcessor(InstalledCode, ProcessorMixin):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
         """
-        Loads what [`save_pretrained`] wrote, or the processor of a checkpoint in the published layout.
+        Loads what [`save_pretrained`] wrote, or the processor of a checkpoint in the published layout. Other options
+        replace what either says: of the processor and of its parts, such as `num_frames`, `max_tiles` and
+        `padding_side`.
         """
-        from ..conversion.loading import published_processor
+        from ..conversion.loading import HUB_OPTIONS, published_processor
 
+        returns_unused = kwargs.pop("return_unused_kwargs", False)  # of the parts' loaders, some fail with it
         processor = published_processor(cls, pretrained_model_name_or_path, **kwargs)
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs) if processor is None else processor
+        if processor is None:
+            processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        if not returns_unused:
+            return processor
+        parts = (processor, *(getattr(processor, name) for name in processor.get_attributes()))
+        hub = {*HUB_OPTIONS, "subfolder", "trust_remote_code", "_from_auto"}
+        unused = {n: v for n, v in kwargs.items() if n not in hub and not any(hasattr(part, n) for part in parts)}
+        return processor, unused
 
     @staticmethod
     def settings_of(config) -> dict:
@@ -326,8 +342,9 @@ class OmniVinciProcessor(InstalledCode, ProcessorMixin):
         Raises:
             ValueError, TypeError, OSError: media and placeholders do not match, or a medium cannot be read.
         """
+        hears, is_said = self._hears_videos(kwargs)
         options = sort_options(self, kwargs)
-        batch = sort_media(text, images, videos, audio, audio_from_video_indices, options["load_audio_from_video"])
+        batch = sort_media(text, images, videos, audio, audio_from_video_indices, hears, is_said)
         image_options, video_options = options["images_kwargs"], options["videos_kwargs"]
         if kwargs.get("return_metadata"):
             video_options["return_metadata"] = True
@@ -393,15 +410,15 @@ class OmniVinciProcessor(InstalledCode, ProcessorMixin):
         Returns:
             `int` or `list[int]`: as many as `input_ids` will have without padding, for one prompt or for each.
         """
+        hears, is_said = self._hears_videos(kwargs)
         options = sort_options(self, kwargs)
-        load_audio_from_video = options["load_audio_from_video"]
         single = isinstance(text, str)
         if isinstance(text, (list, tuple)) and text and not isinstance(text[0], str):
             conversations, is_batched = self._read_conversations(text, refuse_placeholders=True)
             single = not is_batched
-            images, videos, audio, audio_from_video_indices = self._media_of(conversations, load_audio_from_video)
+            images, videos, audio, audio_from_video_indices = self._media_of(conversations, hears)
             text = self.apply_chat_template(conversations, add_generation_prompt=add_generation_prompt)
-        batch = sort_media(text, images, videos, audio, audio_from_video_indices, load_audio_from_video)
+        batch = sort_media(text, images, videos, audio, audio_from_video_indices, hears, is_said)
         runs = {
             "image": [
                 self._image_runs(*(self._probe_tile_grid(image) if len(prompt) == 1 else (1, 1)))
@@ -415,6 +432,17 @@ class OmniVinciProcessor(InstalledCode, ProcessorMixin):
         for prompt, slots in enumerate(batch.placeholders):
             lengths[prompt] += sum(count(runs[slot.modality][slot.index]) - 1 for slot in slots)
         return lengths[0] if single else lengths
+
+    def _hears_videos(self, options: dict) -> tuple[bool, bool]:
+        """
+        Whether videos take their track along, and whether a call says so itself. Takes it out of the call's options.
+        """
+        said = [options.pop("load_audio_from_video", None)]
+        if "load_audio_from_video" in (options.get("videos_kwargs") or {}):
+            options["videos_kwargs"] = dict(options["videos_kwargs"])
+            said.append(options["videos_kwargs"].pop("load_audio_from_video"))
+        said = [bool(value) for value in said if value is not None]
+        return (said[0], True) if said else (self.load_audio_from_video, False)
 
     def probe_audio(self, clip) -> float:
         """
@@ -827,9 +855,7 @@ class OmniVinciProcessor(InstalledCode, ProcessorMixin):
             options |= {"return_offsets_mapping": True, "return_text_replacement_offsets": True}
         if self.tokenizer.bos_token is not None and prompts[0].startswith(self.tokenizer.bos_token):
             options["add_special_tokens"] = False  # the template has written them
-        images, videos, audio, links = self._media_of(
-            conversations, sort_options(self, options)["load_audio_from_video"]
-        )
+        images, videos, audio, links = self._media_of(conversations, self._hears_videos(dict(options))[0])
         more = options.pop("images", None)  # for templates that place them from other variables
         if more:
             images = more if is_batched else [more]

@@ -51,10 +51,17 @@ class PromptBatch:
 
 
 def sort_media(
-    text, images, videos, audio, audio_from_video_indices: Sequence[int | None] | None, load_audio_from_video: bool
+    text,
+    images,
+    videos,
+    audio,
+    audio_from_video_indices: Sequence[int | None] | None,
+    load_audio_from_video: bool,
+    is_said: bool = True,
 ) -> PromptBatch:
     """
-    Assigns media to the placeholders of prompts; the arguments are those of [`OmniVinciProcessor.__call__`].
+    Assigns media to the placeholders of prompts; the arguments are those of [`OmniVinciProcessor.__call__`], and
+    whether the call says itself that videos are heard. Where the checkpoint does, `audio` are clips of their own.
 
     Raises:
         ValueError: there are more or fewer media than placeholders, or `text` is no prompt.
@@ -67,7 +74,7 @@ def sort_media(
     images = flatten_images(images)
     videos = [] if videos is None else flatten_videos(videos)
     clips, tracks, heard = _assign_audio(
-        flatten_audio(audio), audio_from_video_indices, len(videos), load_audio_from_video
+        flatten_audio(audio), audio_from_video_indices, len(videos), load_audio_from_video, is_said
     )
     prompts = _strip_pairs(prompts, len(clips)) if any(heard) else list(prompts)
 
@@ -136,15 +143,16 @@ def _assign_audio(
     audio_from_video_indices: Sequence[int | None] | None,
     num_videos: int,
     load_audio_from_video: bool,
+    is_said: bool,
 ) -> tuple[list, list, list[bool]]:
     """Sorts `audio` into clips of their own and tracks of videos; says for each video whether it is heard."""
     tracks, heard = [None] * num_videos, [False] * num_videos
     if not load_audio_from_video or not num_videos:
         return audio, tracks, heard
     if audio_from_video_indices is None:
-        if audio:
+        if audio and is_said:
             raise ValueError("Mixing `audio` with `load_audio_from_video=True` needs `audio_from_video_indices`.")
-        return [], tracks, [True] * num_videos
+        return audio, tracks, [True] * num_videos
     links = [index for index in audio_from_video_indices if index is not None]
     if len(set(links)) < len(links) or any(not 0 <= index < num_videos for index in links):
         raise ValueError(

@@ -46,7 +46,8 @@ class SampleEncoder:
     Args:
         processor ([`OmniVinciProcessor`]): What expands, decodes and tokenizes.
         max_length (`int`, *optional*): The most positions of a sample. `None`: any.
-        load_audio_from_video (`bool`, *optional*, defaults to `True`): Whether videos take their track along.
+        load_audio_from_video (`bool`, *optional*):
+            Whether videos take their track along. `None`: as the processor says.
         options: Options of the processor, such as `num_frames`, `fps` and `max_frames`.
     """
 
@@ -54,10 +55,12 @@ class SampleEncoder:
         self,
         processor: ProcessorMixin,
         max_length: int | None = None,
-        load_audio_from_video: bool = True,
+        load_audio_from_video: bool | None = None,
         **options,
     ):
         self.processor, self.max_length = processor, max_length
+        if load_audio_from_video is None:
+            load_audio_from_video = processor.load_audio_from_video
         self.options = {"load_audio_from_video": load_audio_from_video, **options}
         self._media_lengths: dict[tuple, int] = {}
         self._tracks: dict[str, bool] = {}
