@@ -1,5 +1,5 @@
 """
-Serves OmniVinci on Hugging Face Inference Endpoints.
+Serves OmniVinci on Hugging Face Inference Endpoints, and reads the requests of `omnivinci serve`.
 
 This file is copied as it is into the root of a repository, from where the inference toolkit imports it: it imports
 nothing of this package by a relative import, and needs the standard library, torch and transformers alone.
@@ -15,21 +15,21 @@ import http.client
 import ipaddress
 import math
 import os
+import queue
 import socket
 import ssl
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, fields
-from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote, urljoin, urlsplit
 
 import torch
-from transformers import pipeline
+from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList, pipeline
 from transformers.utils.chat_template_utils import Chat
 
 # Where the package is installed, its classes are used rather than the code of the repository.
@@ -58,11 +58,13 @@ NUMBERS = {
     "num_beams": (int, 1, "max_sequences"),
     "no_repeat_ngram_size": (int, 0, math.inf),
     "temperature": (float, 0, 100),
-    "top_k": (int, 1, math.inf),
+    "top_k": (int, -1, math.inf),
     "top_p": (float, 1e-6, 1),
     "min_p": (float, 0, 1),
     "repetition_penalty": (float, 1e-3, 100),
-    "seed": (int, 0, 2**63 - 1),
+    "frequency_penalty": (float, -2, 2),
+    "presence_penalty": (float, -2, 2),
+    "seed": (int, -(2**63), 2**63 - 1),
     "num_frames": (int, 1, "max_frames"),
     "max_frames": (int, 1, "max_frames"),
     "fps": (float, 1e-6, 1000),
@@ -73,18 +75,38 @@ NUMBERS = {
 
 FLAGS = ("do_sample", "load_audio_from_video")
 PROCESSING = ("num_frames", "max_frames", "fps", "video_start", "video_end", "load_audio_from_video")
-OPENAI_NAMES = {"max_tokens": "max_new_tokens", "max_completion_tokens": "max_new_tokens", "n": "num_return_sequences"}
-HUB_NAMES = {"stop_sequence": "stop", "stop_sequences": "stop"}
+PROCESSING_NAMES = {"use_audio_in_video": "load_audio_from_video"}
+PROCESSING_OBJECTS = ("mm_processor_kwargs", "chat_template_kwargs")
+"""What vLLM and the server of transformers call the objects that options of the processor stand in."""
+
+OPENAI_NAMES = {
+    "max_tokens": "max_new_tokens",
+    "max_completion_tokens": "max_new_tokens",
+    "min_tokens": "min_new_tokens",
+    "n": "num_return_sequences",
+    **PROCESSING_NAMES,
+}
+HUB_NAMES = {"stop_sequence": "stop", "stop_sequences": "stop", **PROCESSING_NAMES}
 
 OPENAI_FIXED = {
-    "stream": False,
-    "logprobs": False,
-    "frequency_penalty": 0,
-    "presence_penalty": 0,
-    "response_format": {"type": "text"},
+    "stream": (False,),
+    "response_format": ({"type": "text"},),
+    "tool_choice": ("none", "auto"),
+    "parallel_tool_calls": (True, False),
+    "modalities": (["text"],),
+    "reasoning_effort": ("none",),
+    "service_tier": ("auto", "default"),
+    "store": (False,),
 }
-HUB_FIXED = {"return_full_text": False, "stream": False}
-"""Parameters of which one value is accepted, the one that changes nothing."""
+HUB_FIXED = {"return_full_text": (False,), "stream": (False,)}
+"""Parameters of which those values are accepted that change nothing."""
+
+OPENAI_IGNORED = ("user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention")
+OPENAI_UNSUPPORTED = ("tools", "functions", "function_call", "audio", "prediction", "web_search_options")
+"""Parameters that are accepted empty."""
+
+MAX_TOP_LOGPROBS = 20
+LEAST_LOGPROB = -9999.0  # as OpenAI writes the impossible, which JSON cannot
 
 SPECIAL_NETWORKS = [
     ipaddress.ip_network(network)
@@ -114,11 +136,12 @@ class RequestError(ValueError):
         status (`int`):
             400: malformed, or a URL that is not fetched; 413: too large; 415: not a medium of its kind; 422: a
             parameter that is unknown or out of range; 502, 504: a URL that does not answer, or not in time.
+        reason (`str`): The message without the status.
     """
 
-    def __init__(self, status: int, message: str):
-        super().__init__(f"{status} {HTTPStatus(status).phrase}: {message}")
-        self.status = int(status)
+    def __init__(self, status: int, reason: str):
+        super().__init__(f"{status} {HTTPStatus(status).phrase}: {reason}")
+        self.status, self.reason = int(status), reason
 
 
 @dataclass(frozen=True)
@@ -207,6 +230,10 @@ class Downloader:
 
     ports = (80, 443)
 
+    def allows_host(self, host: str, port: int) -> bool:
+        """Whether a host may be connected to at whatever address it has. None is."""
+        return False
+
     def allows(self, address: str, port: int) -> bool:
         """Whether the address of a peer may be connected to. Asked before connecting, and of the connected socket."""
         return port in self.ports and is_public(address)
@@ -264,7 +291,8 @@ class Downloader:
             f"{' and '.join(map(str, self.ports))}.",
         )
         candidates = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        if not all(self.allows(address[0], port) for *_, address in candidates):
+        is_trusted = self.allows_host(host, port)
+        if not is_trusted and not all(self.allows(address[0], port) for *_, address in candidates):
             raise refusal
         failure = OSError("no address")
         for family, kind, protocol, _, address in candidates:
@@ -273,7 +301,7 @@ class Downloader:
                 _check_time(url, deadline)
                 peer.settimeout(deadline - time.monotonic())
                 peer.connect(address)
-                if not self.allows(peer.getpeername()[0], port):
+                if not is_trusted and not self.allows(peer.getpeername()[0], port):
                     raise refusal
             except BaseException as error:
                 peer.close()
@@ -392,8 +420,13 @@ def _read_parameters(given: Mapping, limits: Limits, names: Mapping[str, str], f
         if value is None:
             continue  # clients write out what they leave open
         if name in fixed:
-            if value != fixed[name]:
-                raise RequestError(422, f"`{name}` can be {fixed[name]!r} alone here, got {value!r:.80}.")
+            if value not in fixed[name]:
+                accepted = " or ".join(map(repr, fixed[name]))
+                raise RequestError(422, f"`{name}` can be {accepted} alone here, got {value!r:.80}.")
+            continue
+        if name in OPENAI_UNSUPPORTED:
+            if value:
+                raise RequestError(422, f"The parameter {name!r} is not supported.")
             continue
         if known_as in parameters:
             raise RequestError(422, f"`{name}` is given twice, under two names.")
@@ -414,6 +447,54 @@ def _read_parameters(given: Mapping, limits: Limits, names: Mapping[str, str], f
     if "fps" in parameters and "num_frames" in parameters:
         raise RequestError(422, "Frames are sampled by `fps` or by `num_frames`, not by both.")
     return parameters
+
+
+def _read_processing_objects(request: dict) -> dict:
+    """The entries of the objects that options of the processor stand in, which are taken out of a request."""
+    options = {}
+    for name in PROCESSING_OBJECTS:
+        given = request.pop(name, None)
+        if given is None:
+            continue
+        if not isinstance(given, Mapping):
+            raise RequestError(422, f"`{name}` is an object, got {given!r:.80}.")
+        known = [*PROCESSING, *PROCESSING_NAMES]
+        _refuse_unknown(f"`{name}`", _given(given), known)
+        twice = sorted(_given(given).keys() & (options.keys() | _given(request).keys()))
+        if twice:
+            raise RequestError(422, f"`{twice[0]}` is given twice, in `{name}` and elsewhere.")
+        options |= _given(given)
+    return options
+
+
+def _read_logprobs(request: dict) -> int | None:
+    """How many likeliest tokens are told beside each one; `None`: no log probabilities. Taken out of a request."""
+    wanted, num_top = request.pop("logprobs", None), request.pop("top_logprobs", None)
+    if not isinstance(wanted, (bool, type(None))):
+        raise RequestError(422, f"`logprobs` is true or false, got {wanted!r:.80}.")
+    if num_top is not None:
+        if not isinstance(num_top, int) or isinstance(num_top, bool) or not 0 <= num_top <= MAX_TOP_LOGPROBS:
+            raise RequestError(422, f"`top_logprobs` is an integer from 0 to {MAX_TOP_LOGPROBS}, got {num_top!r:.80}.")
+        if not wanted and num_top:
+            raise RequestError(422, "`top_logprobs` needs `logprobs` to be true.")
+    return (num_top or 0) if wanted else None
+
+
+def _read_bias(request: dict, num_tokens: int) -> dict[int, float]:
+    """What is added to the logits of tokens. Taken out of a request."""
+    given = request.pop("logit_bias", None) or {}
+    try:
+        bias = {int(token): float(value) for token, value in given.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise RequestError(422, f"`logit_bias` is an object of token ids and numbers, got {given!r:.80}.") from error
+    for token, value in bias.items():
+        if not 0 <= token < num_tokens or not -100 <= value <= 100:
+            raise RequestError(
+                422,
+                f"`logit_bias` has {value:g} for token {token}: numbers from -100 to 100 for tokens from 0 to "
+                f"{num_tokens - 1} are accepted.",
+            )
+    return bias
 
 
 def _read_number(name: str, value, limits: Limits, number_type: type, low: float, high: float | str) -> int | float:
@@ -471,8 +552,8 @@ class _Contents:
     def _read_message(self, message) -> dict:
         if not isinstance(message, Mapping):
             raise RequestError(400, f"A message is an object with `role` and `content`, got {message!r:.80}.")
-        message = _given(message)
-        _refuse_unknown("A message", message, ["role", "content"])
+        message = {name: value for name, value in message.items() if value or name == "content"}  # clients write all
+        _refuse_unknown("A message", _given(message), ["role", "content"])
         role, content = message.get("role"), message.get("content")
         if not isinstance(role, str) or role not in ROLES:
             raise RequestError(400, f"The role of a message is one of {', '.join(ROLES)}, got {role!r:.80}.")
@@ -574,7 +655,23 @@ class _Contents:
         return 0, self.processor.probe_audio(content)
 
 
-# ------------------------------------------------------------------------------------------------------------- handler
+# ---------------------------------------------------------------------------------------------------------- generation
+
+
+@dataclass(frozen=True)
+class Token:
+    """
+    A token of an answer.
+
+    Attributes:
+        index (`int`): Its id.
+        logprob (`float`, *optional*): The logarithm of its probability, before penalties and the temperature.
+        top (`list[tuple[int, float]]`): The likeliest tokens with theirs.
+    """
+
+    index: int
+    logprob: float | None = None
+    top: Sequence[tuple[int, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -584,6 +681,143 @@ class Answer:
     text: str
     num_tokens: int
     finish_reason: str
+    tokens: Sequence[Token] = ()
+
+
+@dataclass
+class _Job:
+    """A prompt that is ready to be answered. `num_top` as of [`_read_logprobs`]."""
+
+    inputs: Mapping
+    num_prompt_tokens: int
+    generation: dict
+    stop: Sequence[str] = ()
+    seed: int | None = None
+    penalties: tuple[float, float] = (0.0, 0.0)
+    bias: Mapping[int, float] | None = None
+    num_top: int | None = None
+    model_name: str = ""
+
+    @property
+    def has_beams(self) -> bool:
+        return self.generation.get("num_beams", 1) > 1
+
+
+class _Scores(LogitsProcessor):
+    """Penalties of what an answer has said, in OpenAI's way, and a bias. Keeps log probabilities from before."""
+
+    def __init__(self, job: _Job):
+        self.num_prompt_tokens, self.bias, self.keeps = job.num_prompt_tokens, job.bias, job.num_top is not None
+        self.frequency, self.presence = job.penalties
+        self.logprobs = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if self.keeps:
+            self.logprobs = scores.float().log_softmax(-1)
+        said = input_ids[:, self.num_prompt_tokens :]
+        if said.shape[1] and (self.frequency or self.presence):
+            counts = torch.zeros_like(scores).scatter_add_(1, said, torch.ones_like(said, dtype=scores.dtype))
+            scores = scores - self.frequency * counts - self.presence * (counts > 0)
+        if self.bias:
+            scores = scores.clone()
+            scores[:, list(self.bias)] += scores.new_tensor(list(self.bias.values()))
+        return scores
+
+
+class _Watch(StoppingCriteria):
+    """
+    Follows the answers as they grow: ends each one at a stop sequence, and all of them when they are cancelled.
+
+    A stop sequence is looked for in what was generated alone, not across the end of the prompt.
+    """
+
+    def __init__(self, job: _Job, scores: _Scores, decode: Callable, ends: set[int], on_token: Callable | None):
+        self.job, self.scores, self.decode, self.ends, self.on_token = job, scores, decode, ends, on_token
+        self.num_seen, self.rows, self.is_done = job.num_prompt_tokens, [], []
+        self.cancelled = threading.Event()
+        # Every token has a byte at least, but for special ones.
+        self.reach = max((len(word.encode()) for word in job.stop), default=0) + 8
+
+    def __call__(self, input_ids: torch.Tensor, scores, **kwargs) -> torch.Tensor:
+        num_rows, length = input_ids.shape
+        if self.cancelled.is_set():
+            done = [True] * num_rows
+        elif self.job.has_beams:  # rows change their places
+            start = max(self.job.num_prompt_tokens, length - self.reach)
+            done = [self._has_stopped(row) for row in input_ids[:, start:].tolist()]
+        else:
+            if not self.rows:
+                self.rows, self.is_done = [[] for _ in range(num_rows)], [False] * num_rows
+            for index, new in enumerate(input_ids[:, self.num_seen :].tolist()):
+                for token in new:
+                    self._take(index, token)
+            self.num_seen, done = length, self.is_done
+        return torch.tensor(done, dtype=torch.bool, device=input_ids.device)
+
+    def _take(self, index: int, token: int) -> None:
+        if self.is_done[index]:
+            return  # what follows fills the row up
+        logprob, top = None, []
+        if self.scores.logprobs is not None:
+            row = self.scores.logprobs[index]
+            logprob = max(row[token].item(), LEAST_LOGPROB)
+            best = row.topk(self.job.num_top)
+            top = [
+                (found, max(value, LEAST_LOGPROB))
+                for found, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            ]
+        tokens = self.rows[index]
+        tokens.append(Token(token, logprob, top))
+        ids = [known.index for known in tokens[-self.reach :]]
+        self.is_done[index] = token in self.ends or self._has_stopped(ids)
+        if self.on_token is not None:
+            self.on_token(index, tokens[-1])
+
+    def _has_stopped(self, ids: list[int]) -> bool:
+        if not self.job.stop:
+            return False
+        text = self.decode(ids)
+        return any(word in text for word in self.job.stop)
+
+
+class _Text:
+    """
+    The text of an answer as its tokens come: bytes that are no character yet, and what may become a stop sequence, are
+    held back.
+    """
+
+    def __init__(self, decode: Callable, stop: Sequence[str]):
+        self.decode, self.stop = decode, stop
+        self.ids, self.start, self.end = [], 0, 0
+        self.pending, self.has_ended = "", False
+
+    def add(self, token: int) -> str:
+        """What can be told of the answer after one more token."""
+        self.ids.append(token)
+        text = self.decode(self.ids[self.start :])
+        if not text.endswith("\ufffd"):
+            self.pending += text[len(self.decode(self.ids[self.start : self.end])) :]
+            self.start, self.end = self.end, len(self.ids)
+        if self.has_ended:
+            return ""
+        self.has_ended = any(word in self.pending for word in self.stop)
+        if self.has_ended:
+            return _cut(self.pending, self.stop)
+        held = max(
+            (size for word in self.stop for size in range(1, len(word)) if self._ends_with(word[:size])), default=0
+        )
+        told, self.pending = self.pending[: len(self.pending) - held], self.pending[len(self.pending) - held :]
+        return told
+
+    def rest(self) -> str:
+        """What was held back, when no more tokens come."""
+        return "" if self.has_ended else self.pending
+
+    def _ends_with(self, text: str) -> bool:
+        return self.pending.endswith(text)
+
+
+# ------------------------------------------------------------------------------------------------------------- handler
 
 
 class EndpointHandler:
@@ -594,6 +828,10 @@ class EndpointHandler:
         path (`str`): Folder of the repository.
         limits ([`Limits`], *optional*): What a request may ask for. `None`: as the environment says.
         downloader ([`Downloader`], *optional*): What fetches URLs.
+        name (`str`, *optional*): What the model is called in answers. Default: the name of the folder.
+        processing (`dict`, *optional*): Options of the processor for requests that do not say otherwise.
+        options: Of the pipeline, such as `device` and `dtype`. Code that the repository has is trusted, unless
+            `trust_remote_code` says otherwise.
 
     Example:
 
@@ -604,11 +842,22 @@ class EndpointHandler:
     ```
     """
 
-    def __init__(self, path: str = "", limits: Limits | None = None, downloader: Downloader | None = None):
+    def __init__(
+        self,
+        path: str = "",
+        limits: Limits | None = None,
+        downloader: Downloader | None = None,
+        name: str | None = None,
+        processing: Mapping | None = None,
+        **options,
+    ):
         self.limits = Limits.from_environment() if limits is None else limits
         self.downloader = Downloader() if downloader is None else downloader
-        self.name = Path(path).resolve().name
-        self.pipeline = pipeline("video-text-to-text", model=path, trust_remote_code=True)
+        self.name = Path(path).resolve().name if name is None else name
+        self.processing = {} if processing is None else _read_parameters(processing, self.limits, PROCESSING_NAMES, {})
+        self.pipeline = pipeline("video-text-to-text", model=path, **{"trust_remote_code": True, **options})
+        # Tokenizers and the state of random numbers are shared: one request is worked at, others wait.
+        self.lock = threading.Lock()
 
     def __call__(self, data: dict) -> list[dict] | dict:
         """
@@ -635,7 +884,7 @@ class EndpointHandler:
         if not isinstance(data, Mapping):
             raise RequestError(400, "The body of a request is a JSON object.")
         if "messages" in data:
-            return self._complete_chat(data)
+            return self.complete_chat(data)
         if data.get("inputs") is None:
             raise RequestError(400, "The body of a request has neither `inputs` nor `messages`.")
         _refuse_unknown("The body of the request", _given(data), ["inputs", "parameters"])
@@ -644,8 +893,9 @@ class EndpointHandler:
         if not isinstance(given, Mapping):
             raise RequestError(400, f"`parameters` is an object, got {given!r:.80}.")
         if isinstance(inputs, Mapping) and "messages" in inputs:
-            return self._complete_chat({**inputs, **given})
-        parameters = _read_parameters(given, self.limits, HUB_NAMES, HUB_FIXED)
+            return self.complete_chat({**inputs, **given})
+        given = dict(given)
+        parameters = _read_parameters({**_read_processing_objects(given), **given}, self.limits, HUB_NAMES, HUB_FIXED)
         contents = self._contents(parameters)
         if isinstance(inputs, list):
             messages = contents.read_messages(inputs)
@@ -653,74 +903,178 @@ class EndpointHandler:
             messages = contents.read_sample({"text": inputs} if isinstance(inputs, str) else inputs)
         else:
             raise RequestError(400, "`inputs` is a text, an object with `text` and media, or a list of messages.")
-        _, answers = self._answer(messages, parameters)
-        return [{"generated_text": answer.text} for answer in answers]
+        return [{"generated_text": answer.text} for answer in self._answer(self._prepare(messages, parameters))]
 
-    def _complete_chat(self, request: Mapping) -> dict:
+    def complete_chat(self, request: Mapping) -> dict:
+        """
+        The object `chat.completion` for a request of OpenAI's chat completions.
+
+        Raises:
+            RequestError: the request is refused.
+        """
+        job = self._read_chat(request)
+        answers = self._answer(job)
+        choices = [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": _cut(answer.text, job.stop)},
+                "finish_reason": answer.finish_reason,
+                "logprobs": None if job.num_top is None else self.write_logprobs(self._told(answer, job.stop)),
+            }
+            for index, answer in enumerate(answers)
+        ]
+        usage = _write_usage(job.num_prompt_tokens, sum(answer.num_tokens for answer in answers))
+        return {**_write_envelope("chat.completion", job), "choices": choices, "usage": usage}
+
+    def stream_chat(self, request: Mapping) -> "ChatStream":
+        """
+        The objects `chat.completion.chunk` for a request of OpenAI's chat completions, as the answer grows.
+
+        Raises:
+            RequestError: the request is refused, before anything is generated.
+        """
         request = dict(request)
-        messages, model, _ = request.pop("messages"), request.pop("model", None), request.pop("user", None)
+        options = request.pop("stream_options", None) or {}
+        if not isinstance(options, Mapping):
+            raise RequestError(422, f"`stream_options` is an object, got {options!r:.80}.")
+        _refuse_unknown("`stream_options`", _given(options), ["include_usage", "include_obfuscation"])
+        request.pop("stream", None)
+        job = self._read_chat(request)
+        if job.has_beams:
+            raise RequestError(422, "`num_beams` does not go with `stream`: beams are compared at their end.")
+        return ChatStream(self, job, bool(options.get("include_usage")))
+
+    def _read_chat(self, request: Mapping) -> _Job:
+        request = dict(request)
+        model, messages = request.pop("model", None), request.pop("messages", None)
         if not isinstance(model, (str, type(None))):
             raise RequestError(400, f"`model` is a string, got {model!r:.80}.")
-        parameters = _read_parameters(request, self.limits, OPENAI_NAMES, OPENAI_FIXED)
-        messages = self._contents(parameters).read_messages(messages)
-        num_prompt_tokens, answers = self._answer(messages, parameters)
-        num_answer_tokens = sum(answer.num_tokens for answer in answers)
-        return {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "object": "chat.completion",
-            "created": int(time.time()),
-            "model": model or self.name,
-            "choices": [
-                {
-                    "index": index,
-                    "message": {"role": "assistant", "content": _cut(answer.text, parameters.get("stop", []))},
-                    "finish_reason": answer.finish_reason,
-                    "logprobs": None,
-                }
-                for index, answer in enumerate(answers)
-            ],
-            "usage": {
-                "prompt_tokens": num_prompt_tokens,
-                "completion_tokens": num_answer_tokens,
-                "total_tokens": num_prompt_tokens + num_answer_tokens,
-            },
-        }
+        for name in OPENAI_IGNORED:
+            request.pop(name, None)
+        if request.get("stream_options"):
+            raise RequestError(422, "`stream_options` needs `stream` to be true.")
+        request.pop("stream_options", None)
+        num_top = _read_logprobs(request)
+        bias = _read_bias(request, self.pipeline.model.config.get_text_config().vocab_size)
+        parameters = _read_parameters(
+            {**_read_processing_objects(request), **request}, self.limits, OPENAI_NAMES, OPENAI_FIXED
+        )
+        job = self._prepare(self._contents(parameters).read_messages(messages), parameters)
+        if job.has_beams and num_top is not None:
+            raise RequestError(422, "`logprobs` does not go with `num_beams`.")
+        job.num_top, job.bias, job.model_name = num_top, bias, model or self.name
+        return job
 
     def _contents(self, parameters: Mapping) -> _Contents:
         span = parameters.get("video_start", 0.0), parameters.get("video_end", math.inf)
         return _Contents(self.pipeline.processor, self.limits, self.downloader, span)
 
-    def _answer(self, messages: list[dict], parameters: Mapping) -> tuple[int, list[Answer]]:
-        """Tokens of the prompt, and the answers."""
+    def _prepare(self, messages: list[dict], parameters: Mapping) -> _Job:
+        """Reads the media of messages."""
         generation = {name: value for name, value in parameters.items() if name not in PROCESSING}
         seed, stop = generation.pop("seed", None), generation.pop("stop", [])
+        penalties = generation.pop("frequency_penalty", 0.0), generation.pop("presence_penalty", 0.0)
         generation = self._generation_options(generation)
-        if stop:
-            generation |= {"stop_strings": stop, "tokenizer": self.pipeline.tokenizer}
         try:
-            inputs = self.pipeline.preprocess(
-                Chat(messages), sanitize_control_tokens=True, **self._processing_options(parameters)
-            )
-            num_prompt_tokens = inputs["input_ids"].shape[1]
-            limit = self.pipeline.tokenizer.model_max_length - generation["max_new_tokens"]
-            if num_prompt_tokens > limit:
-                raise RequestError(
-                    422,
-                    f"The prompt has {num_prompt_tokens} tokens, where the model has room for {limit} besides the "
-                    "answer: take fewer frames, less sound or a shorter answer.",
+            with self.lock:
+                inputs = self.pipeline.preprocess(
+                    Chat(messages), sanitize_control_tokens=True, **self._processing_options(parameters)
                 )
-            with nullcontext() if seed is None else torch.random.fork_rng():
-                if seed is not None:
-                    torch.manual_seed(seed)
-                outputs = self.pipeline.forward(inputs, generate_kwargs=generation)
-        except RequestError:
-            raise
+        except (ValueError, TypeError, OSError) as error:
+            raise RequestError(422, f"{error}") from error
+        num_prompt_tokens = inputs["input_ids"].shape[1]
+        limit = self.pipeline.tokenizer.model_max_length - generation["max_new_tokens"]
+        if num_prompt_tokens > limit:
+            raise RequestError(
+                422,
+                f"The prompt has {num_prompt_tokens} tokens, where the model has room for {limit} besides the "
+                "answer: take fewer frames, less sound or a shorter answer.",
+            )
+        return _Job(inputs, num_prompt_tokens, generation, stop, seed, penalties)
+
+    def watch(self, job: _Job, on_token: Callable | None = None) -> _Watch:
+        """What follows the answers of a job; `on_token` is called with the answer's index and each of its tokens."""
+        return _Watch(job, _Scores(job), self.decode, self._ends, on_token)
+
+    def generate(self, job: _Job, watch: _Watch) -> torch.Tensor:
+        """The ids of all rows, prompts included."""
+        options = {
+            **job.generation,
+            "logits_processor": LogitsProcessorList([watch.scores]),
+            "stopping_criteria": StoppingCriteriaList([watch]),
+        }
+        try:
+            with self.lock, nullcontext() if job.seed is None else torch.random.fork_rng():
+                if job.seed is not None:
+                    torch.manual_seed(job.seed)
+                outputs = self.pipeline.forward(job.inputs, generate_kwargs=options)
         except (ValueError, TypeError) as error:
             raise RequestError(422, f"{error}") from error
         rows = outputs["generated_sequence"]
-        rows = rows.reshape(-1, rows.shape[-1])[:, num_prompt_tokens:].tolist()
-        finish = partial(self._finish, stop=stop, max_new_tokens=generation["max_new_tokens"])
-        return num_prompt_tokens, [finish(row) for row in rows]
+        return rows.reshape(-1, rows.shape[-1])
+
+    def _answer(self, job: _Job) -> list[Answer]:
+        watch = self.watch(job)
+        rows = self.generate(job, watch)
+        if not job.has_beams:
+            return [self._finish(tokens, job) for tokens in watch.rows]
+        rows = rows[:, job.num_prompt_tokens :].tolist()
+        return [self._finish([Token(index) for index in self._strip(row)], job) for row in rows]
+
+    def _strip(self, ids: list[int]) -> list[int]:
+        """The ids of an answer out of a row, which is filled up after its end where others are longer."""
+        length = next((index + 1 for index, token in enumerate(ids) if token in self._ends), None)
+        ids = ids[:length]
+        while length is None and ids and ids[-1] == self.pipeline.tokenizer.pad_token_id:
+            ids.pop()
+        return ids
+
+    def _finish(self, tokens: Sequence[Token], job: _Job) -> Answer:
+        ids = [token.index for token in tokens]
+        text = self.decode(ids)
+        return Answer(text, len(ids), self.finish_reason(ids, text, job), tokens)
+
+    def finish_reason(self, ids: list[int], text: str, job: _Job) -> str:
+        """Why an answer ended."""
+        has_ended = bool(ids) and ids[-1] in self._ends
+        has_ended = has_ended or len(ids) < job.generation["max_new_tokens"] or any(word in text for word in job.stop)
+        return "stop" if has_ended else "length"
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids without special tokens."""
+        [text] = self.pipeline.processor.post_process_image_text_to_text([list(ids)], skip_special_tokens=True)
+        return text
+
+    @property
+    def _ends(self) -> set[int]:
+        ends = self.pipeline.model.generation_config.eos_token_id
+        return {ends} if isinstance(ends, int) else set(ends or ())
+
+    def _told(self, answer: Answer, stop: Sequence[str]) -> list[Token]:
+        """The tokens of an answer's text: not the one that ends it, and none behind a stop sequence."""
+        tokens = [token for token in answer.tokens if token.index not in self._ends]
+        length = len(_cut(answer.text, stop))
+        if length == len(answer.text):
+            return tokens
+        ids = [token.index for token in tokens]
+        return [token for count, token in enumerate(tokens) if len(self.decode(ids[:count])) < length]
+
+    def write_logprobs(self, tokens: Sequence[Token]) -> dict:
+        """Log probabilities as OpenAI has them. Tokens that are a part of a character have no bytes of their own."""
+
+        def entry(index: int, logprob: float) -> dict:
+            token = self.pipeline.tokenizer.decode([index])
+            return {
+                "token": token,
+                "logprob": logprob,
+                "bytes": None if "\ufffd" in token else list(token.encode()),
+            }
+
+        content = [
+            {**entry(token.index, token.logprob), "top_logprobs": [entry(*one) for one in token.top]}
+            for token in tokens
+        ]
+        return {"content": content, "refusal": None}
 
     def _generation_options(self, given: Mapping) -> dict:
         """Options of `generate`. Naming how to sample is asking for it; a temperature of 0 is asking not to."""
@@ -732,12 +1086,25 @@ class EndpointHandler:
             options = {name: value for name, value in options.items() if name not in names} | {"do_sample": False}
         elif names and not options.setdefault("do_sample", True):
             raise RequestError(422, f"`do_sample` is false, with which `{names[0]}` has no effect.")
-        usual = self.pipeline.model.generation_config.max_new_tokens or DEFAULT_NEW_TOKENS
-        return {"max_new_tokens": min(usual, self.limits.max_new_tokens), **options}
+        if "top_k" in options:
+            options["top_k"] = max(options["top_k"], 0)  # 0 and -1: any
+        usual = self.pipeline.model.generation_config
+        samples = options.get("do_sample", usual.do_sample)
+        if options.get("num_return_sequences", 1) > 1 and not samples and options.get("num_beams", 1) == 1:
+            raise RequestError(
+                422,
+                f"`num_return_sequences` (`n`) is {options['num_return_sequences']}, but without sampling there is "
+                "one answer: give a `temperature` above 0.",
+            )
+        most = usual.max_new_tokens or DEFAULT_NEW_TOKENS
+        return {"max_new_tokens": min(most, self.limits.max_new_tokens), **options}
 
     def _processing_options(self, parameters: Mapping) -> dict:
         """Options of the processor, by which no more frames than the limit are sampled."""
         options = {name: parameters[name] for name in PROCESSING if name in parameters}
+        is_sampled = "fps" in options or "num_frames" in options
+        usual = {name: value for name, value in self.processing.items() if not is_sampled or name != "num_frames"}
+        options = {**usual, **options}
         video_processor, limit = self.pipeline.processor.video_processor, self.limits.max_frames
         if "fps" in options or ("num_frames" not in options and getattr(video_processor, "fps", None)):
             most = options.get("max_frames") or getattr(video_processor, "max_frames", None) or limit
@@ -746,18 +1113,89 @@ class EndpointHandler:
             options.setdefault("num_frames", limit)
         return options
 
-    def _finish(self, ids: list[int], stop: Sequence[str], max_new_tokens: int) -> Answer:
-        """The answer of a row of generated ids, which is filled up after its end where others are longer."""
-        ends = self.pipeline.model.generation_config.eos_token_id
-        ends = {ends} if isinstance(ends, int) else set(ends or ())
-        length = next((index + 1 for index, token in enumerate(ids) if token in ends), None)
-        is_ended = length is not None
-        ids = ids[:length]
-        while not is_ended and ids and ids[-1] == self.pipeline.tokenizer.pad_token_id:
-            ids.pop()
-        [text] = self.pipeline.processor.post_process_image_text_to_text([ids], skip_special_tokens=True)
-        is_ended = is_ended or len(ids) < max_new_tokens or any(word in text for word in stop)
-        return Answer(text, len(ids), "stop" if is_ended else "length")
+
+class ChatStream:
+    """
+    The chunks of an answer while it is generated, in another thread; for one iteration.
+
+    Args:
+        handler ([`EndpointHandler`]), job: Who answers what.
+        tells_usage (`bool`): Whether a chunk of its own ends it with the `usage`, which else stands in the last one.
+    """
+
+    def __init__(self, handler: EndpointHandler, job: _Job, tells_usage: bool):
+        self.handler, self.job, self.tells_usage = handler, job, tells_usage
+        self.usage: dict | None = None
+        self._envelope = _write_envelope("chat.completion.chunk", job)
+        self._arrived: queue.SimpleQueue = queue.SimpleQueue()
+        self._watch = handler.watch(job, lambda index, token: self._arrived.put((index, token)))
+
+    def cancel(self) -> None:
+        """Ends the generation with the next token."""
+        self._watch.cancelled.set()
+
+    def __iter__(self) -> Iterator[dict]:
+        """
+        Raises:
+            RequestError: the model cannot be asked so.
+        """
+        job, num_answers = self.job, self.job.generation.get("num_return_sequences", 1)
+        texts = [_Text(self.handler.decode, job.stop) for _ in range(num_answers)]
+        untold: list[list[Token]] = [[] for _ in texts]
+        threading.Thread(target=self._generate, daemon=True).start()
+        try:
+            for index in range(num_answers):
+                yield self._chunk(index, {"role": "assistant", "content": ""}, [])
+            while (arrived := self._arrived.get()) is not None:
+                if isinstance(arrived, BaseException):
+                    raise arrived
+                index, token = arrived
+                if token.index not in self.handler._ends and not texts[index].has_ended:
+                    untold[index].append(token)
+                text = texts[index].add(token.index)
+                if text:
+                    yield self._chunk(index, {"content": text}, untold[index])
+                    untold[index] = []
+            num_tokens = sum(len(text.ids) for text in texts)
+            self.usage = _write_usage(job.num_prompt_tokens, num_tokens)
+            for index, text in enumerate(texts):
+                rest, decoded = text.rest(), self.handler.decode(text.ids)
+                if rest:
+                    yield self._chunk(index, {"content": rest}, untold[index])
+                    untold[index] = []
+                last = self._chunk(index, {}, untold[index], self.handler.finish_reason(text.ids, decoded, job))
+                is_end = index == num_answers - 1 and not self.tells_usage
+                yield {**last, "usage": self.usage} if is_end else last
+            if self.tells_usage:
+                yield {**self._envelope, "choices": [], "usage": self.usage}
+        finally:
+            self.cancel()
+
+    def _generate(self) -> None:
+        try:
+            self.handler.generate(self.job, self._watch)
+        except BaseException as error:
+            self._arrived.put(error)
+        else:
+            self._arrived.put(None)
+
+    def _chunk(self, index: int, delta: dict, tokens: Sequence[Token], finish_reason: str | None = None) -> dict:
+        told = self.handler.write_logprobs(tokens) if tokens and self.job.num_top is not None else None
+        choice = {"index": index, "delta": delta, "finish_reason": finish_reason, "logprobs": told}
+        return {**self._envelope, "choices": [choice]}
+
+
+def _write_envelope(kind: str, job: _Job) -> dict:
+    created = int(time.time())
+    return {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": created, "model": job.model_name}
+
+
+def _write_usage(num_prompt_tokens: int, num_answer_tokens: int) -> dict:
+    return {
+        "prompt_tokens": num_prompt_tokens,
+        "completion_tokens": num_answer_tokens,
+        "total_tokens": num_prompt_tokens + num_answer_tokens,
+    }
 
 
 def _cut(text: str, stop: Sequence[str]) -> str:
