@@ -24,13 +24,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (ask, timeline, demo, convert, push, synthesize):
+for command in (ask, timeline, demo, convert, push, serve, synthesize):
     app.command()(command)
 app.command("eval")(evaluate)
-PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
-app.command(context_settings=PASSED_ON)(train)
-# Options, arguments and help are those of `transformers serve`.
-app.command(add_help_option=False, context_settings=PASSED_ON)(serve)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
 
 
 def main() -> None:

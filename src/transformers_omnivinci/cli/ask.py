@@ -48,7 +48,7 @@ def ask(
         from ..modeling.modeling_omnivinci import MEDIA_INPUTS, OmniVinciForConditionalGeneration
         from ..processing import OmniVinciProcessor
 
-        place = _choose_device(device)
+        place = choose_device(device)
         with show_progress() as progress:
             task = progress.add_task("Loading the model", total=None)
             processor = OmniVinciProcessor.from_pretrained(model)
@@ -87,7 +87,8 @@ def ask(
         loaded.generate(**inputs, max_new_tokens=max_new_tokens, streamer=streamer)
 
 
-def _choose_device(name: str):
+def choose_device(name: str):
+    """The device of a name; "auto" is the best that there is."""
     import torch
 
     if name == "auto":

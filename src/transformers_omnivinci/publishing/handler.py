@@ -449,6 +449,17 @@ def _read_parameters(given: Mapping, limits: Limits, names: Mapping[str, str], f
     return parameters
 
 
+def read_processing(given: Mapping, limits: Limits) -> dict:
+    """
+    Options of the processor, checked.
+
+    Raises:
+        RequestError: one is unknown, or out of range.
+    """
+    _refuse_unknown("What is said of the processor", given, [*PROCESSING, *PROCESSING_NAMES])
+    return _read_parameters(given, limits, PROCESSING_NAMES, {})
+
+
 def _read_processing_objects(request: dict) -> dict:
     """The entries of the objects that options of the processor stand in, which are taken out of a request."""
     options = {}
@@ -458,8 +469,7 @@ def _read_processing_objects(request: dict) -> dict:
             continue
         if not isinstance(given, Mapping):
             raise RequestError(422, f"`{name}` is an object, got {given!r:.80}.")
-        known = [*PROCESSING, *PROCESSING_NAMES]
-        _refuse_unknown(f"`{name}`", _given(given), known)
+        _refuse_unknown(f"`{name}`", _given(given), [*PROCESSING, *PROCESSING_NAMES])
         twice = sorted(_given(given).keys() & (options.keys() | _given(request).keys()))
         if twice:
             raise RequestError(422, f"`{twice[0]}` is given twice, in `{name}` and elsewhere.")
@@ -854,7 +864,7 @@ class EndpointHandler:
         self.limits = Limits.from_environment() if limits is None else limits
         self.downloader = Downloader() if downloader is None else downloader
         self.name = Path(path).resolve().name if name is None else name
-        self.processing = {} if processing is None else _read_parameters(processing, self.limits, PROCESSING_NAMES, {})
+        self.processing = read_processing(processing or {}, self.limits)
         self.pipeline = pipeline("video-text-to-text", model=path, **{"trust_remote_code": True, **options})
         # Tokenizers and the state of random numbers are shared: one request is worked at, others wait.
         self.lock = threading.Lock()
@@ -1005,6 +1015,8 @@ class EndpointHandler:
         }
         try:
             with self.lock, nullcontext() if job.seed is None else torch.random.fork_rng():
+                if watch.cancelled.is_set():
+                    return job.inputs["input_ids"]
                 if job.seed is not None:
                     torch.manual_seed(job.seed)
                 outputs = self.pipeline.forward(job.inputs, generate_kwargs=options)

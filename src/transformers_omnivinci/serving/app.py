@@ -1,0 +1,214 @@
+"""
+The HTTP of the server: routes, server-sent events, and errors in OpenAI's format.
+
+Requests are read, and answered, by [`EndpointHandler`].
+"""
+
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+
+from starlette.applications import Starlette
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from ..publishing.handler import EndpointHandler, RequestError
+from . import responses
+from .models import ModelError, Models
+
+logger = logging.getLogger(__name__)
+
+ROUTES = ("/v1/chat/completions", "/v1/responses", "/v1/models", "/health")
+OF_CONFIGS = ("transformers_version", "_from_model_config")
+"""What a `generation_config` says of itself."""
+
+
+def build_app(models: Models, max_body_bytes: int, enable_cors: bool = False) -> Starlette:
+    """
+    The application.
+
+    Args:
+        models ([`Models`]): Who answers.
+        max_body_bytes (`int`): The most bytes of a request.
+        enable_cors (`bool`): Whether pages of any origin may ask.
+    """
+    server = _Server(models, max_body_bytes)
+    origins = Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
+    return Starlette(
+        routes=[
+            Route("/health", server.health),
+            Route("/v1/models", server.list_models),
+            Route("/v1/models/{name:path}", server.get_model),
+            Route("/v1/chat/completions", server.complete_chat, methods=["POST"]),
+            Route("/v1/responses", server.respond, methods=["POST"]),
+            Route("/load_model", server.load_model, methods=["POST"]),
+        ],
+        middleware=[origins] if enable_cors else [],
+        exception_handlers=dict.fromkeys((RequestError, ModelError, HTTPException, ClientDisconnect), _tell_error),
+    )
+
+
+class _Server:
+    def __init__(self, models: Models, max_body_bytes: int):
+        self.models, self.max_body_bytes = models, max_body_bytes
+
+    async def health(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def list_models(self, request: Request) -> Response:
+        names = await run_in_threadpool(self.models.names)
+        return JSONResponse({"object": "list", "data": [_describe_model(name) for name in names]})
+
+    async def get_model(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in await run_in_threadpool(self.models.names):
+            raise ModelError(f"There is no model {name!r:.200}: /v1/models names those that there are.")
+        return JSONResponse(_describe_model(name))
+
+    async def complete_chat(self, request: Request) -> Response:
+        body = await self._read_body(request)
+        return await self._answer(body, _merge_generation_config(body))
+
+    async def respond(self, request: Request) -> Response:
+        body = await self._read_body(request)
+        return await self._answer(
+            body,
+            responses.as_chat(body),
+            as_object=lambda completion: responses.as_response(completion, body),
+            as_events=lambda chunks, name: responses.as_events(chunks, name, body),
+        )
+
+    async def load_model(self, request: Request) -> Response:
+        """Loads a model before it is asked, and tells when it is there: what `transformers chat` begins with."""
+        name = (await self._read_body(request)).get("model")
+
+        def events():
+            try:
+                is_loaded = self.models.is_loaded(name)
+                if not is_loaded:
+                    yield {"status": "loading", "model": name, "stage": "weights"}
+                with self.models.use(name):
+                    yield {"status": "ready", "model": name, "cached": is_loaded}
+            except ModelError as error:
+                yield {"status": "error", "model": name, "message": str(error)}
+
+        return StreamingResponse(_as_lines(events(), False, lambda: None), media_type="text/event-stream")
+
+    async def _answer(self, *args, **kwargs) -> Response:
+        """As [`_complete`], with whatever fails told, too: an exception that is raised ends the connection."""
+        try:
+            return await self._complete(*args, **kwargs)
+        except (RequestError, ModelError, ClientDisconnect):
+            raise
+        except Exception as error:
+            status, told = _describe_error(error)
+            return JSONResponse(told, status)
+
+    async def _complete(
+        self, body: Mapping, chat: dict, as_object: Callable | None = None, as_events: Callable | None = None
+    ) -> Response:
+        """A chat's completion, whole or in chunks; `as_object` and `as_events` give it the form of another API."""
+        is_streamed = body.get("stream")
+        if not isinstance(is_streamed, (bool, type(None))):
+            raise RequestError(422, f"`stream` is true or false, got {is_streamed!r:.80}.")
+        chat.pop("stream", None)
+
+        def complete() -> dict:
+            with self.models.use(body.get("model")) as handler:
+                completion = handler.complete_chat({**chat, "model": handler.name})
+                return completion if as_object is None else as_object(completion)
+
+        if not is_streamed:
+            return JSONResponse(await run_in_threadpool(complete))
+
+        used = self.models.use(body.get("model"))
+        handler: EndpointHandler = await run_in_threadpool(used.__enter__)
+        try:
+            stream = await run_in_threadpool(handler.stream_chat, {**chat, "model": handler.name})
+        except BaseException:
+            used.__exit__(None, None, None)
+            raise
+
+        def end() -> None:
+            stream.cancel()
+            used.__exit__(None, None, None)
+
+        events = stream if as_events is None else as_events(stream, handler.name)
+        return StreamingResponse(_as_lines(events, as_events is None, end), media_type="text/event-stream")
+
+    async def _read_body(self, request: Request) -> dict:
+        content = bytearray()
+        async for part in request.stream():
+            content += part
+            if len(content) > self.max_body_bytes:
+                raise RequestError(
+                    413, f"The request has more than the {self.max_body_bytes} bytes that are accepted."
+                )
+        try:
+            body = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise RequestError(400, f"The body of the request is no JSON: {error}.") from error
+        if not isinstance(body, dict):
+            raise RequestError(400, "The body of a request is a JSON object.")
+        return body
+
+
+def _merge_generation_config(body: Mapping) -> dict:
+    """A request with the entries of its `generation_config`, which `transformers chat` sends as JSON in a string."""
+    chat = dict(body)
+    config = chat.pop("generation_config", None)
+    if config is None:
+        return chat
+    try:
+        config = json.loads(config) if isinstance(config, str) else config
+        config = {name: value for name, value in config.items() if name not in OF_CONFIGS}
+    except (AttributeError, ValueError) as error:
+        raise RequestError(422, f"`generation_config` is an object, or its JSON, got {config!r:.80}.") from error
+    return {**config, **chat}
+
+
+def _describe_model(name: str) -> dict:
+    return {"id": name, "object": "model", "created": 0, "owned_by": name.partition("/")[0] if "/" in name else ""}
+
+
+async def _as_lines(events: Iterable[dict], has_end: bool, end: Callable) -> AsyncIterator[str]:
+    """Server-sent events; what goes wrong on the way is the last one."""
+    try:
+        try:
+            async for event in iterate_in_threadpool(iter(events)):
+                kind = f"event: {event['type']}\n" if "type" in event else ""
+                yield f"{kind}data: {json.dumps(event)}\n\n"
+        except Exception as error:
+            yield f"data: {json.dumps(_describe_error(error)[1])}\n\n"
+        if has_end:
+            yield "data: [DONE]\n\n"
+    finally:
+        end()
+
+
+def _describe_error(error: Exception) -> tuple[int, dict]:
+    """Status and body of an error. What a request asks wrongly is 4xx, also where it names a host that fails."""
+    kind, code = "invalid_request_error", None
+    if isinstance(error, RequestError):
+        status, message = (error.status if error.status < 500 else 400), error.reason
+    elif isinstance(error, ModelError):
+        status, message, code = 404, str(error), "model_not_found"
+    elif isinstance(error, HTTPException):
+        status, message = error.status_code, f"{error.detail}. The routes are {', '.join(ROUTES)}."
+    else:
+        logger.error("A request failed.", exc_info=error)
+        status, message, kind = 500, f"The server failed: {type(error).__name__}.", "server_error"
+    return status, {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+async def _tell_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=499)
+    status, body = _describe_error(error)
+    headers = getattr(error, "headers", None) if isinstance(error, HTTPException) else None
+    return JSONResponse(body, status, headers=headers)

@@ -1,0 +1,173 @@
+"""OpenAI's API of responses, in terms of its chat completions."""
+
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+
+from ..publishing.handler import RequestError
+
+SAME = ("model", "temperature", "top_p", "seed", "user", "metadata", "stop", "top_logprobs", "parallel_tool_calls")
+"""Parameters that have the same name and meaning in both."""
+
+ONLY = {
+    "background": (False,),
+    "store": (True, False),  # an answer can never be fetched again
+    "truncation": ("disabled",),
+    "tool_choice": ("none", "auto"),
+    "include": ([],),
+    "text": ({"format": {"type": "text"}},),
+    "tools": ([],),
+    "reasoning": ({},),
+}
+"""Parameters of which those values are accepted that change nothing."""
+
+TYPES = {"input_text": "text", "output_text": "text", "input_image": "image_url"}
+
+
+def as_chat(request: Mapping) -> dict:
+    """
+    The request of a chat completion that asks the same.
+
+    Raises:
+        RequestError: the request is refused.
+    """
+    request = {name: value for name, value in request.items() if value is not None}
+    request.pop("stream", None)
+    messages = _read_input(request.pop("input", None))
+    instructions = request.pop("instructions", None)
+    if instructions is not None:
+        messages.insert(0, {"role": "system", "content": instructions})
+    chat = {"messages": messages}
+    if "max_output_tokens" in request:
+        chat["max_completion_tokens"] = request.pop("max_output_tokens")
+    for name, accepted in ONLY.items():
+        if name in request and (value := request.pop(name)) not in accepted:
+            told = " or ".join(map(repr, accepted))
+            raise RequestError(422, f"`{name}` can be {told} alone here, got {value!r:.80}.")
+    if request.get("top_logprobs"):
+        raise RequestError(422, "`top_logprobs` is not supported here: /v1/chat/completions tells them.")
+    request.pop("top_logprobs", None)
+    if "previous_response_id" in request or "conversation" in request:
+        raise RequestError(422, "Responses are not kept: give the messages of the conversation in `input`.")
+    return {**request, **chat}
+
+
+def _read_input(given) -> list[dict]:
+    if isinstance(given, str):
+        return [{"role": "user", "content": given}]
+    if not isinstance(given, list) or not given:
+        raise RequestError(400, "`input` is a text or a list of messages.")
+    messages = []
+    for item in given:
+        if not isinstance(item, Mapping) or item.get("type", "message") != "message":
+            raise RequestError(400, f"An item of `input` is a message with `role` and `content`, got {item!r:.80}.")
+        content = item.get("content")
+        if isinstance(content, list):
+            content = [_read_part(part) for part in content]
+        messages.append({"role": item.get("role"), "content": content})
+    return messages
+
+
+def _read_part(part):
+    if not isinstance(part, Mapping) or part.get("type") not in TYPES:
+        return part  # of the chat's own types, or refused there
+    part = {name: value for name, value in part.items() if value is not None and name != "annotations"}
+    kind = TYPES[part["type"]]
+    if kind == "image_url":
+        if "image_url" not in part:
+            raise RequestError(400, "An item of type 'input_image' has its image in `image_url`.")
+        source = {"url": part["image_url"], **{name: part[name] for name in ("detail",) if name in part}}
+        return {"type": kind, "image_url": source}
+    return {"type": kind, "text": part.get("text")}
+
+
+def as_response(completion: Mapping, request: Mapping) -> dict:
+    """The object `response` for a chat completion."""
+    [choice] = completion["choices"]
+    envelope = _envelope(completion["model"], request)
+    message = _message(choice["message"]["content"])
+    return {**envelope, **_end(choice["finish_reason"], message, completion["usage"])}
+
+
+def as_events(chunks: Iterable[Mapping], model: str, request: Mapping) -> Iterator[dict]:
+    """The events of a response, for the chunks of a chat completion."""
+    envelope, text, finish_reason, usage = _envelope(model, request), "", "stop", None
+    item = _message("")
+    place = {"item_id": item["id"], "output_index": 0, "content_index": 0}
+
+    def events() -> Iterator[dict]:
+        nonlocal text, finish_reason, usage
+        started = {**envelope, "status": "in_progress"}
+        yield {"type": "response.created", "response": started}
+        yield {"type": "response.in_progress", "response": started}
+        opened = {**item, "status": "in_progress", "content": []}
+        yield {"type": "response.output_item.added", "output_index": 0, "item": opened}
+        yield {"type": "response.content_part.added", **place, "part": _part("")}
+        for chunk in chunks:
+            usage = chunk.get("usage") or usage
+            for choice in chunk["choices"]:
+                finish_reason = choice["finish_reason"] or finish_reason
+                delta = choice["delta"].get("content")
+                if delta:
+                    text += delta
+                    yield {"type": "response.output_text.delta", **place, "delta": delta, "logprobs": []}
+        yield {"type": "response.output_text.done", **place, "text": text, "logprobs": []}
+        yield {"type": "response.content_part.done", **place, "part": _part(text)}
+        end = _end(finish_reason, {**item, "content": [_part(text)]}, usage)
+        yield {"type": "response.output_item.done", "output_index": 0, "item": end["output"][0]}
+        yield {"type": f"response.{end['status']}", "response": {**envelope, **end}}
+
+    for number, event in enumerate(events()):
+        yield {**event, "sequence_number": number}
+
+
+def _envelope(model: str, request: Mapping) -> dict:
+    return {
+        "id": f"resp_{uuid.uuid4().hex}",
+        "object": "response",
+        "created_at": int(time.time()),
+        "model": model,
+        "output": [],
+        "error": None,
+        "incomplete_details": None,
+        "instructions": request.get("instructions"),
+        "max_output_tokens": request.get("max_output_tokens"),
+        "metadata": request.get("metadata") or {},
+        "parallel_tool_calls": False,
+        "temperature": request.get("temperature"),
+        "tool_choice": "none",
+        "tools": [],
+        "top_p": request.get("top_p"),
+        "usage": None,
+    }
+
+
+def _end(finish_reason: str, message: dict, usage: Mapping | None) -> dict:
+    is_whole = finish_reason == "stop"
+    status = "completed" if is_whole else "incomplete"
+    end = {"status": status, "output": [{**message, "status": status}]}
+    if not is_whole:
+        end["incomplete_details"] = {"reason": "max_output_tokens"}
+    if usage is not None:
+        end["usage"] = {
+            "input_tokens": usage["prompt_tokens"],
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": usage["completion_tokens"],
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": usage["total_tokens"],
+        }
+    return end
+
+
+def _message(text: str) -> dict:
+    return {
+        "id": f"msg_{uuid.uuid4().hex}",
+        "type": "message",
+        "role": "assistant",
+        "status": "completed",
+        "content": [_part(text)],
+    }
+
+
+def _part(text: str) -> dict:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
