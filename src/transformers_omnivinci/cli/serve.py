@@ -53,6 +53,8 @@ def serve(
     mm_processor_kwargs: Annotated[
         str,
         typer.Option(
+            "--mm-processor-kwargs",
+            "--chat-template-kwargs",
             metavar="JSON",
             help="Options of the processor where a request has none, such as fps. {}: the checkpoint's.",
         ),
