@@ -28,6 +28,7 @@ from transformers_omnivinci.publishing.handler import EndpointHandler, Limits, R
 from transformers_omnivinci.serving.app import build_app
 from transformers_omnivinci.serving.models import Models
 from transformers_omnivinci.serving.sources import AllowedSources
+from transformers_omnivinci.serving.streaming import GrowingText
 
 from .conftest import CLIP, PARITY
 from .media_samples import image, sound, user
@@ -397,6 +398,27 @@ def test_models(client):
 def test_unknown_routes(url):
     status, error = post(f"{url}/embeddings", b"{}")
     assert status == 404 and "/v1/chat/completions" in error["error"]["message"]
+
+
+def test_text_that_grows_is_the_text_in_the_end(processor):
+    tokenizer = processor.tokenizer
+
+    def decode(ids):
+        return tokenizer.decode(ids, skip_special_tokens=True)
+
+    for text, stop, expected in (
+        ("a\u00e9\U0001f600b", [], "a\u00e9\U0001f600b"),
+        ("one END two", ["END"], "one "),
+        ("one EN two END", ["ENDS", "two"], "one EN "),
+        ("aab", ["ab"], "a"),
+        ("one E", ["END"], "one E"),
+        ("\u00e9\u00e8", ["\u00e8"], "\u00e9"),
+    ):
+        growing, told = GrowingText(decode, stop), ""
+        for token in tokenizer(text)["input_ids"]:
+            told += growing.add(token)
+            assert expected.startswith(told)
+        assert told + growing.rest() == expected
 
 
 # ----------------------------------------------------------------------------------------------------------- responses

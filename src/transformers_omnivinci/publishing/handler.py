@@ -15,7 +15,6 @@ import http.client
 import ipaddress
 import math
 import os
-import queue
 import socket
 import ssl
 import threading
@@ -456,7 +455,7 @@ def read_processing(given: Mapping, limits: Limits) -> dict:
     Raises:
         RequestError: one is unknown, or out of range.
     """
-    _refuse_unknown("What is said of the processor", given, [*PROCESSING, *PROCESSING_NAMES])
+    refuse_unknown("What is said of the processor", given, [*PROCESSING, *PROCESSING_NAMES])
     return _read_parameters(given, limits, PROCESSING_NAMES, {})
 
 
@@ -469,11 +468,11 @@ def _read_processing_objects(request: dict) -> dict:
             continue
         if not isinstance(given, Mapping):
             raise RequestError(422, f"`{name}` is an object, got {given!r:.80}.")
-        _refuse_unknown(f"`{name}`", _given(given), [*PROCESSING, *PROCESSING_NAMES])
-        twice = sorted(_given(given).keys() & (options.keys() | _given(request).keys()))
+        refuse_unknown(f"`{name}`", given_entries(given), [*PROCESSING, *PROCESSING_NAMES])
+        twice = sorted(given_entries(given).keys() & (options.keys() | given_entries(request).keys()))
         if twice:
             raise RequestError(422, f"`{twice[0]}` is given twice, in `{name}` and elsewhere.")
-        options |= _given(given)
+        options |= given_entries(given)
     return options
 
 
@@ -520,12 +519,12 @@ def _read_number(name: str, value, limits: Limits, number_type: type, low: float
 # ------------------------------------------------------------------------------------------------------------- content
 
 
-def _given(mapping: Mapping) -> dict:
+def given_entries(mapping: Mapping) -> dict:
     """The entries that are not null."""
     return {name: value for name, value in mapping.items() if value is not None}
 
 
-def _refuse_unknown(what: str, given: Mapping, known: Sequence[str]) -> None:
+def refuse_unknown(what: str, given: Mapping, known: Sequence[str]) -> None:
     unknown = sorted(str(name)[:40] for name in given.keys() - set(known))
     if unknown:
         raise RequestError(422, f"{what} has unknown entries: {', '.join(unknown)}. Known are: {', '.join(known)}.")
@@ -548,8 +547,8 @@ class _Contents:
 
     def read_sample(self, sample: Mapping) -> list[dict]:
         """`{"text": ..., "video": ...}` as the turn of a user: the media in the order given, then the text."""
-        sample = _given(sample)
-        _refuse_unknown("The sample in `inputs`", sample, ["text", *MEDIA_KEYS])
+        sample = given_entries(sample)
+        refuse_unknown("The sample in `inputs`", sample, ["text", *MEDIA_KEYS])
         if "text" not in sample:
             raise RequestError(400, 'The sample in `inputs` has no "text".')
         text = self._read_text(sample.pop("text"))
@@ -563,7 +562,7 @@ class _Contents:
         if not isinstance(message, Mapping):
             raise RequestError(400, f"A message is an object with `role` and `content`, got {message!r:.80}.")
         message = {name: value for name, value in message.items() if value or name == "content"}  # clients write all
-        _refuse_unknown("A message", _given(message), ["role", "content"])
+        refuse_unknown("A message", given_entries(message), ["role", "content"])
         role, content = message.get("role"), message.get("content")
         if not isinstance(role, str) or role not in ROLES:
             raise RequestError(400, f"The role of a message is one of {', '.join(ROLES)}, got {role!r:.80}.")
@@ -578,14 +577,14 @@ class _Contents:
     def _read_item(self, item) -> dict:
         kind = item.get("type") if isinstance(item, Mapping) else None
         if kind == "text":
-            _refuse_unknown("A content item", _given(item), ["type", "text"])
+            refuse_unknown("A content item", given_entries(item), ["type", "text"])
             return {"type": "text", "text": self._read_text(item.get("text"))}
         if not isinstance(kind, str) or kind not in MEDIA_TYPES:
             accepted = ", ".join(["text", *MEDIA_TYPES])
             raise RequestError(400, f"The type of a content item is one of {accepted}, got {kind!r:.80}.")
         modality = MEDIA_TYPES[kind]
-        entries = {name: value for name, value in _given(item).items() if name != "type"}
-        _refuse_unknown(
+        entries = {name: value for name, value in given_entries(item).items() if name != "type"}
+        refuse_unknown(
             f"A content item of type {kind!r}", entries, list(dict.fromkeys([kind, modality, "url", "base64"]))
         )
         if len(entries) != 1:
@@ -594,8 +593,8 @@ class _Contents:
             )
         [source] = entries.values()
         if isinstance(source, Mapping):
-            source = _given(source)
-            _refuse_unknown(f"`{kind}`", source, ["url", "data", "format", "detail"])
+            source = given_entries(source)
+            refuse_unknown(f"`{kind}`", source, ["url", "data", "format", "detail"])
             if source.get("detail", "auto") != "auto":
                 raise RequestError(
                     422, f"The `detail` of an image is 'auto' alone here, got {source['detail']!r:.80}."
@@ -695,8 +694,20 @@ class Answer:
 
 
 @dataclass
-class _Job:
-    """A prompt that is ready to be answered. `num_top` as of [`_read_logprobs`]."""
+class Job:
+    """
+    A prompt that is ready to be answered.
+
+    Attributes:
+        inputs (`Mapping`): What the pipeline has made of it.
+        num_prompt_tokens (`int`): Its length.
+        generation (`dict`): Options of `generate`.
+        stop (`Sequence[str]`), seed (`int`, *optional*): What ends an answer, and what chance depends on.
+        penalties (`tuple[float, float]`): Of frequency and of presence.
+        bias (`Mapping[int, float]`, *optional*): What is added to the logits of tokens.
+        num_top (`int`, *optional*): How many likeliest tokens are told beside each one. `None`: no log probabilities.
+        model_name (`str`): What the model is called in the answer.
+    """
 
     inputs: Mapping
     num_prompt_tokens: int
@@ -713,10 +724,10 @@ class _Job:
         return self.generation.get("num_beams", 1) > 1
 
 
-class _Scores(LogitsProcessor):
+class Scores(LogitsProcessor):
     """Penalties of what an answer has said, in OpenAI's way, and a bias. Keeps log probabilities from before."""
 
-    def __init__(self, job: _Job):
+    def __init__(self, job: Job):
         self.num_prompt_tokens, self.bias, self.keeps = job.num_prompt_tokens, job.bias, job.num_top is not None
         self.frequency, self.presence = job.penalties
         self.logprobs = None
@@ -734,14 +745,14 @@ class _Scores(LogitsProcessor):
         return scores
 
 
-class _Watch(StoppingCriteria):
+class Watch(StoppingCriteria):
     """
     Follows the answers as they grow: ends each one at a stop sequence, and all of them when they are cancelled.
 
     A stop sequence is looked for in what was generated alone, not across the end of the prompt.
     """
 
-    def __init__(self, job: _Job, scores: _Scores, decode: Callable, ends: set[int], on_token: Callable | None):
+    def __init__(self, job: Job, scores: Scores, decode: Callable, ends: set[int], on_token: Callable | None):
         self.job, self.scores, self.decode, self.ends, self.on_token = job, scores, decode, ends, on_token
         self.num_seen, self.rows, self.is_done = job.num_prompt_tokens, [], []
         self.cancelled = threading.Event()
@@ -788,43 +799,6 @@ class _Watch(StoppingCriteria):
             return False
         text = self.decode(ids)
         return any(word in text for word in self.job.stop)
-
-
-class _Text:
-    """
-    The text of an answer as its tokens come: bytes that are no character yet, and what may become a stop sequence, are
-    held back.
-    """
-
-    def __init__(self, decode: Callable, stop: Sequence[str]):
-        self.decode, self.stop = decode, stop
-        self.ids, self.start, self.end = [], 0, 0
-        self.pending, self.has_ended = "", False
-
-    def add(self, token: int) -> str:
-        """What can be told of the answer after one more token."""
-        self.ids.append(token)
-        text = self.decode(self.ids[self.start :])
-        if not text.endswith("\ufffd"):
-            self.pending += text[len(self.decode(self.ids[self.start : self.end])) :]
-            self.start, self.end = self.end, len(self.ids)
-        if self.has_ended:
-            return ""
-        self.has_ended = any(word in self.pending for word in self.stop)
-        if self.has_ended:
-            return _cut(self.pending, self.stop)
-        held = max(
-            (size for word in self.stop for size in range(1, len(word)) if self._ends_with(word[:size])), default=0
-        )
-        told, self.pending = self.pending[: len(self.pending) - held], self.pending[len(self.pending) - held :]
-        return told
-
-    def rest(self) -> str:
-        """What was held back, when no more tokens come."""
-        return "" if self.has_ended else self.pending
-
-    def _ends_with(self, text: str) -> bool:
-        return self.pending.endswith(text)
 
 
 # ------------------------------------------------------------------------------------------------------------- handler
@@ -897,7 +871,7 @@ class EndpointHandler:
             return self.complete_chat(data)
         if data.get("inputs") is None:
             raise RequestError(400, "The body of a request has neither `inputs` nor `messages`.")
-        _refuse_unknown("The body of the request", _given(data), ["inputs", "parameters"])
+        refuse_unknown("The body of the request", given_entries(data), ["inputs", "parameters"])
         inputs, given = data["inputs"], data.get("parameters")
         given = {} if given is None else given
         if not isinstance(given, Mapping):
@@ -922,39 +896,27 @@ class EndpointHandler:
         Raises:
             RequestError: the request is refused.
         """
-        job = self._read_chat(request)
+        job = self.read_chat(request)
         answers = self._answer(job)
         choices = [
             {
                 "index": index,
-                "message": {"role": "assistant", "content": _cut(answer.text, job.stop)},
+                "message": {"role": "assistant", "content": cut_at(answer.text, job.stop)},
                 "finish_reason": answer.finish_reason,
                 "logprobs": None if job.num_top is None else self.write_logprobs(self._told(answer, job.stop)),
             }
             for index, answer in enumerate(answers)
         ]
-        usage = _write_usage(job.num_prompt_tokens, sum(answer.num_tokens for answer in answers))
-        return {**_write_envelope("chat.completion", job), "choices": choices, "usage": usage}
+        usage = write_usage(job.num_prompt_tokens, sum(answer.num_tokens for answer in answers))
+        return {**write_envelope("chat.completion", job), "choices": choices, "usage": usage}
 
-    def stream_chat(self, request: Mapping) -> "ChatStream":
+    def read_chat(self, request: Mapping) -> Job:
         """
-        The objects `chat.completion.chunk` for a request of OpenAI's chat completions, as the answer grows.
+        Reads a request of OpenAI's chat completions, with its media.
 
         Raises:
-            RequestError: the request is refused, before anything is generated.
+            RequestError: the request is refused.
         """
-        request = dict(request)
-        options = request.pop("stream_options", None) or {}
-        if not isinstance(options, Mapping):
-            raise RequestError(422, f"`stream_options` is an object, got {options!r:.80}.")
-        _refuse_unknown("`stream_options`", _given(options), ["include_usage", "include_obfuscation"])
-        request.pop("stream", None)
-        job = self._read_chat(request)
-        if job.has_beams:
-            raise RequestError(422, "`num_beams` does not go with `stream`: beams are compared at their end.")
-        return ChatStream(self, job, bool(options.get("include_usage")))
-
-    def _read_chat(self, request: Mapping) -> _Job:
         request = dict(request)
         model, messages = request.pop("model", None), request.pop("messages", None)
         if not isinstance(model, (str, type(None))):
@@ -979,7 +941,7 @@ class EndpointHandler:
         span = parameters.get("video_start", 0.0), parameters.get("video_end", math.inf)
         return _Contents(self.pipeline.processor, self.limits, self.downloader, span)
 
-    def _prepare(self, messages: list[dict], parameters: Mapping) -> _Job:
+    def _prepare(self, messages: list[dict], parameters: Mapping) -> Job:
         """Reads the media of messages."""
         generation = {name: value for name, value in parameters.items() if name not in PROCESSING}
         seed, stop = generation.pop("seed", None), generation.pop("stop", [])
@@ -1000,13 +962,13 @@ class EndpointHandler:
                 f"The prompt has {num_prompt_tokens} tokens, where the model has room for {limit} besides the "
                 "answer: take fewer frames, less sound or a shorter answer.",
             )
-        return _Job(inputs, num_prompt_tokens, generation, stop, seed, penalties)
+        return Job(inputs, num_prompt_tokens, generation, stop, seed, penalties)
 
-    def watch(self, job: _Job, on_token: Callable | None = None) -> _Watch:
+    def watch(self, job: Job, on_token: Callable | None = None) -> Watch:
         """What follows the answers of a job; `on_token` is called with the answer's index and each of its tokens."""
-        return _Watch(job, _Scores(job), self.decode, self._ends, on_token)
+        return Watch(job, Scores(job), self.decode, self.ends, on_token)
 
-    def generate(self, job: _Job, watch: _Watch) -> torch.Tensor:
+    def generate(self, job: Job, watch: Watch) -> torch.Tensor:
         """The ids of all rows, prompts included."""
         options = {
             **job.generation,
@@ -1025,7 +987,7 @@ class EndpointHandler:
         rows = outputs["generated_sequence"]
         return rows.reshape(-1, rows.shape[-1])
 
-    def _answer(self, job: _Job) -> list[Answer]:
+    def _answer(self, job: Job) -> list[Answer]:
         watch = self.watch(job)
         rows = self.generate(job, watch)
         if not job.has_beams:
@@ -1035,20 +997,20 @@ class EndpointHandler:
 
     def _strip(self, ids: list[int]) -> list[int]:
         """The ids of an answer out of a row, which is filled up after its end where others are longer."""
-        length = next((index + 1 for index, token in enumerate(ids) if token in self._ends), None)
+        length = next((index + 1 for index, token in enumerate(ids) if token in self.ends), None)
         ids = ids[:length]
         while length is None and ids and ids[-1] == self.pipeline.tokenizer.pad_token_id:
             ids.pop()
         return ids
 
-    def _finish(self, tokens: Sequence[Token], job: _Job) -> Answer:
+    def _finish(self, tokens: Sequence[Token], job: Job) -> Answer:
         ids = [token.index for token in tokens]
         text = self.decode(ids)
         return Answer(text, len(ids), self.finish_reason(ids, text, job), tokens)
 
-    def finish_reason(self, ids: list[int], text: str, job: _Job) -> str:
+    def finish_reason(self, ids: list[int], text: str, job: Job) -> str:
         """Why an answer ended."""
-        has_ended = bool(ids) and ids[-1] in self._ends
+        has_ended = bool(ids) and ids[-1] in self.ends
         has_ended = has_ended or len(ids) < job.generation["max_new_tokens"] or any(word in text for word in job.stop)
         return "stop" if has_ended else "length"
 
@@ -1058,14 +1020,15 @@ class EndpointHandler:
         return text
 
     @property
-    def _ends(self) -> set[int]:
+    def ends(self) -> set[int]:
+        """Ids of the tokens that end an answer."""
         ends = self.pipeline.model.generation_config.eos_token_id
         return {ends} if isinstance(ends, int) else set(ends or ())
 
     def _told(self, answer: Answer, stop: Sequence[str]) -> list[Token]:
         """The tokens of an answer's text: not the one that ends it, and none behind a stop sequence."""
-        tokens = [token for token in answer.tokens if token.index not in self._ends]
-        length = len(_cut(answer.text, stop))
+        tokens = [token for token in answer.tokens if token.index not in self.ends]
+        length = len(cut_at(answer.text, stop))
         if length == len(answer.text):
             return tokens
         ids = [token.index for token in tokens]
@@ -1126,83 +1089,14 @@ class EndpointHandler:
         return options
 
 
-class ChatStream:
-    """
-    The chunks of an answer while it is generated, in another thread; for one iteration.
-
-    Args:
-        handler ([`EndpointHandler`]), job: Who answers what.
-        tells_usage (`bool`): Whether a chunk of its own ends it with the `usage`, which else stands in the last one.
-    """
-
-    def __init__(self, handler: EndpointHandler, job: _Job, tells_usage: bool):
-        self.handler, self.job, self.tells_usage = handler, job, tells_usage
-        self.usage: dict | None = None
-        self._envelope = _write_envelope("chat.completion.chunk", job)
-        self._arrived: queue.SimpleQueue = queue.SimpleQueue()
-        self._watch = handler.watch(job, lambda index, token: self._arrived.put((index, token)))
-
-    def cancel(self) -> None:
-        """Ends the generation with the next token."""
-        self._watch.cancelled.set()
-
-    def __iter__(self) -> Iterator[dict]:
-        """
-        Raises:
-            RequestError: the model cannot be asked so.
-        """
-        job, num_answers = self.job, self.job.generation.get("num_return_sequences", 1)
-        texts = [_Text(self.handler.decode, job.stop) for _ in range(num_answers)]
-        untold: list[list[Token]] = [[] for _ in texts]
-        threading.Thread(target=self._generate, daemon=True).start()
-        try:
-            for index in range(num_answers):
-                yield self._chunk(index, {"role": "assistant", "content": ""}, [])
-            while (arrived := self._arrived.get()) is not None:
-                if isinstance(arrived, BaseException):
-                    raise arrived
-                index, token = arrived
-                if token.index not in self.handler._ends and not texts[index].has_ended:
-                    untold[index].append(token)
-                text = texts[index].add(token.index)
-                if text:
-                    yield self._chunk(index, {"content": text}, untold[index])
-                    untold[index] = []
-            num_tokens = sum(len(text.ids) for text in texts)
-            self.usage = _write_usage(job.num_prompt_tokens, num_tokens)
-            for index, text in enumerate(texts):
-                rest, decoded = text.rest(), self.handler.decode(text.ids)
-                if rest:
-                    yield self._chunk(index, {"content": rest}, untold[index])
-                    untold[index] = []
-                last = self._chunk(index, {}, untold[index], self.handler.finish_reason(text.ids, decoded, job))
-                is_end = index == num_answers - 1 and not self.tells_usage
-                yield {**last, "usage": self.usage} if is_end else last
-            if self.tells_usage:
-                yield {**self._envelope, "choices": [], "usage": self.usage}
-        finally:
-            self.cancel()
-
-    def _generate(self) -> None:
-        try:
-            self.handler.generate(self.job, self._watch)
-        except BaseException as error:
-            self._arrived.put(error)
-        else:
-            self._arrived.put(None)
-
-    def _chunk(self, index: int, delta: dict, tokens: Sequence[Token], finish_reason: str | None = None) -> dict:
-        told = self.handler.write_logprobs(tokens) if tokens and self.job.num_top is not None else None
-        choice = {"index": index, "delta": delta, "finish_reason": finish_reason, "logprobs": told}
-        return {**self._envelope, "choices": [choice]}
-
-
-def _write_envelope(kind: str, job: _Job) -> dict:
+def write_envelope(kind: str, job: Job) -> dict:
+    """What stands around an answer."""
     created = int(time.time())
     return {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": created, "model": job.model_name}
 
 
-def _write_usage(num_prompt_tokens: int, num_answer_tokens: int) -> dict:
+def write_usage(num_prompt_tokens: int, num_answer_tokens: int) -> dict:
+    """What an answer took."""
     return {
         "prompt_tokens": num_prompt_tokens,
         "completion_tokens": num_answer_tokens,
@@ -1210,6 +1104,6 @@ def _write_usage(num_prompt_tokens: int, num_answer_tokens: int) -> dict:
     }
 
 
-def _cut(text: str, stop: Sequence[str]) -> str:
+def cut_at(text: str, stop: Sequence[str]) -> str:
     """A text up to the first stop sequence, which OpenAI's style leaves out."""
     return text[: min([text.find(word) for word in stop if word in text], default=None)]

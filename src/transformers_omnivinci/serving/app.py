@@ -20,6 +20,7 @@ from starlette.routing import Route
 from ..publishing.handler import EndpointHandler, RequestError
 from . import responses
 from .models import ModelError, Models
+from .streaming import stream_chat
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ class _Server:
         used = self.models.use(body.get("model"))
         handler: EndpointHandler = await run_in_threadpool(used.__enter__)
         try:
-            stream = await run_in_threadpool(handler.stream_chat, {**chat, "model": handler.name})
+            stream = await run_in_threadpool(stream_chat, handler, {**chat, "model": handler.name})
         except BaseException:
             used.__exit__(None, None, None)
             raise
