@@ -2,6 +2,7 @@
 
 import base64
 import io
+import zlib
 
 import numpy as np
 import PIL.Image
@@ -10,6 +11,7 @@ import torch
 from transformers import AutoImageProcessor, AutoProcessor, AutoVideoProcessor
 
 from transformers_omnivinci import OmniVinciImageProcessor, OmniVinciVideoProcessor
+from transformers_omnivinci.processing.pixels import resize_exactly
 
 from .conftest import CLIP, PARITY
 from .media_samples import audio_item, image, image_item, sound, user, video, video_item
@@ -176,6 +178,26 @@ def test_normalising(processor, mean, std):
     if mean is not None:
         expected = (expected - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1)
     torch.testing.assert_close(pixels, expected)
+
+
+# The sums are those of `PIL.Image.resize` of Pillow 13, which parity was computed with. Older versions take the axes in
+# another order where an image becomes lower by much and narrower by little or not at all: in the first three.
+@pytest.mark.parametrize(
+    ("height", "width", "checksum"),
+    [
+        (112, 112, 1019641047),
+        (56, 84, 1101936959),
+        (20, 300, 2585991142),
+        (280, 112, 4191463196),
+        (150, 45, 3914223532),
+        (190, 30, 858486319),
+    ],
+)
+def test_resizing_does_not_depend_on_the_version_of_pillow(height, width, checksum):
+    places = torch.arange(200 * 90 * 3).reshape(200, 90, 3)
+    pixels = (places**2 % 251).to(torch.uint8).movedim(-1, 0)
+    resized = resize_exactly(pixels, height, width)
+    assert zlib.crc32(resized.movedim(0, -1).contiguous().numpy()) == checksum
 
 
 def test_grey_arrays_and_alpha(processor):

@@ -93,13 +93,21 @@ def resize_exactly(pixels: torch.Tensor, height: int, width: int, resample: int 
     """
     As [`resize`], by PIL for bytes on the CPU: slower, and to the grey level what the release computes.
 
+    Each axis has a pass of its own, which rounds to bytes, so that their order shows. It is fixed here as it is in
+    Pillow 13 (rows first where more than twice as many of them are lost); older versions always began with columns.
+
     Args:
         pixels (`torch.Tensor` of shape `(3, height, width)`): One image.
     """
     if pixels.dtype != torch.uint8 or pixels.device.type != "cpu":
         return resize(pixels, height, width, resample)
     image = PIL.Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
-    return torch.from_numpy(np.array(image.resize((width, height), resample))).permute(2, 0, 1)
+    lost_rows, lost_columns = image.height - height, image.width - width
+    rows_first = lost_rows > max(0, 2 * lost_columns)
+    half_way = (image.width, height) if rows_first else (width, image.height)
+    for size in (half_way, (width, height)):
+        image = image.resize(size, resample)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def _empty_floats_like(pixels: torch.Tensor) -> torch.Tensor:
