@@ -11,7 +11,7 @@ import json
 import os
 import re
 import tempfile
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 LFS_PATTERNS = """*.7z *.arrow *.bin *.bz2 *.ckpt *.ftz *.gz *.h5 *.joblib *.model *.msgpack *.npy *.npz *.onnx *.ot
@@ -123,7 +123,7 @@ class Repository:
                 target.write_bytes(changes[path])
             else:
                 os.link(self.path(parent, path), target)
-        date = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        date = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         self.commits[commit] = {
             "parent": parent, "title": title, "message": message, "author": author, "date": date, "files": files,
         }  # fmt: skip

@@ -1,6 +1,6 @@
 """`omnivinci convert`: a checkpoint in another layout."""
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +14,7 @@ from .options import DType, Traceback
 from .terminal import format_size, plain_errors
 
 
-class Layout(str, Enum):
+class Layout(StrEnum):
     transformers = "transformers"
     published = "published"
 

@@ -4,7 +4,7 @@ import json
 import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +19,7 @@ from .sources import check_model
 from .terminal import plain_errors, show_progress
 
 
-class Suite(str, Enum):
+class Suite(StrEnum):
     synthetic = "synthetic"
 
 

@@ -1,6 +1,6 @@
 """`omnivinci synthesize`: clips, pictures and sounds of the synthetic world, with questions and answers."""
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,19 +12,19 @@ from .options import Traceback, Types, World
 from .terminal import plain_errors, show_progress
 
 
-class Split(str, Enum):
+class Split(StrEnum):
     train = "train"
     validation = "validation"
     test = "test"
 
 
-class Modality(str, Enum):
+class Modality(StrEnum):
     video = "video"
     image = "image"
     audio = "audio"
 
 
-class Media(str, Enum):
+class Media(StrEnum):
     mp4 = "mp4"
     png = "png"
     wav = "wav"
