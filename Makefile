@@ -11,10 +11,10 @@ PLOT   := demo/timeline.png
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench conformance nano ablation clean
+.PHONY: help demo test lint format compat wheel-test bench conformance nano ablation clean
 
 help: ## say what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # setuptools first, so that the build too uses the pinned one.
 $(STAMP): setup.cfg pyproject.toml constraints.txt
@@ -40,6 +40,12 @@ lint: $(STAMP) ## check style and formatting
 format: $(STAMP) ## repair style and formatting
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+compat: ## test beside other versions of the dependencies (ENV=oldest: those of one environment alone)
+	$(PYTHON) compat/run.py $(ENV)
+
+wheel-test: ## build, install and try what is published, outside of the repository
+	$(PYTHON) compat/wheel.py
 
 bench: $(STAMP) ## measure preprocessing, encoding, merging, loading, and guessing
 	$(BIN)/python -m benchmarks.preprocess
@@ -151,5 +157,5 @@ ablation: $(STAMP) ## train the rows of the paper's table 1 in small, into docs/
 	$(BIN)/python -m benchmarks.ablation
 
 clean: ## remove what the other targets wrote, but for .venv
-	rm -rf build dist src/*.egg-info $(CLIP) $(PLOT) .hypothesis .pytest_cache .ruff_cache
+	rm -rf build dist src/*.egg-info .compat $(CLIP) $(PLOT) .hypothesis .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -76,6 +76,7 @@ def files(tmp_path):
 # ------------------------------------------------------------------------------------------------------- omnivinci
 
 
+@pytest.mark.compat
 def test_help_imports_neither_torch_nor_transformers():
     script = (
         "import sys\n"
@@ -91,6 +92,7 @@ def test_help_imports_neither_torch_nor_transformers():
         assert text in done.stdout
 
 
+@pytest.mark.compat
 def test_version():
     assert run("--version").stdout == f"omnivinci {__version__}\n"
 
@@ -98,6 +100,7 @@ def test_version():
 # ------------------------------------------------------------------------------------------------------------- ask
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize(
     ("arguments", "options"),
     (
@@ -112,6 +115,7 @@ def test_ask_prints_the_answer_of_the_model_and_nothing_else(answer, arguments, 
     assert result.stdout == answer({"type": "video", "path": CLIP}, **options)
 
 
+@pytest.mark.compat
 def test_ask_about_media_of_all_kinds(answer, files):
     kinds = {"picture": "image", "sound": "audio", "video": "video", "frames": "video"}
     items = [{"type": kind, kind: str(files / name)} for name, kind in kinds.items()]
@@ -181,6 +185,7 @@ def test_ask_shows_progress_on_a_terminal(monkeypatch):
     assert shown == [("Loading the model", 0, None), ("Decoding", 6, 6), ("Encoding", 8, 8)]
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     (
@@ -205,6 +210,7 @@ def test_ask_refuses_in_one_line(arguments, message):
     assert message in result.stderr
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize(
     "change",
     [
@@ -264,6 +270,7 @@ def test_timeline_of_the_9b_model():
     assert read_table(silent) == [["picture", "0", "2,048", "0"], ["total", "0", "2,048", "0"]]
 
 
+@pytest.mark.compat
 def test_timeline_counts_the_tokens_of_the_processor(load_checkpoint):
     processor = load_checkpoint("published-tiny-short-groups")[1]
     output = run("timeline", CLIP, "--model", SHORT_GROUPS, "--num-frames", 10).stdout
@@ -287,6 +294,7 @@ def test_timeline_lists_the_seconds_of_frames():
     assert "11.96" in many
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("arguments", ((), ("--no-audio",), ("--model", SHORT_GROUPS), ("--num-frames", 1)))
 def test_timeline_is_drawn(tmp_path, arguments):
     path = tmp_path / "out.png"

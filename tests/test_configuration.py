@@ -7,6 +7,8 @@ from transformers_omnivinci import OmniVinciConfig
 
 from .conftest import PARITY
 
+pytestmark = pytest.mark.compat
+
 
 @pytest.mark.parametrize(
     ("values", "error", "words"),

@@ -13,6 +13,8 @@ from .checkpoints import edit, edit_encoder, edit_weights
 from .conftest import CLIP, PARITY
 from .media_samples import audio_item, image_item, user, video_item
 
+pytestmark = pytest.mark.compat
+
 
 def chat():
     return user(image_item(), video_item(), audio_item(), "Compare.")

@@ -50,6 +50,7 @@ def converted(tmp_path_factory):
 # -------------------------------------------------------------------------------------------------- the same model
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("name", NAMES)
 def test_there_and_back_every_weight_is_the_same_to_the_bit(name, tmp_path):
     convert(PARITY / name, tmp_path / "there", verify=True)
@@ -65,6 +66,7 @@ def test_there_and_back_every_weight_is_the_same_to_the_bit(name, tmp_path):
             assert tensor.dtype == before[key].dtype and torch.equal(bits(tensor), bits(before[key])), key
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("name", NAMES)
 def test_there_and_back_every_setting_is_the_same(name, tmp_path):
     convert(PARITY / name, tmp_path / "there")
@@ -94,6 +96,7 @@ def test_merges_that_the_release_lacks_come_back_too(size, tmp_path):
     assert all(torch.equal(weight, again.state_dict()[key]) for key, weight in model.state_dict().items())
 
 
+@pytest.mark.compat
 def test_what_is_written_loads_with_the_classes_of_transformers(converted, load_checkpoint):
     published, _ = load_checkpoint()
     model, processor = AutoModel.from_pretrained(converted), AutoProcessor.from_pretrained(converted)
@@ -102,6 +105,7 @@ def test_what_is_written_loads_with_the_classes_of_transformers(converted, load_
     assert "<vila/video>" in processor.apply_chat_template([{"role": "user", "content": [{"type": "video"}]}])
 
 
+@pytest.mark.compat
 def test_every_file_that_a_repository_needs_is_written(converted):
     shards = sorted(path.name for path in converted.glob("*.safetensors"))
     assert shards == [f"model-{index:05}-of-00004.safetensors" for index in range(1, 5)]
@@ -241,6 +245,7 @@ def test_what_the_published_layout_cannot_say_is_not_published(converted, tmp_pa
 # -------------------------------------------------------------------------------------- determinism and provenance
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("to", ["transformers", "published"])
 def test_two_runs_write_the_same_files(to, tmp_path):
     for name in ("one", "two"):
@@ -269,12 +274,14 @@ def test_files_say_where_they_come_from_and_nothing_of_this_machine(converted):
 # ------------------------------------------------------------------------------------------------------ the command
 
 
+@pytest.mark.compat
 def test_the_command_converts_and_verifies(tmp_path):
     code, output = run(TINY, tmp_path / "out", "--verify", "--max-shard-size", "300KB", "--dtype", "float16")
     assert code == 0 and "262,112 parameters" in output and "bit for bit" in output
     assert len(list((tmp_path / "out").glob("*.safetensors"))) == 2
 
 
+@pytest.mark.compat
 def test_a_dry_run_shows_files_and_settings_and_writes_nothing(tmp_path):
     code, output = run(TINY, tmp_path / "out", "--dry-run", "--max-shard-size", "300KB")
     assert code == 0 and not list(tmp_path.iterdir())

@@ -1,36 +1,44 @@
-"""What the documents show works as written."""
+"""What the documents show works as written, and what they say of versions is what is installed."""
 
-import re
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from compat.run import read_floors
+from compat.wheel import CLIP, PRINTED, snippets
 from transformers_omnivinci.cli import app
 
+pytestmark = pytest.mark.compat
+
 ROOT = Path(__file__).parent.parent
-SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+SNIPPETS = snippets((ROOT / "README.md").read_text())
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Where `omnivinci demo demo/new.mp4` was run, as the README says."""
     folder = tmp_path_factory.mktemp("folder")
-    assert CliRunner().invoke(app, ["demo", str(folder / "demo" / "new.mp4")]).exit_code == 0
+    assert CliRunner().invoke(app, ["demo", str(folder / CLIP)]).exit_code == 0
     return folder
 
 
-@pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: snippet.splitlines()[-1][:30])
-def test_snippets_of_the_readme(snippet, folder, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("snippet", "printed"), [*zip(SNIPPETS, PRINTED, strict=True)], ids=["chat", "pipeline", "many"]
+)
+def test_snippets_of_the_readme(snippet, printed, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    namespace: dict = {}
-    exec(compile(snippet, "README.md", "exec"), namespace)
-    if "print(" in snippet:
-        assert capsys.readouterr().out.strip()
-    else:
-        assert namespace["pipe"].task == "video-text-to-text"
+    exec(compile(snippet, "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith(printed)
 
 
 def test_the_first_example_has_ten_lines():
     lines = [line for line in SNIPPETS[0].splitlines() if line and not line.startswith(("import", "from"))]
     assert len(lines) <= 10
+
+
+@pytest.mark.parametrize("document", ["README.md", "model_card.md", "docs/compatibility.md"])
+def test_the_lowest_versions_of_the_documents_are_those_of_the_package(document):
+    floors = read_floors((ROOT / "setup.cfg").read_text())
+    text = (ROOT / document).read_text()
+    assert f"transformers {floors['transformers']}" in text

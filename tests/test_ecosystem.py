@@ -78,6 +78,7 @@ def train_one_step(model, inputs):
     return loss
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS)
 def test_lora_is_trained_saved_loaded_and_merged(model, inputs, tmp_path, parts):
     adapted = peft.get_peft_model(AutoModel.from_pretrained(PUBLISHED), lora(parts, task_type="CAUSAL_LM"))
@@ -136,6 +137,7 @@ def offloaded(model) -> set[str]:
     return {name for name, weight in model.named_parameters() if weight.is_meta}
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("device_map", ["auto", "cpu", {"": "cpu"}, {"model": "cpu", "lm_head": "cpu"}], ids=str)
 def test_device_maps_place_every_part(model, inputs, folder, device_map):
     placed = AutoModel.from_pretrained(folder, device_map=device_map)
@@ -143,6 +145,7 @@ def test_device_maps_place_every_part(model, inputs, folder, device_map):
     torch.testing.assert_close(logits_of(placed, inputs), logits_of(model, inputs))
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("on_disk", [*ON_DISK.values(), sum(ON_DISK.values(), ())], ids=[*ON_DISK, "everything"])
 def test_weights_stay_on_disk(model, inputs, folder, tmp_path, on_disk):
     placed = AutoModel.from_pretrained(
@@ -182,6 +185,7 @@ def test_tied_embeddings_stay_on_disk(inputs, tmp_path):
         torch.testing.assert_close(logits_of(placed, inputs), logits_of(expected, inputs))
 
 
+@pytest.mark.compat
 def test_what_exceeds_max_memory_goes_to_disk(model, inputs, folder, tmp_path):
     size = sum(weight.nbytes for weight in model.parameters())
     placed = AutoModel.from_pretrained(
@@ -218,6 +222,7 @@ def test_load_checkpoint_and_dispatch(model, inputs, saved, tmp_path, on_disk):
 # ---------------------------------------------------------------------------------------------------- transformers
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize(
     "implementation", ["eager", {"vision_config": "eager", "text_config": "sdpa", "audio_config": "eager"}]
 )
@@ -236,6 +241,7 @@ def test_compiled_forward(model, inputs):
     assert answer(compiled, inputs) == answer(model, inputs)
 
 
+@pytest.mark.compat
 def test_generate_compiles_the_decoder_step_once(model, inputs):
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
@@ -257,6 +263,7 @@ def test_linear_layers_may_be_quantized(model, inputs):
     assert len(answer(quantized, inputs)[0]) == inputs["input_ids"].shape[1] + 6
 
 
+@pytest.mark.compat
 def test_safetensors_reads_every_file_that_is_saved(model, saved):
     weights = {}
     for path in saved.glob("*.safetensors"):

@@ -210,12 +210,14 @@ def fetch(url: str, seconds: float = 5.0, downloader: Downloader | None = None) 
 # Answers
 
 
+@pytest.mark.compat
 def test_a_text_is_answered_as_by_the_pipeline(ask, pipe):
     expected = pipe(text="Who are you?", max_new_tokens=12, return_full_text=False)[0]["generated_text"]
     body = {"inputs": "Who are you?", "parameters": {"max_new_tokens": 12, "temperature": None}}
     assert ask(body) == (200, [{"generated_text": expected}])
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("source", ["base64", "data URL", "URL", "redirect"])
 @pytest.mark.parametrize("modality", MEDIA)
 def test_a_sample_is_answered_as_by_the_pipeline(modality, source, ask, pipe, public):
@@ -231,6 +233,7 @@ def test_a_sample_is_answered_as_by_the_pipeline(modality, source, ask, pipe, pu
     assert ask(body) == (200, [{"generated_text": expected[0]["generated_text"]}])
 
 
+@pytest.mark.compat
 def test_a_chat_of_the_hub_is_answered_as_by_the_pipeline(ask, pipe):
     sources = {"image": {"url": data_url(MEDIA["image"])}, "video": {"video": in_base64(MEDIA["video"])}}
     parameters = {"max_new_tokens": 8, "fps": 0.5, "video_end": 6, "load_audio_from_video": False}
@@ -247,6 +250,7 @@ def test_a_chat_of_the_hub_is_answered_as_by_the_pipeline(ask, pipe):
     assert ask(body) == (200, [{"generated_text": expected[0]["generated_text"]}])
 
 
+@pytest.mark.compat
 def test_several_images_and_beams_are_answered_as_by_the_pipeline(ask, pipe):
     items = [{"type": "image", "image": MEDIA["image"]}] * 2
     parameters = {"max_new_tokens": 6, "num_beams": 3, "num_return_sequences": 2}
@@ -255,6 +259,7 @@ def test_several_images_and_beams_are_answered_as_by_the_pipeline(ask, pipe):
     assert ask(body) == (200, [{"generated_text": answer["generated_text"]} for answer in expected])
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("is_wrapped", [False, True], ids=["body", "inputs"])
 def test_a_chat_of_openai_is_completed_as_by_the_pipeline(is_wrapped, ask, pipe, public):
     items = [{"type": kind, kind: MEDIA[kind]} for kind in ("image", "video", "audio")]
@@ -287,6 +292,7 @@ def test_a_chat_of_openai_is_completed_as_by_the_pipeline(is_wrapped, ask, pipe,
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (length, 8, length + 8)
 
 
+@pytest.mark.compat
 def test_sampling_depends_on_the_seed_alone(ask):
     def choices(seed):
         messages = [{"role": "user", "content": "Tell."}]
@@ -298,6 +304,7 @@ def test_sampling_depends_on_the_seed_alone(ask):
     assert choices(2) != first
 
 
+@pytest.mark.compat
 def test_a_stop_sequence_ends_an_answer(ask):
     messages = [{"role": "user", "content": "Who are you?"}]
     full = ask({"messages": messages, "max_tokens": 12})[1]["choices"][0]["message"]["content"]
@@ -314,6 +321,7 @@ def test_a_stop_sequence_ends_an_answer(ask):
     )
 
 
+@pytest.mark.compat
 def test_control_tokens_of_a_request_are_plain_text(ask):
     def length(text):
         return ask({"messages": [{"role": "user", "content": text}], "max_tokens": 1})[1]["usage"]["prompt_tokens"]
@@ -376,6 +384,7 @@ def test_a_wrong_request_is_refused(body, status, reason, ask):
     assert answer[0] == status and reason in answer[1], answer
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize(
     ("modality", "source", "status", "reason"),
     [

@@ -77,6 +77,7 @@ def run(*arguments):
 # -------------------------------------------------------------------------------------------------------- loading
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("repo_id", [RELEASE, CONVERTED])
 def test_auto_classes_load_a_repository(repo_id, release, repository, load_checkpoint):
     config = AutoConfig.from_pretrained(repo_id)
@@ -87,6 +88,7 @@ def test_auto_classes_load_a_repository(repo_id, release, repository, load_check
     assert torch.allclose(embeds(model, processor), embeds(*load_checkpoint()), atol=1e-6)
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("trust_remote_code", [None, False, True])
 def test_no_remote_code_is_run(trust_remote_code, release):
     for auto_class in (AutoConfig, AutoModel, AutoProcessor):
@@ -95,6 +97,7 @@ def test_no_remote_code_is_run(trust_remote_code, release):
     assert not [path for path in release.downloads() if path.endswith(".py")]
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("repo_id", [RELEASE, CONVERTED])
 def test_a_pipeline_of_a_repository(repo_id, release, repository):
     pipe = pipeline("video-text-to-text", model=repo_id)
@@ -102,6 +105,7 @@ def test_a_pipeline_of_a_repository(repo_id, release, repository):
     assert isinstance(answer["generated_text"], str) and pipe.model.config.name_or_path == repo_id
 
 
+@pytest.mark.compat
 def test_only_what_is_needed_is_downloaded(release):
     AutoConfig.from_pretrained(RELEASE)
     configs = set(release.downloads())
@@ -122,6 +126,7 @@ def test_a_second_time_nothing_is_downloaded(release):
     assert len(release.downloads()) > before
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("revision", ["other", "v2", "commit"])
 def test_a_revision_holds_for_every_file(release, tmp_path, revision):
     shutil.copytree(TINY, tmp_path / "other")
@@ -182,6 +187,7 @@ def test_a_private_repository_needs_a_token(hub):
         auto_class.from_pretrained("tester/private", token="hf_read")
 
 
+@pytest.mark.compat
 def test_a_download_that_is_cut_is_resumed(hub, tmp_path):
     shutil.copytree(TINY, tmp_path / "large")
     weights = tmp_path / "large" / "sound_tower" / "model.safetensors"
@@ -204,6 +210,7 @@ def test_a_download_that_is_cut_is_resumed(hub, tmp_path):
     assert any(asked and asked.startswith("bytes=10485760-") for asked in ranges)
 
 
+@pytest.mark.compat
 def test_a_download_that_breaks_off_is_told_and_goes_on_the_next_time(release):
     release.fail(r"llm/model-00002", method="GET", count=10, cut_response=1000, reset=True)
     with pytest.raises(OSError, match="broke off"):
@@ -216,6 +223,7 @@ def test_a_download_that_breaks_off_is_told_and_goes_on_the_next_time(release):
     assert "llm/model-00002-of-00002.safetensors" in again and "llm/config.json" not in again
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("auto_class", [AutoConfig, AutoModel, AutoProcessor])
 @pytest.mark.parametrize(
     ("repo_id", "options", "message"),
@@ -321,6 +329,7 @@ def commits(hub, repo_id, revision=None):
     return HfApi().list_repo_commits(repo_id, revision=revision)
 
 
+@pytest.mark.compat
 def test_push_makes_one_commit_that_loads(hub, token, converted, tmp_path):
     code, output = run("push", converted, "tester/new", "--commit-message", "Publish it", "--private")
     assert code == 0 and "tester/new/commit/" in output
@@ -403,6 +412,7 @@ def test_arguments_of_push(hub, token, converted, folder, repo_id):
     assert code == 1 and output.startswith("error: ") and (folder or repo_id) in output
 
 
+@pytest.mark.compat
 def test_push_to_hub_of_model_and_processor(hub, token, converted):
     model, processor = AutoModel.from_pretrained(converted), AutoProcessor.from_pretrained(converted)
     model.push_to_hub("tester/pushed")

@@ -40,6 +40,8 @@ from .media_files import (
     zero_media_data,
 )
 
+pytestmark = pytest.mark.compat
+
 RATE = 16_000
 NTSC = Fraction(30_000, 1001)
 # Milliseconds between the frames of a clip of variable frame rate.

@@ -19,6 +19,8 @@ from transformers_omnivinci import OmniVinciConfig, OmniVinciForConditionalGener
 from .conftest import CLIP, PARITY
 from .media_samples import audio_item, image_item, user, video_item
 
+pytestmark = pytest.mark.compat
+
 MEDIA_KEYS = ("pixel_values", "pixel_values_videos", "input_features")
 
 

@@ -57,6 +57,7 @@ def answers(nano, clips):
     return ask_all(*nano, clips)
 
 
+@pytest.mark.compat
 def test_nano_answers_questions_of_all_types_about_clips_that_it_has_not_seen(answers, clips):
     scores = {score.type: score for score in score_answers(clips[1], answers)}
     assert {type: score.accuracy for type, score in scores.items() if score.accuracy < LEAST[type]} == {}
@@ -75,12 +76,14 @@ def test_questions_across_the_senses_need_both(senses, nano, clips, answers):
     assert sum(both) / len(both) > right + 0.2
 
 
+@pytest.mark.compat
 def test_a_batch_is_answered_as_its_questions_alone(nano, clips, answers):
     folder, rows = clips
     alone = [answer(*nano, [chat_of(row, folder)])[0] for row in rows[:12]]
     assert alone == answers[:12]
 
 
+@pytest.mark.compat
 def test_answers_are_streamed(nano, clips, answers):
     model, processor = nano
     folder, rows = clips
@@ -99,6 +102,7 @@ def test_answers_are_streamed(nano, clips, answers):
         assert "".join(pieces).strip() == expected and len(pieces) > 1
 
 
+@pytest.mark.compat
 def test_it_is_the_model_of_the_pipeline_where_none_is_named(clips, answers):
     folder, rows = clips
     pipe = pipeline("video-text-to-text", dtype=torch.float32)
@@ -109,6 +113,7 @@ def test_it_is_the_model_of_the_pipeline_where_none_is_named(clips, answers):
         assert result["generated_text"].strip() == expected
 
 
+@pytest.mark.compat
 def test_it_is_the_model_of_the_command_line_where_none_is_named(clips, answers):
     folder, rows = clips
     for row, expected in zip(rows[:4], answers):
@@ -118,6 +123,7 @@ def test_it_is_the_model_of_the_command_line_where_none_is_named(clips, answers)
         assert "Nano answers: it knows the synthetic world alone." in result.stderr
 
 
+@pytest.mark.compat
 def test_the_demo_shows_the_truth_beside_right_answers(tmp_path):
     result = CliRunner().invoke(app, ["demo", str(tmp_path / "clip.mp4")], env={"COLUMNS": "120"})
     assert result.exit_code == 0 and (tmp_path / "clip.mp4").is_file()
@@ -126,6 +132,7 @@ def test_the_demo_shows_the_truth_beside_right_answers(tmp_path):
     assert all(given == right for _, given, right in lines)
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("layouts", [(), ("published",), ("published", "transformers")])
 def test_it_answers_alike_when_it_is_saved_and_converted(layouts, nano, clips, answers, tmp_path):
     model, processor = nano
@@ -139,6 +146,7 @@ def test_it_answers_alike_when_it_is_saved_and_converted(layouts, nano, clips, a
     assert ask_all(*load(folder), some) == answers[:32]
 
 
+@pytest.mark.compat
 def test_what_is_shipped_is_small_and_as_it_is_built(nano):
     model, processor = nano
     (weights,) = Path(NANO).glob("*.safetensors")

@@ -239,6 +239,7 @@ def test_two_processes_give_loss_and_gradients_of_one_with_all_clips(parallel_re
 # --------------------------------------------------------------------------------------------------------- the model
 
 
+@pytest.mark.compat
 def test_the_loss_has_two_parts_in_training():
     model, inputs = tiny_model(), inputs_of(*map(media, range(3)))
     output = model(**inputs)
@@ -299,6 +300,7 @@ def test_batches_without_pairs_train_the_language_model_alone(clips):
     assert all(weight.grad is not None for weight in model.model.omni_align_net.parameters())
 
 
+@pytest.mark.compat
 def test_the_embeddings_are_those_of_the_projectors_before_pooling_and_time():
     model = tiny_model(video_pool_sizes=[[2, 1, 1]])
     inputs = inputs_of(media(0, num_frames=4))
@@ -405,6 +407,7 @@ def test_the_release_has_none(model):
         model.get_alignment_embeddings(**inputs_of(media(0)))
 
 
+@pytest.mark.compat
 def test_it_is_saved_and_loaded_with_the_model(tmp_path):
     model, inputs = tiny_model(align_temperature=0.07), inputs_of(*map(media, range(3)))
     model.save_pretrained(tmp_path)

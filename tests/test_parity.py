@@ -6,6 +6,8 @@ import torch
 from .conftest import CASES
 from .parity import load_case, media_of, waveform
 
+pytestmark = pytest.mark.compat
+
 
 def assert_close(actual: torch.Tensor, expected: torch.Tensor):
     difference = (actual - expected).abs()

@@ -16,6 +16,8 @@ from transformers_omnivinci.pipelines import AnyToAnyWithoutTorchvisionPipeline
 from .conftest import CLIP, PARITY
 from .media_samples import audio_item, image, image_item, sound, user, video, video_item
 
+pytestmark = pytest.mark.compat
+
 CLIP_ITEM = {"type": "video", "path": CLIP}
 SHORT = {"max_new_tokens": 5, "num_frames": 4}
 

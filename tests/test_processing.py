@@ -16,6 +16,8 @@ from transformers_omnivinci.processing.pixels import resize_exactly
 from .conftest import CLIP, PARITY
 from .media_samples import audio_item, image, image_item, sound, user, video, video_item
 
+pytestmark = pytest.mark.compat
+
 WAV_HEADER = 44
 
 
@@ -180,8 +182,8 @@ def test_normalising(processor, mean, std):
     torch.testing.assert_close(pixels, expected)
 
 
-# The sums are those of `PIL.Image.resize` of Pillow 13, which parity was computed with. Older versions take the axes in
-# another order where an image becomes lower by much and narrower by little or not at all: in the first three.
+# The sums are those of `PIL.Image.resize` of Pillow 13, which parity was computed with. Older versions take the axes
+# in another order where an image becomes lower by much and narrower by little or not at all: in the first three.
 @pytest.mark.parametrize(
     ("height", "width", "checksum"),
     [

@@ -16,11 +16,13 @@ def run(code: str) -> str:
     return result.stdout.strip()
 
 
+@pytest.mark.compat
 def test_import_brings_no_heavy_library():
     heavy = "{'torch', 'transformers', 'av', 'PIL', 'numpy', 'typer'}"
     assert run(f"import sys, transformers_omnivinci; print({heavy} & set(sys.modules))") == "set()"
 
 
+@pytest.mark.compat
 def test_nothing_needs_torchvision_torchaudio_or_torchcodec():
     code = f"""
 import sys
@@ -39,6 +41,7 @@ print(model.generate(**inputs, max_new_tokens=2).shape[0])
     assert run(code).splitlines()[-1] == "1"
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize(
     "imports",
     [

@@ -120,6 +120,7 @@ def test_two_runs_write_the_same_bytes(saved, with_code, tmp_path):
             assert path.read_bytes() == (with_code / path.name).read_bytes(), path.name
 
 
+@pytest.mark.compat
 def test_every_import_finds_its_file_or_a_requirement(with_code):
     requirements = [Requirement(line) for line in (with_code / "requirements.txt").read_text().splitlines()]
     assert all(requirement.specifier for requirement in requirements)
@@ -242,6 +243,7 @@ def cases(load_checkpoint):
     return prompts
 
 
+@pytest.mark.compat
 def test_without_the_package_everything_is_equal(hub, cases, with_code, tmp_path):
     (tmp_path / "cases").write_bytes(pickle.dumps((cases, CLIP, QUESTION, GREEDY)))
     copy = tmp_path / "copy"
@@ -356,6 +358,7 @@ pipe.processor.save_pretrained(folder)
 """
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("first", ["package", "references", "pipeline", "processor"])
 def test_classes_of_an_installed_package_win(hub, with_code, tmp_path, first):
     folder = tmp_path / "saved"
@@ -368,6 +371,7 @@ def test_classes_of_an_installed_package_win(hub, with_code, tmp_path, first):
     assert "custom_pipelines" not in (folder / "config.json").read_text()
 
 
+@pytest.mark.compat
 def test_subclasses_may_still_be_saved_as_code():
     class Subclass(OmniVinciConfig):
         pass

@@ -33,6 +33,8 @@ from transformers_omnivinci.serving.streaming import GrowingText
 from .conftest import CLIP, PARITY
 from .media_samples import image, sound, user
 
+pytestmark = pytest.mark.compat
+
 PUBLISHED = str(PARITY / "published-tiny")
 COMMAND = [sys.executable, "-c", "from transformers_omnivinci.cli import main; main()"]
 NUM_FRAMES = 32  # what the server samples unless it is told otherwise

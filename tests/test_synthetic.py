@@ -136,6 +136,7 @@ def test_splits_and_seeds_give_unlike_clips():
 # ---------------------------------------------------------------------------------------------------------- rendering
 
 
+@pytest.mark.compat
 def test_the_same_seed_gives_the_same_bytes():
     samples = [SyntheticDataset("train", 30, seed=3)[index] for index in (4, 29)]
     again = SyntheticDataset("train", 1000, seed=3)
@@ -163,6 +164,7 @@ def test_clips_are_arrays_as_described():
     np.testing.assert_array_equal(few.frames, clip.frames[5:9:2])
 
 
+@pytest.mark.compat
 def test_mp4_files_show_and_sound_as_the_arrays(folder):
     for sample, row in zip(SyntheticDataset("test", 24, seed=5), read_rows(folder / "test.jsonl")):
         clip = render(sample.scene, WORLD)
@@ -478,6 +480,7 @@ def test_one_sense_as_arrays_and_through_the_processor(tmp_path, processor, moda
 # ---------------------------------------------------------------------------------------------------- folders, command
 
 
+@pytest.mark.compat
 def test_rows_are_chats_that_the_processor_takes(folder, processor):
     rows = read_rows(folder / "test.jsonl")
     assert [row["question_type"] for row in rows] == [*QUESTION_TYPES] * 3
@@ -563,6 +566,7 @@ def test_a_folder_of_another_data_set_is_refused(folder):
     assert read_all(folder) == before
 
 
+@pytest.mark.compat
 def test_the_command_writes_a_data_set(tmp_path):
     world = tmp_path / "world.json"
     world.write_text(json.dumps({"height": 32, "width": 32, "clip_seconds": [6, 7]}))

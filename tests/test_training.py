@@ -241,6 +241,7 @@ def answers(processor, batch):
     return [processor.tokenizer.decode(row) for row in rows]
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("padding_side", ["right", "left"])
 def test_the_labels_are_the_answers_with_the_end_of_their_turns(padding_side, dataset, processor):
     data = dataset(unlike_samples())
@@ -261,6 +262,7 @@ def loss_and_gradients(model, batch, num_items):
     return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("padding_side", ["right", "left"])
 def test_packed_samples_are_learnt_as_padded_ones(attention, padding_side, dataset, processor, fresh):
@@ -352,6 +354,7 @@ def test_rows_about_the_same_media_follow_one_prefix(groups, shared, dataset):
                 assert len(item["input_ids"]) < sum(len(row["input_ids"]) for row in alone)
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize(
     ("attention", "collate", "groups"),
     [
@@ -530,6 +533,7 @@ def test_kinds_are_mixed_as_the_recipe_says_and_the_others_as_they_are():
 # ------------------------------------------------------------------------------------------------------------ recipes
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_trains_its_parts_and_rests_the_others(name, fresh, processor, dataset, tmp_path):
     recipe = get_recipe(name)
@@ -568,6 +572,7 @@ def test_an_unknown_recipe_is_refused():
 # --------------------------------------------------------------------------------------------------------------- runs
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize(("muon", "learning_rate"), [(False, 3e-3), (True, 1e-2)])
 def test_the_loss_falls_on_a_few_samples(muon, learning_rate, fresh, processor, dataset, tmp_path):
     options = {"muon": muon, "learning_rate": learning_rate, "max_steps": 30}
@@ -597,6 +602,7 @@ def test_muon_turns_the_matrices_of_layers_and_adamw_does_the_rest(fresh):
     assert all(step.any() == any(part in name for part in learned) for name, step in steps.items())
 
 
+@pytest.mark.compat
 def test_muon_steps_as_torch_does():
     generator = torch.Generator().manual_seed(0)
     shapes = [(24, 64), (64, 24), (24, 64), (32, 32)]
@@ -625,6 +631,7 @@ def test_muon_without_matrices_is_refused(fresh):
         MuonWithAdamW(fresh, lr=1e-2, weight_decay=0.0, betas=(0.9, 0.999), eps=1e-8)
 
 
+@pytest.mark.compat
 @pytest.mark.parametrize(
     ("packed_length", "share_media", "muon"), [(None, True, False), (1000, False, False), (None, False, True)]
 )
@@ -671,6 +678,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_samples(fresh, pr
     assert all(p.isfinite().all() for p in fresh.parameters())
 
 
+@pytest.mark.compat
 def test_logits_are_computed_for_answers_alone_and_the_loss_is_the_same(fresh, processor, dataset, tmp_path):
     data = dataset(unlike_samples())
     trainer = make_trainer(fresh, processor, data, tmp_path)
@@ -813,6 +821,7 @@ def command(tmp_path):
     return run
 
 
+@pytest.mark.compat
 def test_the_command_trains_evaluates_and_draws_curves(command, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -876,6 +885,7 @@ def test_the_command_takes_muon(command, tmp_path):
     assert json.loads((tmp_path / "run" / "checkpoint-2" / "omnivinci_run.json").read_text())["optimizer"] == "muon"
 
 
+@pytest.mark.compat
 def test_low_rank_additions_are_trained_with_the_other_parts(command, tmp_path):
     from peft import PeftModel
 
