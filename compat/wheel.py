@@ -57,7 +57,7 @@ def build(folder: Path) -> tuple[Path, Path]:
     """The source distribution of what git knows, and the wheel that is built from it."""
     programs = make_environment(folder / "builder")
     run(programs / "python", "-m", "pip", "install", "--quiet", "build", folder=folder)
-    run(programs / "python", "-m", "build", "--outdir", folder / "dist", ROOT, folder=folder)
+    run(programs / "python", "-m", "build", "--quiet", "--outdir", folder / "dist", ROOT, folder=folder)
     (source,), (wheel,) = (folder / "dist").glob("*.tar.gz"), (folder / "dist").glob("*.whl")
     return source, wheel
 

@@ -41,11 +41,13 @@ print(model.generate(**inputs, max_new_tokens=2).shape[0])
     assert run(code).splitlines()[-1] == "1"
 
 
-@pytest.mark.compat
 @pytest.mark.parametrize(
     "imports",
     [
-        "import transformers_omnivinci; from transformers import AutoConfig, AutoModel, AutoProcessor",
+        pytest.param(
+            "import transformers_omnivinci; from transformers import AutoConfig, AutoModel, AutoProcessor",
+            marks=pytest.mark.compat,
+        ),
         "from transformers import AutoConfig, AutoModel, AutoProcessor; import transformers_omnivinci",
         "from transformers import AutoProcessor; import transformers_omnivinci; from transformers import AutoConfig",
     ],

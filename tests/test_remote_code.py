@@ -358,8 +358,9 @@ pipe.processor.save_pretrained(folder)
 """
 
 
-@pytest.mark.compat
-@pytest.mark.parametrize("first", ["package", "references", "pipeline", "processor"])
+@pytest.mark.parametrize(
+    "first", [pytest.param("package", marks=pytest.mark.compat), "references", "pipeline", "processor"]
+)
 def test_classes_of_an_installed_package_win(hub, with_code, tmp_path, first):
     folder = tmp_path / "saved"
     lines = run(WITH_PACKAGE, hub, tmp_path, first, REPO, folder, *class_references(with_code))

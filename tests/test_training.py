@@ -572,7 +572,6 @@ def test_an_unknown_recipe_is_refused():
 # --------------------------------------------------------------------------------------------------------------- runs
 
 
-@pytest.mark.compat
 @pytest.mark.parametrize(("muon", "learning_rate"), [(False, 3e-3), (True, 1e-2)])
 def test_the_loss_falls_on_a_few_samples(muon, learning_rate, fresh, processor, dataset, tmp_path):
     options = {"muon": muon, "learning_rate": learning_rate, "max_steps": 30}
@@ -631,9 +630,9 @@ def test_muon_without_matrices_is_refused(fresh):
         MuonWithAdamW(fresh, lr=1e-2, weight_decay=0.0, betas=(0.9, 0.999), eps=1e-8)
 
 
-@pytest.mark.compat
 @pytest.mark.parametrize(
-    ("packed_length", "share_media", "muon"), [(None, True, False), (1000, False, False), (None, False, True)]
+    ("packed_length", "share_media", "muon"),
+    [pytest.param(None, True, False, marks=pytest.mark.compat), (1000, False, False), (None, False, True)],
 )
 def test_a_resumed_run_is_the_run_that_never_stopped(packed_length, share_media, muon, processor, dataset, tmp_path):
     rows = [*unlike_samples(), chat("One more.", question="And?")]
