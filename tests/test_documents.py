@@ -1,8 +1,11 @@
 """What the documents show works as written, and what they say of versions is what is installed."""
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from compat.run import read_floors
@@ -13,6 +16,8 @@ pytestmark = pytest.mark.compat
 
 ROOT = Path(__file__).parent.parent
 SNIPPETS = snippets((ROOT / "README.md").read_text())
+DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+COMMANDS = {line for path in DOCUMENTS for line in re.findall(r"^omnivinci (.+)$", path.read_text(), re.MULTILINE)}
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +40,13 @@ def test_snippets_of_the_readme(snippet, printed, folder, monkeypatch, capsys):
 def test_the_first_example_has_ten_lines():
     lines = [line for line in SNIPPETS[0].splitlines() if line and not line.startswith(("import", "from"))]
     assert len(lines) <= 10
+
+
+@pytest.mark.parametrize("line", sorted(COMMANDS))
+def test_commands_of_the_documents_have_the_options_that_they_show(line):
+    name, *arguments = shlex.split(line, comments=True)
+    command = typer.main.get_command(app).commands[name]
+    assert command.make_context(name, arguments)
 
 
 @pytest.mark.parametrize("document", ["README.md", "model_card.md", "docs/compatibility.md"])
