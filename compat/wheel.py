@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 EVERYWHERE = tomllib.loads((ROOT / "compat" / "environments.toml").read_text())["everywhere"]
 NOT_PUBLISHED = {".ci/run", ".gitignore"}
+MADE_BY_SETUPTOOLS = re.compile(r"^PKG-INFO$|\.egg-info/")
 # These read what stands beside the package: documents, demo, fixtures, benchmarks, this folder.
 TESTS = ["documents", "model_card", "parity", "nano", "compat"]
 TOOLS = ["hypothesis", "pytest"]
@@ -91,8 +92,9 @@ def main():
         source, wheel = build(folder)
         unpacked = unpack(source, folder)
         tracked = set(run("git", "ls-files", folder=ROOT).split("\n")[:-1])
-        missing = sorted(path for path in tracked - NOT_PUBLISHED if not (unpacked / path).is_file())
-        check("The source distribution", not missing, "It lacks " + ", ".join(missing))
+        published = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
+        other = {path for path in published ^ tracked if not MADE_BY_SETUPTOOLS.search(path)} - NOT_PUBLISHED
+        check("The source distribution", not other, f"These are in it or in git alone: {', '.join(sorted(other))}")
         programs = make_environment(folder / "user")
         pip = [programs / "python", "-m", "pip"]
         run(*pip, "install", "--quiet", *EVERYWHERE, wheel, folder=folder)
