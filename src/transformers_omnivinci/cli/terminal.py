@@ -1,7 +1,7 @@
 """What commands show on the terminal: plain errors and progress."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import typer
 from rich.console import Console
@@ -40,9 +40,11 @@ def show_progress() -> Iterator[Progress]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     logging.disable_progress_bar()
     try:
-        with Progress(
+        progress = Progress(
             *columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal
-        ) as progress:
+        )
+        # rich before 14.3 ends a line that it has not begun, also where the bars are disabled.
+        with nullcontext() if progress.disable else progress:
             yield progress
     finally:
         logging.enable_progress_bar()
