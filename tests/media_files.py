@@ -12,6 +12,9 @@ import PIL.Image
 
 ROWS, COLUMNS = 3, 4
 DARK, BRIGHT = 40, 216
+# Seconds by which packets may tell of more sound than there is: FFmpeg before 8.1, that of PyAV before 17.1, counts
+# the padding of some codecs.
+PADDING = 2e-3 if hasattr(av.VideoStream, "set_display_rotation") else 0.03
 X264 = {"preset": "veryfast", "threads": "1", "x264-params": "keyint=24:min-keyint=24:scenecut=0:bframes=3"}
 
 
@@ -91,6 +94,10 @@ def write_video(
         pictures: What to show instead of numbers.
         kwargs: Of `av.open`.
     """
+    if turn and not hasattr(av.VideoStream, "set_display_rotation"):  # PyAV before 17.1
+        stored = size[::-1] if turn % 180 else size
+        turned = [np.rot90(render_frame(number, *size), -turn // 90) for number in range(num_frames)]
+        return _turn(write_video(f"{path}.mov", num_frames, size=stored, pictures=turned), path, turn)
     time_base = time_base or 1 / Fraction(fps)
     packets = []
     with av.open(str(path), "w", **kwargs) as container:
@@ -124,6 +131,30 @@ def write_video(
         for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
             container.mux(packet)
     return Path(path)
+
+
+def _turn(plain: Path, path: str | Path, turn: int) -> Path:
+    """Turns the numbered frames of a mov, and asks players to turn them back."""
+    content = plain.read_bytes()
+    matrix = content.index(b"tkhd") + 44
+    cosine, sine = {90: (0, -1), 180: (-1, 0), 270: (0, 1)}[turn]
+    entries = (cosine, sine, 0, -sine, cosine, 0, 0, 0)
+    box = struct.pack(">9i", *(entry << 16 for entry in entries), 1 << 30)
+    plain.write_bytes(content[:matrix] + box + content[matrix + len(box) :])
+    remux(plain, path)
+    plain.unlink()
+    return Path(path)
+
+
+def remux(source, target, edit=lambda packet: True, **kwargs) -> Path:
+    """Copies packets to another file as `edit` leaves them; it returns whether to keep one. `kwargs`: of `av.open`."""
+    with av.open(str(source)) as reader, av.open(str(target), "w", **kwargs) as writer:
+        streams = {stream: writer.add_stream_from_template(stream) for stream in reader.streams}
+        for packet in reader.demux():
+            if packet.dts is not None and edit(packet):
+                packet.stream = streams[packet.stream]
+                writer.mux(packet)
+    return Path(target)
 
 
 def write_audio(path: str | Path, sound: Sound, samples: np.ndarray | None = None, **kwargs) -> Path:

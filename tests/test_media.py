@@ -27,11 +27,13 @@ from transformers_omnivinci import media
 
 from .media_files import (
     BRIGHT,
+    PADDING,
     Sound,
     image_bytes,
     read_number,
     read_numbers,
     read_second,
+    remux,
     render_frame,
     render_sound,
     write_animation,
@@ -173,8 +175,8 @@ def test_any_choice_of_frames(clip, decode_all, many_seeks, name, indices, num_t
 def test_long_clip_by_seeking(tmp_path, monkeypatch):
     path = write_video(tmp_path / "long.mp4", 900, size=(64, 48))
     seeks, decoders = [], []
-    demux_from, decode_runs = media.frames.demux_from, media.frames._decode_runs
-    monkeypatch.setattr(media.frames, "demux_from", lambda *args: seeks.append(args) or demux_from(*args))
+    demux_from, decode_runs = media.timeline.demux_from, media.frames._decode_runs
+    monkeypatch.setattr(media.timeline, "demux_from", lambda *args: seeks.append(args) or demux_from(*args))
     monkeypatch.setattr(media.frames, "_decode_runs", lambda *args: decoders.append(args) or decode_runs(*args))
     video = media.load_video(path, sample_indices_fn=pick([150, 450, 899]))
     assert read_numbers(video.frames) == [150, 450, 899]
@@ -195,7 +197,8 @@ def test_broadcast_that_starts_between_key_frames(clip, tmp_path):
 
 @pytest.mark.parametrize("name", ["plain.mp4", "pyramid.mp4", "open_gop.mp4", "late.mp4", "turned.mp4"])
 def test_headers_tell_enough_of_an_mp4(clip, monkeypatch, name):
-    monkeypatch.setattr(media.timeline, "scan", None)
+    if hasattr(av.stream.Stream, "index_entries"):  # PyAV before 17 reads the packets
+        monkeypatch.setattr(media.timeline, "read_packets", None)
     assert media.probe_video(clip(name)).total_num_frames == 72
     assert read_numbers(media.load_video(clip(name), sample_indices_fn=pick([21, 45])).frames) == [21, 45]
 
@@ -263,8 +266,8 @@ def test_metadata(clip, name):
         assert (metadata.width, metadata.height) == size
         if "time_base" in options:
             times = np.array(options["pts"]) / 1000
-            assert 71 / times[-1] * 0.95 < metadata.fps < 72 / times[-1]
-            assert times[-1] < metadata.duration < times[-1] + 0.5
+            assert 71 / times[-1] * 0.95 < metadata.fps < 72 / times[-1] * 1.001
+            assert times[-1] - 1e-3 < metadata.duration < times[-1] + 0.5
             assert metadata.fps == pytest.approx(72 / metadata.duration)
         else:
             assert metadata.fps == pytest.approx(float(options.get("fps", 24)), rel=1e-4)
@@ -290,17 +293,6 @@ def test_dropped_frames_make_the_rate_variable(tmp_path):
         metadata = media.probe_video(path, sample_indices_fn=pick([29, 30, 71]))
         assert metadata.timestamps == pytest.approx([29 / 24, 33 / 24, 74 / 24], abs=1e-3)
         assert metadata.duration == pytest.approx(75 / 24, abs=0.01)
-
-
-def remux(source, target, edit):
-    """Copies packets to another file as `edit` leaves them; it returns whether to keep one."""
-    with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
-        streams = {stream: writer.add_stream_from_template(stream) for stream in reader.streams}
-        for packet in reader.demux():
-            if packet.dts is not None and edit(packet):
-                packet.stream = streams[packet.stream]
-                writer.mux(packet)
-    return target
 
 
 def test_evenly_decoded_frames_need_not_be_evenly_shown(tmp_path):
@@ -422,7 +414,7 @@ def test_sound_of_a_video(clip, name):
     assert seconds_heard(waveform, [0.3, 1.3, 2.3]) == [0, 1, 2]
     assert onset(waveform) < 0.03
     assert video.metadata.audio_duration == len(waveform) / RATE == pytest.approx(3, abs=0.06)
-    assert media.probe_video(clip(name)).audio_duration == pytest.approx(len(waveform) / RATE, abs=2e-3)
+    assert media.probe_video(clip(name)).audio_duration == pytest.approx(len(waveform) / RATE, abs=PADDING)
 
 
 @pytest.mark.parametrize("suffix, codec", [("mp4", "aac"), ("mkv", "aac"), ("webm", "libopus"), ("mov", "pcm_s16le")])
@@ -450,7 +442,7 @@ def test_sound_of_a_part(clip, many_seeks, name):
     start = round(read_number(video.frames[0]) / metadata.fps * RATE)
     delays = range(-40, 41)
     errors = [np.abs(whole[start + d : start + d + 8000] - video.waveform[:8000]).mean() for d in delays]
-    assert abs(delays[int(np.argmin(errors))]) <= 0.0015 * RATE
+    assert abs(delays[int(np.argmin(errors))]) <= (0.0015 + PADDING / 60) * RATE
     assert media.probe_video(clip(name), video_start=1.5, video_end=2.75).audio_duration == pytest.approx(
         metadata.audio_duration, abs=1e-4
     )
@@ -517,7 +509,7 @@ def test_audio_files(tmp_path, name):
     assert waveform.dtype == np.float32 and waveform.ndim == 1
     assert len(waveform) == pytest.approx(3 * RATE, abs=0.06 * RATE)
     assert seconds_heard(waveform, [0.3, 1.3, 2.3]) == [0, 1, 2]
-    assert media.probe_audio(path) == pytest.approx(len(waveform) / RATE, abs=2e-3)
+    assert media.probe_audio(path) == pytest.approx(len(waveform) / RATE, abs=PADDING)
     if path.suffix in (".wav", ".flac"):
         expected = render_sound(3, RATE)[0]
         assert np.abs(waveform[200:-200] - expected[: len(waveform)][200:-200]).mean() < 0.02
@@ -716,7 +708,7 @@ def test_cover_of_a_song_is_no_video(tmp_path):
         audio = container.add_stream("libmp3lame", rate=44_100)
         cover = container.add_stream("png", rate=1)
         cover.width, cover.height, cover.pix_fmt = 32, 32, "rgb24"
-        cover.disposition = av.stream.Disposition.attached_pic
+        cover.disposition = av.stream.Disposition.attached_pic.value
         sound = av.AudioFrame.from_ndarray(render_sound(1, 44_100, 2), format="fltp", layout="stereo")
         sound.sample_rate = 44_100
         container.mux(cover.encode(av.VideoFrame.from_ndarray(render_frame(1, 32, 32), format="rgb24")))

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import av
-from av.stream import Discard, Disposition
+from av.stream import Disposition
 
+from .av_versions import copy_stream
 from .sources import Media
 
 # Containers with a presentation time for each packet: in others (MPEG-PS), FFmpeg guesses anew after seeking.
@@ -31,12 +32,6 @@ def find_stream(media: Media, container, kind: str, is_optional: bool = False):
     return max(streams, key=lambda stream: bool(stream.disposition & Disposition.default), default=None)
 
 
-def read_only(container, *streams) -> None:
-    """Lets the demuxer skip the data of all other streams."""
-    for stream in container.streams:
-        stream.discard = Discard.default if stream in streams else Discard.all
-
-
 def is_one_of(container, formats: set[str]) -> bool:
     return not formats.isdisjoint(container.format.name.split(","))
 
@@ -51,7 +46,7 @@ def is_turned(video) -> bool:
     header = io.BytesIO()
     with suppress(av.FFmpegError, ValueError):
         with av.open(header, "w", format="mov", container_options={"movflags": "empty_moov"}) as muxer:
-            muxer.add_stream_from_template(video)
+            copy_stream(muxer, video)
             muxer.start_encoding()
     box = header.getvalue()
     matrix = box.find(b"tkhd") + 44
@@ -67,16 +62,16 @@ def demux(container, *streams) -> Iterator[av.Packet]:
                 yield packet
 
 
-def demux_from(container, stream, key: int) -> Iterator[av.Packet]:
-    """The packets of a stream from the key frame at `key`, in ticks, or an earlier one."""
+def demux_from(container, stream, key: int, time: str = "pts") -> Iterator[av.Packet]:
+    """The packets of a stream from the key frame at `key`, in ticks of `time`, or an earlier one."""
     second = round(1 / stream.time_base)
     # Seeking follows decoding times, or lands anywhere where a container has no index: it may be too late.
     for back in (0, 1, 10, 100, 1 << 20):
         with suppress(av.FFmpegError):
             container.seek(key - back * second, stream=stream)
             packets = demux(container, stream)
-            packet = next((packet for packet in packets if packet.is_keyframe and packet.pts is not None), None)
-            if packet is not None and packet.pts <= key:
+            packet = next((packet for packet in packets if packet.is_keyframe), None)
+            if packet is not None and getattr(packet, time) is not None and getattr(packet, time) <= key:
                 yield packet
                 yield from packets
                 return

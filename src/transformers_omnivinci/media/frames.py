@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from typing import NamedTuple
 
 import av
@@ -10,7 +11,8 @@ import numpy as np
 import torch
 from av.video.reformatter import VideoReformatter
 
-from .containers import MIN_SKIP, demux, demux_from, find_stream, read_only
+from .av_versions import read_only, to_rgb
+from .containers import MIN_SKIP, find_stream
 from .sources import Media
 from .timeline import Timeline
 
@@ -85,9 +87,7 @@ class FrameSink:
                 self.size = self.size[::-1]  # the container did not tell of this turn
         height, width = self.size[::-1] if turns % 2 else self.size
         # At an unchanged size this is the conversion that OpenCV and decord use too, to the last bit.
-        rgb = self.local.reformatter.reformat(
-            frame, width=width, height=height, format="rgb24", interpolation="BICUBIC", threads=1
-        )
+        rgb = to_rgb(self.local.reformatter, frame, width, height)
         plane = rgb.planes[0]
         lines = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)
         picture = torch.from_numpy(lines[:, : 3 * width].reshape(height, width, 3))
@@ -101,23 +101,30 @@ def decode_pyav(media: Media, timeline: Timeline, frames: np.ndarray, sink: Fram
     Several decoders that start at different key frames keep all cores busy; the threads of one mostly wait for each
     other. They take what they decode out of `rows`, which is keyed by presentation times, or by numbers if need be.
     """
-    rows = {key: row for row, key in enumerate((frames if timeline.keys is None else timeline.pts[frames]).tolist())}
+    rows = _name_rows(timeline, frames)
     shares = _share(timeline, frames, num_threads)
-    num_threads = max(1, num_threads // len(shares))
+    num_threads_each = max(1, num_threads // len(shares))
     with ThreadPoolExecutor(len(shares), "video") as executor:
         decoding = [
-            executor.submit(_decode_runs, media, timeline, _plan(timeline, share), rows, sink, num_threads)
+            executor.submit(_decode_runs, media, timeline, _plan(timeline, share), rows, sink, num_threads_each)
             for share in shares
         ]
         try:
-            for share in decoding:
-                share.result()
+            are_sure = [share.result() for share in decoding]
         except BaseException as error:
             sink.error = sink.error or error
             raise
-    if rows and timeline.keys is not None:
+    if not all(are_sure) or (rows and timeline.is_reordered):
+        # Nothing tells which frame is which, but their order from the start on.
+        rows = {number: row for row, number in enumerate(frames.tolist())}
+        _decode_runs(media, replace(timeline, keys=None), [_Run(None, [], False)], rows, sink, num_threads)
+    elif rows and timeline.keys is not None:
         # Some streams need more than a key frame to begin with (gradual refresh), or mark frames wrongly.
-        _decode_runs(media, timeline, [_Run(None, [], False)], rows, sink, num_threads * len(shares))
+        _decode_runs(media, timeline, [_Run(None, [], False)], rows, sink, num_threads)
+
+
+def _name_rows(timeline: Timeline, frames: np.ndarray) -> dict[int, int]:
+    return {key: row for row, key in enumerate((frames if timeline.keys is None else timeline.pts[frames]).tolist())}
 
 
 class _Run(NamedTuple):
@@ -163,41 +170,61 @@ def _plan(timeline: Timeline, frames: np.ndarray) -> list[_Run]:
     return runs
 
 
-def _decode_runs(media: Media, timeline, plan: list[_Run], rows: dict[int, int], sink, num_threads: int) -> None:
-    """Feeds a decoder the packets that the frames of a plan need, and hands over all frames that are in `rows`."""
+def _decode_runs(media: Media, timeline, plan: list[_Run], rows: dict[int, int], sink, num_threads: int) -> bool:
+    """
+    Feeds a decoder the packets that the frames of a plan need, and hands over all frames that are in `rows`.
+
+    Returns:
+        Whether frames are the ones wanted for sure, where packets do not tell in which order they are shown.
+    """
+    is_counted, is_sure = timeline.keys is None or timeline.is_reordered, True
     with media.container() as container:
         video = find_stream(media, container, "video")
         read_only(container, video)
         codec = video.codec_context
         codec.thread_type, codec.thread_count = "AUTO", num_threads
-        can_drop = codec.name in _DROPS_NONREF and plan[0].key is not None
-        num_decoded = 0
+        can_drop = codec.name in _DROPS_NONREF and plan[0].key is not None and timeline.ticks is None
+        number, missing, shown, is_cut = 0, set(), [], False
 
         def decode(packet: av.Packet | None) -> None:
-            nonlocal num_decoded
+            nonlocal number
             with suppress(av.FFmpegError):
                 for frame in codec.decode(packet):
-                    row = rows.pop(num_decoded if timeline.keys is None else frame.pts, None)
-                    num_decoded += 1
+                    name = number if is_counted else frame.pts
+                    number += 1
+                    shown.append(frame.pts)
+                    # What a decoder holds back of a run that ends here need not come in order.
+                    row = None if is_counted and is_cut else rows.pop(name, None)
+                    if is_counted:
+                        missing.discard(name)
                     if row is not None:
                         sink.put(row, frame)
 
-        packets = demux(container, video)
+        packets = timeline.packets(media, container, video)
         for key, frames, seek in plan:
             if seek:
-                packets = demux_from(container, video, key)
+                packets = timeline.packets_from(container, video, key)
             # The packet of a frame follows those of all frames that it refers to.
-            missing = set() if key is None else set(timeline.pts[frames].tolist())
-            is_fed = key is None
+            missing.clear()
+            missing.update(() if key is None else timeline.pts[frames].tolist())
+            number, fed, is_fed, is_cut = key or 0, [], key is None, False
+            shown.clear()
             for packet in packets:
                 is_fed = is_fed or packet.pts == key
                 if not is_fed:
                     continue
                 if can_drop:
                     codec.skip_frame = "DEFAULT" if packet.pts in rows else "NONREF"
+                fed.append(packet.pts)
                 decode(packet)
-                missing.discard(packet.pts)
-                if not rows or sink.error or key is not None and not missing:
+                if not is_counted:
+                    missing.discard(packet.pts)
+                is_cut = not rows or sink.error is not None or (key is not None and not missing)
+                if is_cut:
                     break
             decode(None)
             codec.flush_buffers()
+            if timeline.ticks is not None and key is not None:
+                # A decoder that gives all it was fed has left out no frame before the key frame, nor lost one.
+                is_sure = is_sure and (sorted(shown) == fed if timeline.is_reordered else sorted(shown) == shown)
+    return is_sure

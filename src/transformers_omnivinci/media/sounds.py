@@ -5,9 +5,9 @@ import math
 import numpy as np
 
 from .backends import AUDIO_BACKENDS, AUDIO_READERS, check_backend
-from .containers import TIMED_FORMATS, find_stream, is_one_of
+from .containers import find_stream
+from .headers import read_extent
 from .sources import open_source
-from .timeline import audio_extent, scan
 from .tracks import Track
 
 
@@ -54,8 +54,7 @@ def probe_audio(source, *, timeout: float = 30.0) -> float:
     """Seconds of the audio track of a file, from its header or else its packets; nothing is decoded."""
     with open_source(source, timeout) as media, media.container() as container:
         stream = find_stream(media, container, "audio")
-        is_timed = stream.duration and is_one_of(container, TIMED_FORMATS)
-        start, end = audio_extent(stream, None if is_timed else scan(container, None, stream).audio_end)
+        start, end = read_extent(media, container, stream)
         return max(0.0, end - start)
 
 

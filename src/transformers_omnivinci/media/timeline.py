@@ -1,17 +1,27 @@
 """When the frames of a video are shown and its sound is heard, read without decoding."""
 
+import math
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
+import av
 import numpy as np
 from transformers.video_utils import VideoMetadata
 
-from .containers import MIN_SKIP, SEEKABLE_FORMATS, demux, find_stream, is_one_of, is_turned, read_only
+from .av_versions import reorder_depth
+from .containers import SEEKABLE_FORMATS, demux, demux_from, find_stream, is_one_of, is_turned
+from .headers import audio_extent, read_extent, read_sample_table
 from .images import image_frames, to_rgb
+from .packets import Packets, find_parts, follow, read_packets
 from .sources import Media
 
-# How long browsers show a frame of an animated image that does not tell.
-_DEFAULT_FRAME_MS = 100
+# How long browsers show a frame of an animated image that asks for no more than the least time.
+_DEFAULT_FRAME_MS, _LEAST_FRAME_MS = 100, 10
+# Frames in a second of streams that do not tell.
+_DEFAULT_FPS = 25.0
+# What no clip lasts, and frames in a second that no camera takes: beyond lie headers that are wrong.
+_MAX_SECONDS, _MAX_FPS = 1e6, 1e5
 # Seconds that `video_end` may exceed the end of a clip, for annotations are rounded.
 _END_TOLERANCE = 1.0
 
@@ -46,10 +56,16 @@ class Timeline:
     Args:
         times: Seconds of every frame from the first one, float64.
         size: Height and width of upright frames.
-        pts: Presentation times in ticks, sorted.
+        pts: Presentation times in ticks, sorted; or the numbers of frames, where `numbers` or `ticks` tell them.
         keys: Those of the key frames, or `None` if times cannot be relied on: frames are counted then.
         origin: Seconds of the first frame on the clock of the container.
-        audio: Where the audio track starts and ends on that clock; `None`: there is none.
+        audio: Where the audio track starts and ends on that clock; `None`: there is none that FFmpeg decodes.
+        has_track: Whether there is a track of sound, be it one that cannot be decoded.
+        numbers: The frames in the packets of the video, in the order of the file, where its clock starts again.
+        ticks: Decoding times of the packets, in ticks, where there are no others (AVI).
+        is_reordered: Whether frames of packets known by `ticks` are shown in another order: they are counted then,
+            from a key frame on.
+        sound_times: Seconds of each packet of the sound from the first frame, where its clock starts again.
     """
 
     times: np.ndarray
@@ -62,6 +78,34 @@ class Timeline:
     is_seekable: bool = False
     origin: float = 0.0
     audio: tuple[float, float] | None = None
+    has_track: bool = False
+    numbers: np.ndarray | None = None
+    ticks: np.ndarray | None = None
+    is_reordered: bool = False
+    sound_times: np.ndarray | None = None
+
+    def packets(self, media: Media, container, video) -> Iterator[av.Packet]:
+        """The packets of the video from the start of the file, their `pts` as in `self.pts`."""
+        if self.numbers is not None:
+            audio = find_stream(media, container, "audio", is_optional=True)
+            for packet, number in follow(container, video, [s for s in (video, audio) if s], self.numbers):
+                packet.pts = number
+                yield packet
+        else:
+            yield from self._number(demux(container, video))
+
+    def packets_from(self, container, video, key: int) -> Iterator[av.Packet]:
+        """The same from a key frame, or an earlier one, on."""
+        if self.ticks is None:
+            return demux_from(container, video, key)
+        return self._number(demux_from(container, video, int(self.ticks[key]), time="dts"))
+
+    def _number(self, packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
+        for packet in packets:
+            if self.ticks is not None:
+                number = int(np.searchsorted(self.ticks, packet.dts))
+                packet.pts = number if self.ticks[min(number, len(self.ticks) - 1)] == packet.dts else -1
+            yield packet
 
     def cut(
         self, media: Media, video_start: float | None, video_end: float | None
@@ -101,127 +145,133 @@ class Timeline:
 
 
 def read_timeline(media: Media) -> Timeline:
-    if media.is_image:
-        size, durations = None, []
-        for frame in image_frames(media):
-            size = size or to_rgb(frame).size[::-1]
-            durations.append(frame.info.get("duration") or _DEFAULT_FRAME_MS)
-        if not durations:
-            raise ValueError(f"{media} is a damaged image: no frame of it can be decoded.")
-        *times, duration = np.cumsum([0, *durations]) / 1000
-        return Timeline(np.array(times), len(times) / duration, duration, len(set(durations)) > 1, size)
+    """
+    When the frames of a file are shown, by its headers and packets.
+
+    Raises:
+        ValueError: there is no frame, or their times cannot be true.
+    """
+    timeline = _read_image(media) if media.is_image else _read_video(media)
+    if timeline.duration > _MAX_SECONDS or (timeline.fps > _MAX_FPS and len(timeline.times) > 1):
+        raise ValueError(
+            f"{media} is damaged: its {len(timeline.times)} frames are said to last {timeline.duration:.3g} s, "
+            f"{timeline.fps:.3g} in a second. Up to {_MAX_SECONDS:.0e} s and {_MAX_FPS:.0e} fps are accepted."
+        )
+    return timeline
+
+
+def _read_image(media: Media) -> Timeline:
+    size, durations = None, []
+    for frame in image_frames(media):
+        size = size or to_rgb(frame).size[::-1]
+        duration = frame.info.get("duration") or 0
+        durations.append(duration if duration > _LEAST_FRAME_MS else _DEFAULT_FRAME_MS)
+    if not durations:
+        raise ValueError(f"{media} is a damaged image: no frame of it can be decoded.")
+    *times, duration = np.cumsum([0, *durations]) / 1000
+    return Timeline(np.array(times), len(times) / duration, duration, len(set(durations)) > 1, size)
+
+
+def _read_video(media: Media) -> Timeline:
     with media.container() as container:
         video = find_stream(media, container, "video")
         audio = find_stream(media, container, "audio", is_optional=True)
-        size = (video.width, video.height) if is_turned(video) else (video.height, video.width)
-        packets = _read_sample_table(container, video) or scan(container, video, audio)
-        if not len(packets.pts):
-            raise ValueError(f"The video stream of {media} holds no frame.")
-        extent = None if audio is None else audio_extent(audio, packets.audio_end)
-        rates = [float(rate) for rate in (video.average_rate, video.guessed_rate) if rate]
-        numbers = np.arange(len(packets.pts))
-        if packets.keys is None:
-            fps = rates[-1] if rates else 25.0
-            return Timeline(numbers / fps, fps, len(numbers) / fps, False, size, audio=extent)
-        times = (packets.pts - packets.pts[0]) * float(video.time_base)
-        duration = times[-1] + float(packets.last_duration * video.time_base)
-        if len(times) > 1:
-            rates.append((len(times) - 1) / times[-1])
-        # Clocks of containers round, and encoders jitter: half a frame is what a constant rate may be off.
-        fps = next((fps for fps in rates if np.abs(times - numbers / fps).max() <= 0.5 / fps), None)
-        is_variable = fps is None
-        if not is_variable:
-            times, duration = numbers / fps, len(numbers) / fps
-        return Timeline(
-            times,
-            len(times) / duration,
-            duration,
-            is_variable,
-            size,
-            packets.pts,
-            packets.keys,
-            is_seekable=is_one_of(container, SEEKABLE_FORMATS),
-            origin=float(packets.pts[0] * video.time_base),
-            audio=extent,
+        table = read_sample_table(container, video)
+        if table is not None:
+            timeline = _read_times(container, video, *table)
+            timeline.audio = None if audio is None else read_extent(media, container, audio)
+        else:
+            (picture, *sounds), is_heard = read_packets(container, *filter(None, (video, audio)))
+            if not len(picture):
+                raise ValueError(f"The video stream of {media} holds no frame.")
+            timeline = _read_packets(media, container, video, picture, *sounds)
+            if sounds and timeline.audio is None:
+                timeline.audio = audio_extent(audio, sounds[0].end)
+            if sounds and not is_heard:
+                timeline.audio = (timeline.origin, timeline.origin)
+        timeline.size = (video.width, video.height) if is_turned(video) else (video.height, video.width)
+        timeline.has_track = len(container.streams.audio) > 0
+    return timeline
+
+
+def _read_packets(media: Media, container, video, picture: Packets, sound: Packets | None = None) -> Timeline:
+    if container.format.name == "avi":
+        return _read_avi(video, picture)
+    if not picture.has_pts:
+        return _count(video, np.count_nonzero(~picture.is_hidden))
+    parts = find_parts(container, video, picture, sound)
+    if parts is None:
+        shown = ~picture.is_hidden
+        pts, keys = np.unique(picture.pts[shown]), np.unique(picture.pts[picture.is_key])
+        # What is shown before the first key frame cannot be decoded.
+        pts, keys = (pts[pts >= keys[0]], keys) if len(keys) else (pts, pts[:1])
+        last_duration = picture.durations[shown][picture.durations[shown] > 0][-1:].sum()
+        return _read_times(container, video, pts, keys, last_duration / float(video.time_base))
+    if parts.jumped:
+        warnings.warn(
+            f"The clock of {media} jumps ahead by {parts.jumped:.3f} s in all: the parts between are taken to follow "
+            "each other.",
+            stacklevel=2,
         )
+    timeline = _make_timeline(video, parts.times, parts.duration)
+    timeline.pts, timeline.keys, timeline.numbers = np.arange(len(parts.times)), parts.keys, parts.numbers
+    if sound is not None and parts.sound_times is not None:
+        timeline.sound_times = parts.sound_times
+        ends = parts.sound_times + sound.durations
+        timeline.audio = (float(np.nanmin(parts.sound_times)), float(np.nanmax(ends)))
+    return timeline
 
 
-class _Packets(NamedTuple):
-    """What packets tell: times of the video in ticks, `keys` as of [`Timeline`], the end of the audio in seconds."""
-
-    pts: np.ndarray
-    keys: np.ndarray | None
-    last_duration: int = 0
-    audio_end: float | None = None
-
-
-def _read_sample_table(container, video) -> _Packets | None:
+def _read_avi(video, picture: Packets) -> Timeline:
     """
-    The frames of an mp4 or mov by its sample table, or `None` if this does not settle their times.
-
-    The table tells decoding times. Where these are evenly spaced and every frame is shown, presentation times are so
-    too, in another order, if just as many fit between the first and the last one. No packets are read but the last
-    group of pictures and the key frames, each after a seek, as FFmpeg mistakes their times if the demuxer discards
-    what lies between.
+    AVI has one clock, that of decoding. Empty packets, which keep the frame before them on screen, tell on it, though
+    the demuxer leaves them out.
     """
-    entries = video.index_entries
-    length = len(entries)
-    if not is_one_of(container, {"mp4"}) or length < 2 or length != video.frames or video.start_time is None:
-        return None
-    # No tuple for each frame: Python would look for garbage among hundreds of thousands of them.
-    table = np.fromiter((value for entry in entries for value in (entry.timestamp, entry.flags)), np.int64, 2 * length)
-    dts, is_key, is_discarded = table[::2], table[1::2] & 1 == 1, table[1::2] & 2 == 2
-    step = int(dts[1] - dts[0])
-    if step <= 0 or (np.diff(dts) != step).any() or is_discarded.any() or not is_key[0] or is_key.mean() > 0.1:
-        return None
-    read_only(container, video)
-    keys, packets = [], iter(())
-    for timestamp in dts[is_key].tolist():
-        # FFmpeg seeks by presentation times, which for this frame may be that of decoding, or up to 16 frames later.
-        for delay in (video.start_time - int(dts[0]), MIN_SKIP * step):
-            container.seek(timestamp + delay, stream=video)
-            packets = demux(container, video)
-            packet = next(packets, None)
-            if packet is not None and packet.dts == timestamp and packet.pts is not None:
-                keys.append(packet.pts)
-                break
-    last = max([*keys[-1:], *(packet.pts for packet in packets if packet.pts is not None)], default=None)
-    container.seek(-(1 << 40))
-    if len(keys) < np.count_nonzero(is_key) or last != keys[0] + step * (length - 1):
-        return None
-    return _Packets(keys[0] + step * np.arange(length), np.array(keys), step)
+    ticks, length = picture.dts, len(picture)
+    if not picture.has_dts or (np.diff(ticks) <= 0).any():
+        return _count(video, length)
+    depth = reorder_depth(video)
+    # A frame is shown when the decoder has it, so many packets later.
+    shown = np.concatenate([ticks[depth:], ticks[-1] + 1 + np.arange(min(depth, length))])[:length]
+    times = (shown - shown[0]) * float(video.time_base)
+    timeline = _make_timeline(video, times, times[-1] + float(video.time_base))
+    timeline.ticks, timeline.is_reordered, timeline.is_seekable = ticks, depth > 0, True
+    timeline.pts, timeline.keys = np.arange(length), np.flatnonzero(picture.is_key)
+    timeline.origin = float(ticks[0] * video.time_base)
+    if not len(timeline.keys):
+        timeline.keys = None
+    return timeline
 
 
-def scan(container, video, audio) -> _Packets:
-    """Reads all packets of the streams, decoding none."""
-    streams = [stream for stream in (video, audio) if stream is not None]
-    read_only(container, *streams)
-    pts, keys, last_duration, audio_end = [], [], 0, None
-    for packet in demux(container, *streams):
-        if packet.stream is video:
-            if packet.is_keyframe:
-                keys.append(packet.pts)
-            if not packet.is_discard:  # an edit list may hide frames that others need
-                pts.append(packet.pts)
-                last_duration = packet.duration or last_duration
-        elif packet.pts is not None:
-            audio_end = max(audio_end or 0, packet.pts + (packet.duration or 0))
-    audio_end = None if audio_end is None else float(audio_end * audio.time_base)
-    # AVI and raw streams have no presentation times, or wrong ones where frames are reordered.
-    if None in pts or container.format.name == "avi":
-        return _Packets(np.arange(len(pts)), None, audio_end=audio_end)
-    pts, keys = np.unique(np.array(pts, np.int64)), np.unique(np.array(keys or pts[:1], np.int64))
-    # What is shown before the first key frame cannot be decoded.
-    return _Packets(pts[pts >= keys[:1].sum()] if len(keys) else pts, keys, last_duration, audio_end)
+def _count(video, length: int) -> Timeline:
+    """Frames of a stream without times."""
+    fps = [_DEFAULT_FPS, *_rates(video)][-1]
+    return Timeline(np.arange(length) / fps, fps, length / fps, False, (0, 0))
 
 
-def audio_extent(stream, scanned_end: float | None) -> tuple[float, float]:
-    """Seconds between which a track sounds, on the clock of its container."""
-    start = float((stream.start_time or 0) * stream.time_base)
-    if stream.duration is None:
-        return start, start if scanned_end is None else scanned_end
-    end = start + float(stream.duration * stream.time_base)
-    if scanned_end is None:
-        return start, end
-    # Headers leave out the padding of encoders, packets do not. But some headers are only guesses.
-    return start, min(end, scanned_end) if abs(end - scanned_end) < 0.05 else scanned_end
+def _read_times(container, video, pts: np.ndarray, keys: np.ndarray, last_duration: float) -> Timeline:
+    times = (pts - pts[0]) * float(video.time_base)
+    timeline = _make_timeline(video, times, times[-1] + last_duration * float(video.time_base))
+    timeline.pts, timeline.keys = pts, keys
+    timeline.is_seekable = is_one_of(container, SEEKABLE_FORMATS)
+    timeline.origin = float(pts[0] * video.time_base)
+    return timeline
+
+
+def _rates(video) -> list[float]:
+    return [float(rate) for rate in (video.average_rate, video.guessed_rate) if rate]
+
+
+def _make_timeline(video, times: np.ndarray, duration: float) -> Timeline:
+    """Times of frames, which are evenly spaced ones if they are so but for rounding."""
+    rates, numbers = _rates(video), np.arange(len(times))
+    if len(times) == 1:
+        rates = [fps for fps in rates if 1 / _MAX_SECONDS < fps < _MAX_FPS] or [_DEFAULT_FPS]
+    elif times[-1] > 0:
+        rates.append((len(times) - 1) / times[-1])
+    # Clocks of containers round, and encoders jitter: half a frame is what a constant rate may be off.
+    fps = next((fps for fps in rates if np.abs(times - numbers / fps).max() <= 0.5 / fps), None)
+    is_variable = fps is None
+    if not is_variable:
+        times, duration = numbers / fps, len(numbers) / fps
+    return Timeline(times, len(times) / duration if duration > 0 else math.inf, duration, is_variable, (0, 0))

@@ -7,11 +7,15 @@ from contextlib import suppress
 import av
 import numpy as np
 
-from .containers import SEEKABLE_FORMATS, demux, demux_from, find_stream, is_one_of, read_only
+from .av_versions import read_only
+from .containers import SEEKABLE_FORMATS, demux, demux_from, find_stream, is_one_of
+from .packets import follow
 from .sources import Media
 
 # Seconds by which sound must be late for silence to be put before it, and from which on its clock must be wrong.
 _MIN_GAP, _MAX_GAP = 0.1, 600.0
+# Seconds by which sound of a file whose clock starts again may be off.
+_MAX_DRIFT = 0.02
 
 
 class Track:
@@ -23,10 +27,19 @@ class Track:
         start: Where on the clock of the container the result starts, in seconds; `None`: where the track does.
         seconds: The most seconds of the result.
         latest: Where on that clock silence ends at the latest; what seems to sound later has lost its time.
+        times: Seconds of each packet of the track, NaN where none of it is to be heard, if the clock of the container
+            starts again. Only PyAV heeds them.
     """
 
-    def __init__(self, sampling_rate: int, start: float | None, seconds: float, latest: float | None = None):
-        self.sampling_rate, self.start, self.latest = sampling_rate, start, latest
+    def __init__(
+        self,
+        sampling_rate: int,
+        start: float | None,
+        seconds: float,
+        latest: float | None = None,
+        times: np.ndarray | None = None,
+    ):
+        self.sampling_rate, self.start, self.latest, self.times = sampling_rate, start, latest, times
         self.max_samples = math.inf if math.isinf(seconds) else max(1, round(seconds * sampling_rate))
         self.samples = np.empty(0, dtype=np.float32)  # of which the first `num_samples` are filled
         self.num_samples = 0  # negative: so many samples are still to come before `start`
@@ -58,7 +71,7 @@ class Track:
             self.start = time
         is_first, gap = self.resampler is None, time - self.clock
         is_right = time < (self.clock + _MAX_GAP if self.latest is None else self.latest)
-        is_late = gap > _MIN_GAP and is_right
+        is_late = (gap > _MIN_GAP or (self.times is not None and abs(gap) > _MAX_DRIFT)) and is_right
         format = (frame.format.name, frame.layout.name, frame.sample_rate)
         if is_first or is_late or format != self.format:
             self._flush()
@@ -68,7 +81,7 @@ class Track:
         if is_first and is_right:
             self._pad(round((time - self.start) * self.sampling_rate))
         elif is_late:
-            self._pad(self.num_samples + round(gap * self.sampling_rate))
+            self._move(self.num_samples + round(gap * self.sampling_rate))
         if is_first or is_late:
             self.clock = time
         self.clock += frame.samples / frame.sample_rate
@@ -92,6 +105,11 @@ class Track:
             self._append(np.zeros(int(min(position, self.max_samples)) - self.num_samples, dtype=np.float32))
         elif self.num_samples <= 0:
             self.num_samples = position
+
+    def _move(self, position: int) -> None:
+        """Goes on at a sample of the result, after silence or over what is there."""
+        self._pad(position)
+        self.num_samples = min(self.num_samples, position)
 
     def _append(self, samples: np.ndarray) -> None:
         start, stop = self.num_samples, self.num_samples + len(samples)
@@ -117,9 +135,20 @@ class Track:
 def read_audio_pyav(media: Media, track: Track, track_start: float = 0.0) -> None:
     with media.container() as container:
         stream = find_stream(media, container, "audio")
+        if track.times is not None:
+            track.read(_retime(media, container, stream, track.times), stream)
+            return
         read_only(container, stream)
         packets = demux(container, stream)
         # Decoders need some sound before the first sample that is to be right.
         if track.start is not None and track.start - 1 > track_start and is_one_of(container, SEEKABLE_FORMATS):
             packets = demux_from(container, stream, math.floor((track.start - 1) / stream.time_base))
         track.read(packets, stream)
+
+
+def _retime(media: Media, container, stream, times: np.ndarray) -> Iterator[av.Packet]:
+    video = find_stream(media, container, "video")
+    for packet, time in follow(container, stream, [video, stream], times):
+        if not math.isnan(time):
+            packet.pts = round(time / stream.time_base)
+            yield packet

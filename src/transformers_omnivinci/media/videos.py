@@ -97,7 +97,8 @@ def load_video(
             seconds = math.inf if video_end is None else metadata.duration
             seconds = seconds if max_audio_seconds is None else min(seconds, max_audio_seconds)
             origin = timeline.origin
-            track = Track(sampling_rate, origin + timeline.times[first], seconds, latest=origin + timeline.duration)
+            start, latest = origin + timeline.times[first], origin + timeline.duration
+            track = Track(sampling_rate, start, seconds, latest, timeline.sound_times)
         decode = decode_image if media.is_image else VIDEO_DECODERS[backend]
         with (
             FrameSink(len(frames), transform, timeline.size, num_threads) as sink,

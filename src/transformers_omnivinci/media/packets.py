@@ -1,0 +1,225 @@
+"""What the packets of a file tell, read without decoding: their times, and where their clock starts again."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+import av
+import numpy as np
+
+from .av_versions import read_only
+from .containers import MIN_SKIP, demux, is_one_of
+
+# Containers of broadcasts, whose clocks may jump ahead; elsewhere only a jump of more than a day is one.
+_BROADCAST_FORMATS = {"hls", "mpeg", "mpegts"}
+_MAX_GAP, _MAX_BROADCAST_GAP = 30 * 3600.0, 10.0
+# Seconds by which the sound of a part has to outlast its picture for the next part to wait for it.
+_MIN_OVERHANG = 0.25
+# Seconds by which the clock of sound has to go back to have started again.
+_MIN_SETBACK = 0.1
+
+
+class Packets(NamedTuple):
+    """
+    The packets of a stream in the order of the file.
+
+    Args:
+        times: Presentation times in seconds; NaN where the container has none.
+        pts, dts: Presentation and decoding times in ticks, 0 where there are none.
+        has_pts, has_dts: Whether all packets have them.
+        places: Where the packets stand among those of all streams.
+        durations: In seconds, 0 where they are not known.
+        is_key, is_hidden: Of each packet; an edit list may hide frames that others need.
+    """
+
+    times: np.ndarray
+    pts: np.ndarray
+    dts: np.ndarray
+    has_pts: bool
+    has_dts: bool
+    places: np.ndarray
+    durations: np.ndarray
+    is_key: np.ndarray
+    is_hidden: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @property
+    def end(self) -> float | None:
+        """Seconds at which the last packet ends; `None`: there is none, or none with a time."""
+        ends = (self.times + self.durations)[~np.isnan(self.times)]
+        return float(ends.max()) if len(ends) else None
+
+
+def read_packets(container, *streams) -> tuple[list[Packets], bool]:
+    """
+    The packets of streams, and whether there is sound: a packet of an audio stream from which a decoder gets any.
+
+    Nothing is decoded but sound up to its first samples.
+    """
+    read_only(container, *streams)
+    rows = {stream.index: [] for stream in streams}
+    is_heard = False
+    for place, packet in enumerate(demux(container, *streams)):
+        stream = packet.stream
+        if stream.type == "audio" and not is_heard:
+            is_heard = is_sound(stream, packet)
+        flags = packet.is_keyframe + 2 * packet.is_discard
+        rows[stream.index].append((packet.pts, packet.dts, place, packet.duration or 0, flags))
+    for stream in streams:
+        if stream.type == "audio" and rows[stream.index] and not is_heard:
+            is_heard = is_sound(stream, None)
+    return [_to_packets(rows[stream.index], float(stream.time_base)) for stream in streams], is_heard
+
+
+def is_sound(stream, packet: av.Packet | None) -> bool:
+    with suppress(av.FFmpegError, ValueError):
+        return any(frame.samples for frame in stream.decode(packet))
+    return False
+
+
+def _to_packets(rows: list[tuple], time_base: float) -> Packets:
+    pts, dts, places, durations, flags = zip(*rows) if rows else ((),) * 5
+    has_pts, has_dts = None not in pts, None not in dts
+    times = np.array(pts, float) * time_base
+    pts, dts = (
+        np.array(values if is_whole else [value or 0 for value in values], np.int64)
+        for values, is_whole in ((pts, has_pts), (dts, has_dts))
+    )
+    flags = np.array(flags, np.int64)
+    durations = np.array(durations, float) * time_base
+    places = np.array(places, np.int64)
+    return Packets(times, pts, dts, has_pts, has_dts, places, durations, flags & 1 == 1, flags & 2 == 2)
+
+
+class Parts(NamedTuple):
+    """
+    A file whose clock starts again, as one that runs on.
+
+    Args:
+        numbers: The frame, in the order in which they are shown, that each packet of the video holds; negative: none.
+        times: Seconds of every frame from the first one.
+        keys: The numbers of key frames.
+        duration: Seconds of all parts.
+        sound_times: Seconds of each packet of the sound from the first frame.
+        jumped: Seconds by which the clock jumps ahead between parts.
+    """
+
+    numbers: np.ndarray
+    times: np.ndarray
+    keys: np.ndarray
+    duration: float
+    sound_times: np.ndarray | None
+    jumped: float
+
+
+def find_parts(container, video, picture: Packets, sound: Packets | None) -> Parts | None:
+    """The parts of a file whose clock starts again or jumps, as where recordings were joined; else `None`."""
+    if not len(picture) or not picture.has_pts:
+        return None
+    sound = sound if sound is not None and len(sound) and sound.has_pts else None
+    max_gap = _MAX_BROADCAST_GAP if is_one_of(container, _BROADCAST_FORMATS) else _MAX_GAP
+    starts, jumps = _find_starts(picture, max_gap)
+    sound_starts = [0] if sound is None else _find_sound_starts(sound, max_gap)
+    if sound is not None:
+        # Where sound goes on, the picture only pauses.
+        heard = [(sound.times[start - 1], sound.times[start]) for start in sound_starts[1:]]
+        jumps = {start: gap for start, gap in jumps.items() if any(_is_same_jump(gap, other) for other in heard)}
+    starts = sorted({0, *starts, *jumps})
+    # VP8 has frames that are never shown, with the time of one that is.
+    is_repeated = len(np.unique(picture.pts)) < len(picture) and video.codec_context.name != "vp8"
+    if len(starts) == 1 and not is_repeated:
+        return None
+    return _join(picture, sound, starts, sound_starts, sum(after - before for before, after in jumps.values()))
+
+
+def _find_starts(picture: Packets, max_gap: float) -> tuple[list[int], dict[int, tuple[float, float]]]:
+    """The packets with which the clock of the picture has started again, and those before which it jumps ahead."""
+    times = picture.times
+    step = _typical_step(times)
+    # A key frame is shown after all that precede it in the file, others after all but so many.
+    slack = np.where(picture.is_key, 0.0, (MIN_SKIP + 1) * step)
+    latest = np.maximum.accumulate(times)[:-1]
+    if not ((times[1:] < latest - slack[1:]) | (times[1:] > latest + max_gap)).any():
+        return [], {}
+    starts, jumps, largest = [], {}, step
+    heap = [float(times[0])]  # the latest times of this part, of which one or two may be wrong
+    for index, (time, allowed) in enumerate(zip(times[1:].tolist(), slack[1:].tolist()), 1):
+        following = times[index + 1 : index + 4]
+        if time < heap[0] - allowed and (not len(following) or following.min() <= heap[0] - allowed):
+            starts.append(index)
+            heap = [time]
+        elif time > heap[-1] + max(max_gap, 10 * largest) and (following > heap[-1] + max_gap).all():
+            jumps[index] = (heap[-1], time)
+            heap = [time]
+        else:
+            largest = max(largest, min(time - heap[-1], max_gap))
+            heap = sorted([*heap, time])[-3:]
+    return starts, jumps
+
+
+def _find_sound_starts(sound: Packets, max_gap: float) -> list[int]:
+    gaps = np.diff(sound.times)
+    return [0, *(np.flatnonzero((gaps < -_MIN_SETBACK) | (gaps > max_gap)) + 1).tolist()]
+
+
+def _typical_step(times: np.ndarray) -> float:
+    steps = np.diff(np.unique(times))
+    return float(np.median(steps)) if len(steps) else 0.04
+
+
+def _is_same_jump(gap: tuple[float, float], other: tuple[float, float]) -> bool:
+    return min(gap[1], other[1]) - max(gap[0], other[0]) > 0.8 * (gap[1] - gap[0])
+
+
+def _join(picture: Packets, sound: Packets | None, starts: list[int], sound_starts: list[int], jumped: float) -> Parts:
+    numbers = -1 - np.arange(len(picture))  # names that no frame has, for packets of which nothing is shown
+    sound_times = None if sound is None else np.full(len(sound), np.nan)
+    owners = [] if sound is None else _find_owners(picture, sound, starts, sound_starts)
+    times, keys, begin, end, sound_end = [], [], 0.0, 0.0, 0.0
+    for part, (start, stop) in enumerate(zip(starts, [*starts[1:], len(picture)])):
+        own, is_key = picture.times[start:stop], picture.is_key[start:stop]
+        # What is shown before the first key frame cannot be decoded.
+        shown = start + np.flatnonzero(~picture.is_hidden[start:stop] & (own >= own[np.argmax(is_key)]))
+        if not len(shown):
+            continue
+        shown = shown[np.argsort(picture.times[shown], kind="stable")]
+        numbers[shown] = len(times) + np.arange(len(shown))
+        keys += sorted(number for number in numbers[start:stop][is_key].tolist() if number >= 0)
+        if sound_end > end + _MIN_OVERHANG:
+            begin = sound_end
+        shift = begin - picture.times[shown[0]]
+        times += (picture.times[shown] + shift).tolist()
+        end = times[-1] + (float(picture.durations[shown[-1]]) or _typical_step(own))
+        for segment in np.flatnonzero(np.array(owners) == part).tolist():
+            stretch = slice(sound_starts[segment], [*sound_starts[1:], len(sound)][segment])
+            heard = sound.times[stretch] + shift
+            if segment and owners[segment - 1] == part and heard[0] < sound_end:
+                heard += sound_end - heard[0]  # only the clock of the sound has started again
+            elif part:
+                heard[heard + sound.durations[stretch] <= begin] = np.nan  # another part sounds there
+            sound_times[stretch] = heard
+            sound_end = max(sound_end, float(np.nan_to_num(heard + sound.durations[stretch]).max()))
+        begin = end
+    return Parts(numbers, np.array(times), np.array(keys, np.int64), end, sound_times, jumped)
+
+
+def _find_owners(picture: Packets, sound: Packets, starts: list[int], sound_starts: list[int]) -> list[int]:
+    """The part of the picture that each stretch of sound belongs to."""
+    if len(starts) == len(sound_starts):
+        return list(range(len(starts)))
+    parts = np.maximum(np.searchsorted(picture.places[starts], sound.places, "right") - 1, 0)
+    owners = []
+    for start, stop in zip(sound_starts, [*sound_starts[1:], len(sound)]):
+        # Sound that runs on while the clock of the picture starts again belongs where it began.
+        shares = np.bincount(parts[start:stop], minlength=len(starts)) / (stop - start)
+        owners.append(int(np.argmax(shares >= min(0.25, shares.max()))))
+    return owners
+
+
+def follow(container, stream, others, values: np.ndarray) -> Iterator[tuple[av.Packet, float]]:
+    """The packets of a stream as [`read_packets`] met them among those of others, each with its value."""
+    read_only(container, *others)
+    own = (packet for packet in demux(container, *others) if packet.stream.index == stream.index)
+    yield from zip(own, values.tolist())
