@@ -44,9 +44,11 @@ def reorder_depth(video) -> int:
     return int(getattr(codec, "reorder_depth", codec.has_b_frames))
 
 
-def to_rgb(reformatter: VideoReformatter, frame: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
+def to_rgb(
+    reformatter: VideoReformatter, frame: av.VideoFrame, width: int, height: int, format: str = "rgb24"
+) -> av.VideoFrame:
     """
-    A frame in 8-bit RGB of a size, converted by the calling thread alone.
+    A frame in RGB of a size, in one of FFmpeg's formats of it, converted by the calling thread alone.
 
     Until PyAV 16 there is no other way, and the colours that the frame names are heeded only where the result is said
     to have others, which in RGB have no effect. To go with 17.0.
@@ -57,7 +59,7 @@ def to_rgb(reformatter: VideoReformatter, frame: av.VideoFrame, width: int, heig
     elif frame.colorspace != _UNSPECIFIED or frame.color_range == ColorRange.JPEG:
         other = Colorspace.ITU709 if frame.colorspace == Colorspace.ITU601 else Colorspace.ITU601
         options = {"dst_colorspace": other, "src_color_range": frame.color_range, "dst_color_range": ColorRange.JPEG}
-    return reformatter.reformat(frame, width=width, height=height, format="rgb24", interpolation="BICUBIC", **options)
+    return reformatter.reformat(frame, width=width, height=height, format=format, interpolation="BICUBIC", **options)
 
 
 def copy_stream(muxer, stream):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import av
+import numpy as np
 from av.stream import Disposition
 
 from .av_versions import copy_stream
@@ -51,6 +52,20 @@ def is_turned(video) -> bool:
     box = header.getvalue()
     matrix = box.find(b"tkhd") + 44
     return matrix >= 44 and box[matrix : matrix + 4] == bytes(4)
+
+
+def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
+    """
+    How a decoded frame becomes upright: whether rows and columns are swapped, and whether then top and bottom are, and
+    left and right. A display matrix is taken for the nearest of these eight.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False, False, False
+    a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return False, d < 0, a < 0
+    return True, b < 0, c < 0
 
 
 def demux(container, *streams) -> Iterator[av.Packet]:

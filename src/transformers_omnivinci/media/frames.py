@@ -12,7 +12,8 @@ import torch
 from av.video.reformatter import VideoReformatter
 
 from .av_versions import read_only, to_rgb
-from .containers import MIN_SKIP, find_stream
+from .containers import MIN_SKIP, find_stream, orientation
+from .hdr import HLG, PQ, tone_map
 from .sources import Media
 from .timeline import Timeline
 
@@ -32,6 +33,7 @@ class FrameSink:
         self.frames: torch.Tensor | None = None
         self.is_stored = np.zeros(num_rows, dtype=bool)
         self.error: BaseException | None = None
+        self.transfer: int | None = None  # by which pictures are stored, as of H.273
         num_workers = min(8, num_threads)
         self.executor = ThreadPoolExecutor(num_workers, "frames")
         self.slots = threading.BoundedSemaphore(2 * num_workers)
@@ -81,17 +83,28 @@ class FrameSink:
         """Upright RGB (3, height, width) of the size of the clip, whose resolution may change midway."""
         if not hasattr(self.local, "reformatter"):
             self.local.reformatter = VideoReformatter()
-        turns = round(frame.rotation / 90) % 4
+        is_transposed, is_flipped, is_mirrored = orientation(frame)
         with self.lock:
-            if self.frames is None and turns % 2 and (frame.height, frame.width) == self.size:
+            if self.frames is None and is_transposed and (frame.height, frame.width) == self.size:
                 self.size = self.size[::-1]  # the container did not tell of this turn
-        height, width = self.size[::-1] if turns % 2 else self.size
+        height, width = self.size[::-1] if is_transposed else self.size
+        is_hdr = self.transfer in (PQ, HLG)
         # At an unchanged size this is the conversion that OpenCV and decord use too, to the last bit.
-        rgb = to_rgb(self.local.reformatter, frame, width, height)
-        plane = rgb.planes[0]
-        lines = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)
-        picture = torch.from_numpy(lines[:, : 3 * width].reshape(height, width, 3))
-        return (picture.rot90(turns) if turns else picture).permute(2, 0, 1)
+        rgb = to_rgb(self.local.reformatter, frame, width, height, "gbrp16le" if is_hdr else "rgb24")
+        if is_hdr:
+            green, blue, red = (_lines(plane, np.uint16, height, width) for plane in rgb.planes)
+            picture = torch.from_numpy(tone_map(np.stack([red, green, blue]), self.transfer))
+        else:
+            picture = torch.from_numpy(_lines(rgb.planes[0], np.uint8, height, 3 * width).reshape(height, width, 3))
+        if is_transposed:
+            picture = picture.transpose(0, 1)
+        turned = [axis for axis, is_turned in enumerate((is_flipped, is_mirrored)) if is_turned]
+        return (picture.flip(turned) if turned else picture).permute(2, 0, 1)
+
+
+def _lines(plane, dtype, height: int, width: int) -> np.ndarray:
+    """The values of a plane (height, width), whose lines may be longer than that in memory."""
+    return np.frombuffer(plane, dtype).reshape(height, -1)[:, :width]
 
 
 def decode_pyav(media: Media, timeline: Timeline, frames: np.ndarray, sink: FrameSink, num_threads: int) -> None:
@@ -198,6 +211,7 @@ def _decode_runs(media: Media, timeline, plan: list[_Run], rows: dict[int, int],
                     if is_counted:
                         missing.discard(name)
                     if row is not None:
+                        sink.transfer = codec.color_trc
                         sink.put(row, frame)
 
         packets = timeline.packets(media, container, video)
