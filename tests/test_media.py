@@ -837,7 +837,7 @@ def test_image_modes(mode):
     if mode == "I;16":
         image = PIL.Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 256 + 77)
     elif mode in ("LA", "RGBA"):
-        image.putalpha(PIL.Image.new("L", image.size, 100))
+        image.putalpha(PIL.Image.new("L", image.size, 255))
         image = image.convert(mode)
     else:
         image = image.convert(mode)

@@ -1,7 +1,7 @@
 """`omnivinci serve`: an OpenAI-compatible API."""
 
 import json
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +11,12 @@ from .options import DType
 from .terminal import plain_errors
 
 
-class Quantization(str, Enum):
+class Quantization(StrEnum):
     bnb_4bit = "bnb-4bit"
     bnb_8bit = "bnb-8bit"
 
 
-class LogLevel(str, Enum):
+class LogLevel(StrEnum):
     debug = "debug"
     info = "info"
     warning = "warning"

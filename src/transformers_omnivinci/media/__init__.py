@@ -1,17 +1,30 @@
 """Opens and decodes media: video and its sound, audio, images. No other folder of the package reads a media file."""
 
 from .backends import AUDIO_BACKENDS, VIDEO_BACKENDS
-from .images import IMAGE_SUFFIXES, load_frames_folder, load_image, probe_image
+from .images import (
+    check_transparency,
+    is_still,
+    list_frames_folder,
+    load_frames_folder,
+    load_image,
+    probe_image,
+    value_range,
+)
 from .sounds import load_audio, probe_audio
+from .sources import download, is_url
 from .timeline import OmniVinciVideoMetadata
 from .videos import LoadedVideo, load_video, probe_video
 
 __all__ = [
     "AUDIO_BACKENDS",
-    "IMAGE_SUFFIXES",
     "VIDEO_BACKENDS",
     "LoadedVideo",
     "OmniVinciVideoMetadata",
+    "check_transparency",
+    "download",
+    "is_still",
+    "is_url",
+    "list_frames_folder",
     "load_audio",
     "load_frames_folder",
     "load_image",
@@ -19,4 +32,5 @@ __all__ = [
     "probe_audio",
     "probe_image",
     "probe_video",
+    "value_range",
 ]

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import numpy as np
+import PIL.Image
 import torch
 
 from .containers import find_stream
 from .frames import FrameSink, decode_pyav
-from .images import image_frames, to_rgb
+from .images import decode_frames
 from .sources import Media
 from .timeline import Timeline
 from .tracks import Track, read_audio_pyav
@@ -64,12 +65,14 @@ def _decode_torchcodec(
         raise ValueError(f"torchcodec cannot decode {media}: {error}") from error
 
 
-def decode_image(media: Media, timeline: Timeline, frames: np.ndarray, sink: FrameSink, num_threads: int) -> None:
-    """The frames of a still or animated image."""
-    rows = {number: row for row, number in enumerate(frames.tolist())}
-    for number, frame in enumerate(image_frames(media)):
-        if number in rows:
-            sink.put(rows[number], torch.from_numpy(np.array(to_rgb(frame))).permute(2, 0, 1))
+def decode_image(
+    media: Media, timeline: Timeline, frames: np.ndarray, sink: FrameSink, num_threads: int, transparency: str
+) -> None:
+    """The frames of a still or animated image, of the size of the first one."""
+    for row, picture in enumerate(decode_frames(media, frames.tolist(), transparency)):
+        if picture.size != sink.size[::-1]:
+            picture = picture.resize(sink.size[::-1], PIL.Image.Resampling.BICUBIC)
+        sink.put(row, torch.from_numpy(np.array(picture)).permute(2, 0, 1))
 
 
 def _read_audio_decord(media: Media, track: Track, track_start: float = 0.0) -> None:

@@ -1,98 +1,301 @@
-"""Images and folders of images."""
+"""Images, animations and folders of images."""
 
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import av
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
-import PIL.ImageSequence
+import torch
 
+from .containers import find_stream
+from .kinds import is_animated, is_of_pictures, open_picture
+from .levels import to_levels, white_level
 from .sources import Media, open_source
 
-IMAGE_SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+TRANSPARENCY = ("white", "drop")
+"""What may become of transparent pixels, see [`load_image`]."""
+
+_ORIENTATION = 0x0112
+_REDUCED = 0xFE
+# How long browsers show a frame of an animation that does not tell, or asks for no longer than this.
+_DEFAULT_FRAME_MS = 100
+_HASTY_MS = 10
 
 
-def load_image(source, *, timeout: float = 30.0) -> PIL.Image.Image:
+def load_image(
+    source, *, transparency: str = "white", white: float | None = None, timeout: float = 30.0
+) -> PIL.Image.Image:
     """
-    An image in RGB, turned upright as its EXIF orientation says. Alpha is dropped; 16-bit greys become 8-bit ones.
+    An image in RGB, turned upright as its EXIF orientation says. Of an animation it is the first frame.
+
+    Floats and integers of more than 8 bits become bytes as [`white_level`] says.
 
     Args:
         source (`str`, `Path`, `bytes`, binary file or `PIL.Image.Image`): See [`load_video`].
+        transparency (`str`, defaults to `"white"`):
+            `"white"`: transparent pixels are composed on white, as browsers show them. `"drop"`: alpha is dropped, as
+            in the release.
+        white (`float`, *optional*):
+            The value of white in images of floats and of more than 8 bits. `None`: as [`white_level`] finds it.
         timeout (`float`, defaults to 30.0): Seconds that a server may keep a download waiting.
 
     Raises:
         ValueError, TypeError, OSError: what is given is not accepted, or cannot be read or decoded.
     """
-    with _open_image(source, timeout) as image:
-        return to_rgb(image)
+    check_transparency(transparency)
+    with open_image(source, timeout) as (image, name):
+        image.load()
+        with naming(name):
+            return to_rgb(image, transparency, white)
 
 
 def probe_image(source, *, timeout: float = 30.0) -> tuple[int, int]:
     """Height and width of an image once upright, from its header. Arguments and errors: as of [`load_image`]."""
-    with _open_image(source, timeout) as image:
-        is_turned = image.getexif().get(0x0112, 1) >= 5
-        return image.size if is_turned else image.size[::-1]
+    with open_image(source, timeout) as (image, _):
+        return upright_size(image)
 
 
-def load_frames_folder(path: str | Path) -> list[PIL.Image.Image]:
+def value_range(source, *, timeout: float = 30.0) -> torch.Tensor | None:
     """
-    The images of a folder as frames, in RGB and in the natural order of their names (`frame2` before `frame10`).
+    The least and the greatest value of an image whose range tells what is white, (2,); `None` of any other, which is
+    not decoded. Arguments and errors: as of [`load_image`].
+    """
+    with open_image(source, timeout) as (image, _):
+        return torch.stack(torch.aminmax(values(image))) if is_deep(image) else None
+
+
+def load_frames_folder(path: str | Path, *, transparency: str = "white") -> list[PIL.Image.Image]:
+    """
+    The images of a folder as frames, see [`list_frames_folder`], each as of [`load_image`].
+    """
+    return [load_image(file, transparency=transparency) for file in list_frames_folder(path)]
+
+
+def list_frames_folder(path: str | Path) -> list[Path]:
+    """
+    The files of the images of a folder, in the natural order of their names (`frame2` before `frame10`); files that
+    hold something else are passed over.
 
     Raises:
-        ValueError, OSError: the path is no folder, or none of its files has one of `IMAGE_SUFFIXES`.
+        ValueError, OSError: the path is no folder, or holds no image.
     """
     folder = Path(path)
     if not folder.is_dir():
         error = NotADirectoryError if folder.exists() else FileNotFoundError
         raise error(f"{str(path)!r} is not a folder: one that holds image files is accepted.")
-    files = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
+    files = [file for file in folder.iterdir() if not file.name.startswith(".") and file.is_file()]
+    files = [file for file in files if _is_meant_as_image(file)]
     if not files:
-        raise ValueError(f"The folder {str(path)!r} holds no image: {', '.join(IMAGE_SUFFIXES)} files are accepted.")
+        raise ValueError(f"The folder {str(path)!r} holds no image that Pillow reads.")
 
     def natural_key(file: Path) -> list:
         return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name.lower())]
 
-    return [load_image(file) for file in sorted(files, key=natural_key)]
+    return sorted(files, key=natural_key)
+
+
+def _is_meant_as_image(file: Path) -> bool:
+    """Whether a file is an image, or is called one: a damaged frame is to be told of, not passed over."""
+    PIL.Image.init()
+    if PIL.Image.EXTENSION.get(file.suffix.lower(), "MPEG") != "MPEG":
+        return True
+    with suppress(Exception), open_picture(file) as image:
+        return image.format != "MPEG"
+    return False
+
+
+def is_still(source, *, timeout: float = 30.0) -> bool:
+    """
+    Whether a source is an image of one frame, which may be a frame of a video.
+
+    Raises:
+        ValueError, TypeError, OSError: what is given is not accepted, or is neither an image nor a video.
+    """
+    if isinstance(source, PIL.Image.Image):
+        return not is_animated(source)
+    with open_source(source, timeout) as media:
+        if not media.is_image:
+            with media.container() as container:
+                find_stream(media, container, "video")
+            return False
+        with suppress(Exception), open_picture(media.path, media.may_refer) as image:
+            return not is_animated(image)
+        return True  # what is wrong with it is said when it is read
+
+
+# ------------------------------------------------------------------------------------------------------------ opening
 
 
 @contextmanager
-def _open_image(source, timeout: float) -> Iterator[PIL.Image.Image]:
-    """An image whose pixels are not yet decoded; what Pillow says of it becomes a ValueError."""
-    if isinstance(source, PIL.Image.Image):
-        yield source
-        return
-    with open_source(source, timeout) as media:
-        try:
-            with PIL.Image.open(media.path, formats=None if media.may_refer else _harmless_formats()) as image:
+def open_image(source, timeout: float) -> Iterator[tuple[PIL.Image.Image, str]]:
+    """An image whose pixels are not yet decoded, and its name; what Pillow says of it becomes a ValueError."""
+    with open_source(source, timeout) as media, _open_media(media) as image:
+        yield image, str(media)
+
+
+@contextmanager
+def _open_media(media: Media) -> Iterator[PIL.Image.Image]:
+    try:
+        if media.image is not None:
+            yield media.image
+        else:
+            with open_picture(media.path, media.may_refer) as image:
                 yield image
-        except Exception as error:  # Pillow raises whatever a damaged file makes it stumble over
-            raise ValueError(f"{media} is not an image that Pillow reads, or is damaged.") from error
+    except PixelError:
+        raise
+    except PIL.Image.DecompressionBombError as error:
+        raise ValueError(
+            f"{media} is not read: {error} `PIL.Image.MAX_IMAGE_PIXELS` sets half of that limit."
+        ) from error
+    except PIL.UnidentifiedImageError as error:
+        raise ValueError(f"{media} is {_tell_other(media)}.") from error
+    except Exception as error:  # Pillow raises whatever a damaged file makes it stumble over
+        reason = f": {error}".rstrip(".") if str(error) else ""
+        raise ValueError(f"{media} is not an image that Pillow reads, or is damaged{reason}.") from error
 
 
-def _harmless_formats() -> list[str]:
-    """The formats that Pillow reads by itself: EPS is a program, which it has Ghostscript run."""
-    PIL.Image.init()
-    return [format for format in PIL.Image.ID if format != "EPS"]
+class PixelError(ValueError):
+    """An image is read, but its values are not understood."""
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Says whose pixels are not understood."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise PixelError(f"{name}: {error}") from error
+
+
+def _tell_other(media: Media) -> str:
+    """What a file is that Pillow does not know."""
+    unknown = "not an image that Pillow reads, or is damaged"
+    with suppress(ValueError, av.FFmpegError), media.container() as container:
+        find_stream(media, container, "video")
+        if is_of_pictures(container.format.name):
+            return unknown
+        if container.metadata.get("major_brand", "") in ("heic", "heix", "mif1", "msf1"):
+            return "a HEIF image, which Pillow reads once `pillow_heif.register_heif_opener()` has been called"
+        return "a video, not an image: give it as a video"
+    return unknown
+
+
+def check_transparency(transparency: str) -> None:
+    if transparency not in TRANSPARENCY:
+        raise ValueError(
+            f"`transparency={transparency!r}` is not accepted: {' and '.join(map(repr, TRANSPARENCY))} are."
+        )
+
+
+# ------------------------------------------------------------------------------------------------------------- pixels
+
+
+def upright_size(image: PIL.Image.Image) -> tuple[int, int]:
+    """Height and width of an opened image once upright."""
+    # Pillow turns TIFF files by itself, and tells their orientation until it has decoded them.
+    is_turned = image.format != "TIFF" and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    return image.size if is_turned else image.size[::-1]
+
+
+def is_deep(image: PIL.Image.Image) -> bool:
+    """Whether the range of the values tells what is white."""
+    return image.mode.startswith(("I", "F"))
+
+
+def values(image: PIL.Image.Image) -> torch.Tensor:
+    """Those of a deep image, (height, width)."""
+    grey = np.asarray(image)
+    return torch.from_numpy(grey.astype(np.float32 if grey.dtype.kind == "f" else np.int32))
+
+
+def to_rgb(image: PIL.Image.Image, transparency: str = "white", white: float | None = None) -> PIL.Image.Image:
+    """An upright copy in RGB; `white`, of a deep image, as of [`to_levels`]."""
+    image = PIL.ImageOps.exif_transpose(image)
+    if is_deep(image):
+        levels = to_levels(values(image), white)
+        levels = levels.round().to(torch.uint8) if levels.is_floating_point() else levels
+        return PIL.Image.fromarray(levels.numpy()).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    if transparency == "white":
+        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+# --------------------------------------------------------------------------------------------------------- animations
 
 
 def image_frames(media: Media) -> Iterator[PIL.Image.Image]:
-    """The frames of an animated image, decoded, up to the end or to where it can no longer be read."""
-    with suppress(Exception), PIL.Image.open(media.path) as image:
-        for frame in PIL.ImageSequence.Iterator(image):
-            frame.load()
+    """
+    The frames of an image that is a video, decoded; each is the same object, at another position.
+
+    Raises:
+        ValueError: no frame can be decoded. From a later one that cannot on, they are left out, with a warning.
+    """
+    with _open_media(media) as image:
+        if not is_animated(image):
+            image.load()
+            yield image
+            return
+        position, first = image.tell(), int(bool(image.info.get("default_image")))
+        try:
+            for number in range(first, image.n_frames):
+                try:
+                    image.seek(number)
+                    image.load()
+                except PIL.Image.DecompressionBombError:
+                    raise
+                except Exception as error:
+                    if number == first:
+                        raise
+                    warnings.warn(
+                        f"{media} is damaged: frame {number - first} of {image.n_frames - first} and those after it "
+                        f"cannot be decoded and are left out ({error}).",
+                        stacklevel=2,
+                    )
+                    return
+                if image.format != "TIFF" or not image.tag_v2.get(_REDUCED, 0) & 1:
+                    yield image
+        finally:
+            with suppress(Exception):
+                image.seek(position)
+
+
+def measure_frames(media: Media) -> tuple[tuple[int, int], list[float]]:
+    """Height and width of an image that is a video, and the milliseconds that each frame is shown."""
+    size, durations = None, []
+    for frame in image_frames(media):
+        size = size or upright_size(frame)
+        duration = frame.info.get("duration") or 0
+        durations.append(duration if duration > _HASTY_MS else _DEFAULT_FRAME_MS)
+    return size, durations
+
+
+def decode_frames(media: Media, numbers: Sequence[int], transparency: str = "white") -> Iterator[PIL.Image.Image]:
+    """The frames of the given numbers, ascending, in RGB."""
+    wanted, white = set(numbers), None
+    with _open_media(media) as image:
+        is_ranged = is_deep(image) and is_animated(image)
+    if is_ranged:
+        # All frames of a clip have one white.
+        ranges = [torch.stack(torch.aminmax(values(frame))) for frame in _pick(media, wanted)]
+        with naming(str(media)):
+            white = white_level(*ranges)
+    for frame in _pick(media, wanted):
+        with naming(str(media)):
+            yield to_rgb(frame, transparency, white)
+
+
+def _pick(media: Media, wanted: set[int]) -> Iterator[PIL.Image.Image]:
+    last = max(wanted)
+    for number, frame in enumerate(image_frames(media)):
+        if number in wanted:
             yield frame
-
-
-def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
-    """An upright copy in RGB."""
-    image = PIL.ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
-        # Pillow would cut off what is brighter than 255.
-        grey = np.asarray(image)
-        image = PIL.Image.fromarray((grey // (257 if image.mode != "I" or grey.max() > 255 else 1)).astype(np.uint8))
-    if image.mode == "P":
-        image = image.convert("RGBA")
-    return image.convert("RGB")
+        if number == last:
+            return

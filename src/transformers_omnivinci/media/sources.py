@@ -1,24 +1,25 @@
 """Where media come from: paths, URLs, bytes and file objects, each as a file that decoders open by themselves."""
 
 import base64
-import binascii
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from urllib.parse import urlparse
+from urllib.parse import unquote_to_bytes, urlparse
 from urllib.request import url2pathname
 
 import av
+import PIL.Image
 from huggingface_hub.utils import httpx
 
-# What image files begin with, still or animated; anything else given as a video is left to FFmpeg.
-_IMAGE_SIGNATURE = re.compile(
-    rb"GIF8|\x89PNG|\xff\xd8\xff|BM....\0\0\0\0|II\*\0|MM\0\*|RIFF....WEBP|....ftypavi[fs]", re.DOTALL
-)
+from .kinds import identify
+
+# No file of a medium is smaller; what is shorter is a path.
+_SHORTEST_BASE64 = 64
 # Demuxers that open other files or URLs than the one they are given, which content from elsewhere must not name.
 _REFERRING_FORMATS = {
     *("avisynth", "concat", "dash", "dvdvideo", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp"),
@@ -28,28 +29,39 @@ _REFERRING_FORMATS = {
 
 class Media:
     """
-    A file that is read, and what messages call it.
+    A file that is read, or an image that has been opened, and what messages call it.
 
     Only a file that the caller has named by its path may name others in turn, as playlists do.
     """
 
-    def __init__(self, path: str | Path, name: str, may_refer: bool = False):
-        # An absolute path cannot be mistaken for one of FFmpeg's protocols.
-        self.path, self.name, self.may_refer = os.path.abspath(path), name, may_refer
-        with open(path, "rb") as file:
-            head = file.read(32)
-        if not head:
-            raise ValueError(f"{name} is empty.")
-        self.is_image = _IMAGE_SIGNATURE.match(head) is not None
+    def __init__(self, path: str | Path | None, name: str, may_refer: bool = False, image=None):
+        self.name, self.may_refer, self.image = name, may_refer, image
+        if image is None:
+            # An absolute path cannot be mistaken for one of FFmpeg's protocols.
+            self.path = os.path.abspath(path)
+            if not os.path.getsize(path):
+                raise ValueError(f"{name} is empty.")
 
     def __str__(self) -> str:
         return self.name
 
+    @cached_property
+    def _kind(self) -> str:
+        return "picture" if self.image is not None else identify(self.path)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is a picture, still or animated, which Pillow decodes; else it is left to FFmpeg."""
+        return self._kind == "picture"
+
     @contextmanager
     def container(self) -> Iterator[av.container.InputContainer]:
+        if self.image is not None:
+            raise ValueError(f"{self} is an image: a media file is accepted.")
         options = {} if self.may_refer else {"format_whitelist": ",".join(av.formats_available - _REFERRING_FORMATS)}
+        demuxer = "mjpeg" if self._kind == "mjpeg" else None
         try:
-            container = av.open(self.path, metadata_errors="replace", container_options=options)
+            container = av.open(self.path, format=demuxer, metadata_errors="replace", container_options=options)
         except av.FFmpegError as error:
             hint = "" if self.may_refer else " Lists of other files or streams are read from a path alone."
             raise ValueError(
@@ -61,6 +73,25 @@ class Media:
             yield container
 
 
+class Download(bytes):
+    """What has been downloaded from `url`."""
+
+    url: str
+
+
+def is_url(source) -> bool:
+    """Whether a source is to be downloaded."""
+    return isinstance(source, str) and _scheme(source) in ("http", "https")
+
+
+def download(url: str, timeout: float = 30.0) -> Download:
+    """The content of an http or https URL, as a source."""
+    with open_source(url, timeout) as media:
+        content = Download(Path(media.path).read_bytes())
+    content.url = url
+    return content
+
+
 @contextmanager
 def open_source(source, timeout: float) -> Iterator[Media]:
     """
@@ -68,21 +99,33 @@ def open_source(source, timeout: float) -> Iterator[Media]:
 
     Decoders then read it by themselves, several at a time, without waiting for Python.
     """
-    text = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
-    if text is not None and not text.startswith(("http://", "https://", "data:")):
-        path = _find_file(text)
-        yield Media(path, repr(path), may_refer=True)
+    if isinstance(source, PIL.Image.Image):
+        name = getattr(source, "filename", "") or f"of {source.width} x {source.height} pixels"
+        yield Media(None, f"<image {name}>", image=source)
         return
+    text = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
+    scheme = None if text is None else _scheme(text)
+    encoded = None
+    if text is not None and scheme not in ("http", "https", "data"):
+        encoded = None if os.path.lexists(text) else decode_plain_base64(text)
+        if encoded is None:
+            path = _find_file(text)
+            yield Media(path, repr(path), may_refer=True)
+            return
     with tempfile.TemporaryDirectory(prefix="omnivinci-") as folder:
         path = Path(folder, "media")
-        if text is not None and text.startswith("data:"):
-            name = f"<{text[:40]}...>"
-            path.write_bytes(_decode_data_url(text))
+        if encoded is not None:
+            name = f"<base64 {text.strip()[:20]}...>"
+            path.write_bytes(encoded)
+        elif scheme == "data":
+            note = "" if re.search(r";\s*base64\s*,", text, re.IGNORECASE) else ", not in base64"
+            name = f"<{text.strip()[:40]}...{note}>"
+            path.write_bytes(decode_data_url(text))
         elif text is not None:
-            name = text
-            _download(text, path, timeout)
+            name = text.strip()
+            _download(name, path, timeout)
         elif isinstance(source, (bytes, bytearray, memoryview)):
-            name = f"<{len(source)} bytes>"
+            name = getattr(source, "url", f"<{memoryview(source).nbytes} bytes>")
             path.write_bytes(source)
         elif hasattr(source, "read"):
             name = f"<file {getattr(source, 'name', type(source).__name__)}>"
@@ -92,6 +135,12 @@ def open_source(source, timeout: float) -> Iterator[Media]:
                 f"Media cannot be read from `{type(source).__name__}`: a path, URL, bytes or binary file is accepted."
             )
         yield Media(path, name)
+
+
+def _scheme(text: str) -> str | None:
+    """That of a URL, in lower case: browsers strip what is blank around it."""
+    match = re.match(r"\s*(https?(?=://)|data(?=:))", text, re.IGNORECASE)
+    return match and match[1].lower()
 
 
 def _find_file(path: str) -> str:
@@ -137,11 +186,43 @@ def _download(url: str, path: Path, timeout: float) -> None:
         raise ConnectionError(f"{url} cannot be downloaded: {error or type(error).__name__}.") from error
 
 
-def _decode_data_url(url: str) -> bytes:
-    header, _, payload = url.partition(",")
-    if not header.endswith(";base64"):
+def decode_data_url(url: str) -> bytes:
+    """
+    The content of a data URL as browsers read it: `data:[media type][;parameter...][;base64],content`, in any case,
+    with per cent signs, blanks and line breaks, and with padding or without.
+
+    Raises:
+        ValueError: it has no comma, or its content is not what it says.
+    """
+    header, comma, payload = url.strip().partition("#")[0].partition(",")
+    if not comma:
         raise ValueError(f"The URL {header[:60]!r} is not accepted: `data:<media type>;base64,<content>` is.")
+    content = unquote_to_bytes(payload)
+    if header.rpartition(";")[2].strip().lower() != "base64":
+        return content
     try:
-        return base64.b64decode(payload, validate=True)
-    except binascii.Error as error:
+        return decode_base64(content)
+    except ValueError as error:
         raise ValueError(f"The content of the URL {header[:60]!r} is not base64: {error}.") from error
+
+
+def decode_base64(text: str | bytes) -> bytes:
+    """
+    The bytes that base64 stands for, of either alphabet, blanks and missing padding aside.
+
+    Raises:
+        ValueError: it is not base64.
+    """
+    content = b"".join((text.encode() if isinstance(text, str) else text).split())
+    content = content.translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")
+    return base64.b64decode(content + b"=" * (-len(content) % 4), validate=True)
+
+
+def decode_plain_base64(text: str) -> bytes | None:
+    """A medium in base64 without a URL around it, as transformers takes it; `None`: it is none."""
+    if len(text) < _SHORTEST_BASE64:
+        return None
+    try:
+        return decode_base64(text)
+    except ValueError:
+        return None

@@ -12,12 +12,10 @@ from transformers.video_utils import VideoMetadata
 from .av_versions import reorder_depth
 from .containers import SEEKABLE_FORMATS, demux, demux_from, find_stream, is_one_of, is_turned
 from .headers import audio_extent, read_extent, read_sample_table
-from .images import image_frames, to_rgb
+from .images import measure_frames
 from .packets import Packets, find_parts, follow, read_packets
 from .sources import Media
 
-# How long browsers show a frame of an animated image that asks for no more than the least time.
-_DEFAULT_FRAME_MS, _LEAST_FRAME_MS = 100, 10
 # Frames in a second of streams that do not tell.
 _DEFAULT_FPS = 25.0
 # What no clip lasts, and frames in a second that no camera takes: beyond lie headers that are wrong.
@@ -161,13 +159,7 @@ def read_timeline(media: Media) -> Timeline:
 
 
 def _read_image(media: Media) -> Timeline:
-    size, durations = None, []
-    for frame in image_frames(media):
-        size = size or to_rgb(frame).size[::-1]
-        duration = frame.info.get("duration") or 0
-        durations.append(duration if duration > _LEAST_FRAME_MS else _DEFAULT_FRAME_MS)
-    if not durations:
-        raise ValueError(f"{media} is a damaged image: no frame of it can be decoded.")
+    size, durations = measure_frames(media)
     *times, duration = np.cumsum([0, *durations]) / 1000
     return Timeline(np.array(times), len(times) / duration, duration, len(set(durations)) > 1, size)
 

@@ -6,12 +6,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
 from .backends import AUDIO_BACKENDS, AUDIO_READERS, VIDEO_BACKENDS, VIDEO_DECODERS, check_backend, decode_image
 from .frames import FrameSink
+from .images import check_transparency
 from .sounds import check_audio_options
 from .sources import open_source
 from .timeline import OmniVinciVideoMetadata, read_timeline
@@ -47,14 +49,15 @@ def load_video(
     audio_backend: str | None = None,
     timeout: float = 30.0,
     num_threads: int | None = None,
+    transparency: str = "white",
 ) -> LoadedVideo:
     """
     Decodes sampled frames of a video and, if wanted, its sound.
 
     Args:
-        source (`str`, `Path`, `bytes` or binary file):
-            Path, `http(s)://`, `file://` or base64 `data:` URL, or the content of a file: whatever FFmpeg reads, and
-            the images, still or animated, that Pillow reads.
+        source (`str`, `Path`, `bytes`, binary file or `PIL.Image.Image`):
+            Path, `http(s)://`, `file://` or `data:` URL, base64, or the content of a file: whatever FFmpeg reads, and
+            the images, still or animated, that Pillow reads, opened already or not. What it is, its content tells.
         sample_indices_fn (`Callable`, *optional*):
             Gets the metadata (frames, fps, duration, upright width and height) and returns the indices of the frames
             wanted, in presentation order; one may repeat. `None`: all frames.
@@ -72,6 +75,7 @@ def load_video(
         audio_backend (`str`, *optional*): What decodes the sound, one of `AUDIO_BACKENDS`. `None`: `backend`.
         timeout (`float`, defaults to 30.0): Seconds that a server may keep a download waiting.
         num_threads (`int`, *optional*): Threads that decode the picture. `None`: one for each core.
+        transparency (`str`, defaults to `"white"`): Of images, see [`load_image`].
 
     Returns:
         [`LoadedVideo`]. A frame that cannot be decoded is left out, with a warning.
@@ -85,6 +89,7 @@ def load_video(
     check_backend(audio_backend, AUDIO_BACKENDS, "audio")
     _check_span(video_start, video_end)
     check_audio_options(sampling_rate, max_audio_seconds)
+    check_transparency(transparency)
     num_threads = num_threads or _count_cores()
     with open_source(source, timeout) as media:
         timeline = read_timeline(media)
@@ -99,7 +104,7 @@ def load_video(
             origin = timeline.origin
             start, latest = origin + timeline.times[first], origin + timeline.duration
             track = Track(sampling_rate, start, seconds, latest, timeline.sound_times)
-        decode = decode_image if media.is_image else VIDEO_DECODERS[backend]
+        decode = partial(decode_image, transparency=transparency) if media.is_image else VIDEO_DECODERS[backend]
         with (
             FrameSink(len(frames), transform, timeline.size, num_threads) as sink,
             ThreadPoolExecutor(1, "sound") as executor,

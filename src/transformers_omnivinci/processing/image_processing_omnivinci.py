@@ -1,5 +1,8 @@
 """Image processor of OmniVinci: the tiles of Dynamic S2."""
 
+import math
+from functools import partial
+
 import torch
 from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_processing_utils import BatchFeature
@@ -9,7 +12,7 @@ from transformers.processing_utils import ImagesKwargs
 from .. import media
 from ..planning import choose_tile_grid, tile_grids
 from ..remote_code import InstalledSettings
-from .pixels import TorchPixels, resize_exactly, to_channels_first
+from .pixels import TorchPixels, as_tensor, move_channels_first, resize_exactly, to_pixels
 
 
 class OmniVinciImageProcessorKwargs(ImagesKwargs, total=False):
@@ -18,10 +21,14 @@ class OmniVinciImageProcessorKwargs(ImagesKwargs, total=False):
         Side lengths in pixels of the scales of Dynamic S2. The first is the tile size.
     max_tiles (`int`, *optional*):
         The most tiles of the last scale.
+    transparency (`str`, *optional*):
+        `"white"`: transparent pixels are composed on white, as browsers show them. `"drop"`: alpha is dropped, as in
+        the release.
     """
 
     s2_scales: list[int] | tuple[int, ...] | None
     max_tiles: int | None
+    transparency: str | None
 
 
 class OmniVinciImageProcessor(InstalledSettings, TorchPixels, TorchvisionBackend):
@@ -35,6 +42,8 @@ class OmniVinciImageProcessor(InstalledSettings, TorchPixels, TorchvisionBackend
     Args:
         s2_scales (`list[int]`, *optional*, defaults to `[448, 896, 1344]`): Side lengths in pixels.
         max_tiles (`int`, *optional*, defaults to 12): The most tiles of the last scale.
+        transparency (`str`, *optional*, defaults to `"white"`):
+            What becomes of transparent pixels: `"white"` or `"drop"`, see [`media.load_image`].
 
     Returns, when called:
         `pixel_values` of shape `(num_tiles, 3, tile, tile)`, the tiles of all images, smallest scale first, each in
@@ -51,6 +60,7 @@ class OmniVinciImageProcessor(InstalledSettings, TorchPixels, TorchvisionBackend
 
     s2_scales = [448, 896, 1344]
     max_tiles = 12
+    transparency = "white"
 
     def __init__(self, **kwargs):
         if kwargs.get("s2_scales") is not None:
@@ -58,13 +68,29 @@ class OmniVinciImageProcessor(InstalledSettings, TorchPixels, TorchvisionBackend
             kwargs["size"] = {"height": kwargs["s2_scales"][0], "width": kwargs["s2_scales"][0]}
         super().__init__(**kwargs)
 
+    def preprocess(self, images, *args, **kwargs) -> BatchFeature:
+        """See the class; keyword arguments override its attributes for one call."""
+
+        def option(name: str):
+            return getattr(self, name) if kwargs.get(name) is None else kwargs[name]
+
+        media.check_transparency(option("transparency"))
+        to_rgb = partial(
+            to_pixels,
+            input_data_format=kwargs.pop("input_data_format", None),
+            transparency=option("transparency"),
+            as_they_are=not option("do_rescale") or not math.isclose(option("rescale_factor"), 1 / 255),
+        )
+        prompts = [[to_rgb(image) for image in prompt] for prompt in _nest(images)]
+        return super().preprocess(prompts, *args, **kwargs)
+
     def fetch_images(self, image_url_or_urls):
-        """Loads paths, URLs, bytes and file objects; passes PIL images, arrays and tensors."""
+        """Loads paths, URLs, bytes and file objects; passes arrays and tensors."""
         if isinstance(image_url_or_urls, (list, tuple)):
             return [self.fetch_images(image) for image in image_url_or_urls]
         if hasattr(image_url_or_urls, "shape"):
             return image_url_or_urls
-        return media.load_image(image_url_or_urls)
+        return media.load_image(image_url_or_urls, transparency=self.transparency)
 
     def probe_image(self, image) -> tuple[int, int]:
         """
@@ -73,19 +99,17 @@ class OmniVinciImageProcessor(InstalledSettings, TorchPixels, TorchvisionBackend
         Args:
             image: One image, as when called.
         """
-        return tuple(to_channels_first(image).shape[-2:]) if hasattr(image, "shape") else media.probe_image(image)
+        if hasattr(image, "shape"):
+            return tuple(move_channels_first(as_tensor(image)).shape[-2:])
+        return media.probe_image(image)
 
     def _prepare_images_structure(self, images, expected_ndims: int = 3):
-        """Nests images as a list of prompts, each a list of images."""
-        images = self.fetch_images(images)
-        if not isinstance(images, list):
-            images = [images] if getattr(images, "ndim", 3) <= 3 else list(images)
-        return images if images and all(isinstance(prompt, list) for prompt in images) else [images]
+        """As `preprocess` has nested them."""
+        return images
 
-    def process_image(self, image, input_data_format=None, device=None, **kwargs) -> torch.Tensor:
-        """One image as (3, height, width)."""
-        pixels = to_channels_first(image, input_data_format)
-        return pixels if device is None else pixels.to(device)
+    def process_image(self, image, device=None, **kwargs) -> torch.Tensor:
+        """One image as (3, height, width), where it is to be worked on."""
+        return image if device is None else image.to(device)
 
     def tile_grid(self, height: int, width: int, s2_scales=None, max_tiles=None) -> tuple[int, int]:
         """The (rows, columns) of the last scale for an image of `height` x `width` pixels that is tiled."""
@@ -128,6 +152,14 @@ class OmniVinciImageProcessor(InstalledSettings, TorchPixels, TorchvisionBackend
         return BatchFeature(
             {"pixel_values": pixel_values, "image_grid_hw": torch.tensor(grids)}, tensor_type=return_tensors
         )
+
+
+def _nest(images) -> list[list]:
+    """Images as a list of prompts, each a list of images."""
+    if not isinstance(images, (list, tuple)):
+        images = list(images) if getattr(images, "ndim", 3) == 4 else [images]
+    is_nested = bool(images) and all(isinstance(prompt, (list, tuple)) for prompt in images)
+    return [list(prompt) for prompt in images] if is_nested else [list(images)]
 
 
 __all__ = ["OmniVinciImageProcessor"]

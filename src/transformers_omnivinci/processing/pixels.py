@@ -7,40 +7,77 @@ from PIL.Image import Resampling
 from torch.nn import functional as F
 from transformers.image_utils import ChannelDimension, SizeDict
 
+from .. import media
+from ..media.levels import ACCEPTED, to_levels
+
 RESAMPLING_MODES = {Resampling.BICUBIC: "bicubic", Resampling.BILINEAR: "bilinear"}
 
 
-def to_channels_first(pixels, input_data_format: ChannelDimension | str | None = None) -> torch.Tensor:
+def to_pixels(
+    pixels,
+    input_data_format: ChannelDimension | str | None = None,
+    transparency: str = "white",
+    white: float | None = None,
+    as_they_are: bool = False,
+) -> torch.Tensor:
     """
-    One image or a stack of frames as a tensor of RGB, channels first.
+    One image or a stack of frames as a tensor of RGB from 0 to 255, channels first.
 
     Args:
         pixels (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
-            (height, width) grey, or with 1, 3 or 4 channels first or last, and any leading axes. Alpha is dropped.
+            (height, width) grey, or with 1, 3 or 4 channels first or last, and any leading axes; black and white are
+            recognised by dtype and range as [`white_level`] says. Or any other source of an image.
         input_data_format (`ChannelDimension` or `str`, *optional*): Where the channels stand, if it cannot be told.
+        transparency (`str`, defaults to `"white"`): What becomes of a fourth channel, see [`media.load_image`].
+        white (`float`, *optional*): The value of white in arrays. `None`: it is recognised.
+        as_they_are (`bool`, defaults to `False`): Whether arrays keep their values: they are not to be rescaled.
 
     Returns:
-        `torch.Tensor` of shape `(..., 3, height, width)`, in the dtype given.
+        `torch.Tensor` of shape `(..., 3, height, width)`: uint8, or float32 of floats.
 
     Raises:
         TypeError: not an image.
-        ValueError: no pixels, or no axis of 1, 3 or 4 channels.
+        ValueError: no pixels, no axis of 1, 3 or 4 channels, or values that are not understood.
     """
-    if isinstance(pixels, PIL.Image.Image):
-        if 0 in pixels.size:
+    if not hasattr(pixels, "shape"):
+        if isinstance(pixels, PIL.Image.Image) and 0 in pixels.size:
             raise ValueError(f"The image of {pixels.width} x {pixels.height} pixels is empty.")
-        pixels, input_data_format = np.array(pixels.convert("RGB")), ChannelDimension.LAST
-    if isinstance(pixels, np.ndarray):
-        pixels = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
-    if not isinstance(pixels, torch.Tensor):
+        image = media.load_image(pixels, transparency=transparency)
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    pixels = move_channels_first(as_tensor(pixels), input_data_format)
+    if not as_they_are:
+        pixels = to_levels(pixels, white)
+    channels = pixels.shape[-3]
+    if channels == 1:
+        return pixels.expand(*pixels.shape[:-3], 3, *pixels.shape[-2:])
+    if channels == 3:
+        return pixels
+    colours, alpha = pixels[..., :3, :, :], pixels[..., 3:, :, :]
+    return colours if transparency == "drop" or as_they_are else _compose_on_white(colours, alpha)
+
+
+def as_tensor(pixels) -> torch.Tensor:
+    """Pixels of an array as a tensor."""
+    if isinstance(pixels, torch.Tensor):
+        return pixels
+    if not isinstance(pixels, np.ndarray):
         raise TypeError(f"Pixels come as a PIL image, NumPy array or torch tensor, not as `{type(pixels).__name__}`.")
+    if pixels.dtype.kind not in "buif":
+        raise TypeError(f"Pixels of `{pixels.dtype}` are not understood: {ACCEPTED}.")
+    if not pixels.dtype.isnative or pixels.dtype.itemsize > 8:
+        pixels = pixels.astype(pixels.dtype.newbyteorder("=") if pixels.dtype.itemsize <= 8 else np.float64)
+    return torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
+
+
+def move_channels_first(pixels: torch.Tensor, input_data_format: ChannelDimension | str | None = None) -> torch.Tensor:
+    """Pixels as (..., channels, height, width), with 1, 3 or 4 channels; arguments and errors as of [`to_pixels`]."""
     shape = tuple(pixels.shape)
     if pixels.ndim < 2 or 0 in shape:
         raise ValueError(
             f"An array of shape {shape} holds no image: height, width and every other axis must be positive."
         )
     if pixels.ndim == 2:
-        pixels, input_data_format = pixels[None], ChannelDimension.FIRST
+        return pixels[None]
     if input_data_format is None:
         first, last = shape[-3] in (1, 3, 4), shape[-1] in (1, 3, 4)
         if not first and not last:
@@ -50,14 +87,14 @@ def to_channels_first(pixels, input_data_format: ChannelDimension | str | None =
         input_data_format = ChannelDimension.FIRST if first else ChannelDimension.LAST
     if ChannelDimension(input_data_format) == ChannelDimension.LAST:
         pixels = pixels.movedim(-1, -3)
-    channels = pixels.shape[-3]
-    if channels == 1:
-        pixels = pixels.expand(*pixels.shape[:-3], 3, *pixels.shape[-2:])
-    elif channels == 4:
-        pixels = pixels[..., :3, :, :]
-    elif channels != 3:
-        raise ValueError(f"An array of shape {shape} has {channels} channels: 1, 3 or 4 are accepted.")
+    if pixels.shape[-3] not in (1, 3, 4):
+        raise ValueError(f"An array of shape {shape} has {pixels.shape[-3]} channels: 1, 3 or 4 are accepted.")
     return pixels
+
+
+def _compose_on_white(colours: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    composed = 255 - (255 - colours.float()) * (alpha.float() / 255)
+    return composed if colours.is_floating_point() else composed.round().to(torch.uint8)
 
 
 def resize(pixels: torch.Tensor, height: int, width: int, resample: int = Resampling.BICUBIC) -> torch.Tensor:

@@ -40,7 +40,8 @@ from .image_processing_omnivinci import OmniVinciImageProcessorKwargs
 from .options import option_names, sort_options
 from .prompts import PLACEHOLDER, TOKENS, PromptBatch, is_waveform, sort_media
 from .tokenization import CUT, Replacement, control_tokens, cut_control_tokens, encode_prompt, mark_spans
-from .video_processing_omnivinci import OmniVinciVideoProcessorKwargs, flatten_metadata, pad_timestamps
+from .video_inputs import flatten_metadata
+from .video_processing_omnivinci import OmniVinciVideoProcessorKwargs, pad_timestamps
 
 logger = logging.get_logger(__name__)
 

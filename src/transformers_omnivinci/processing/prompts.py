@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .chat_template import AUDIO_TOKEN, IMAGE_TOKEN, VIDEO_TOKEN
-from .video_processing_omnivinci import flatten_videos
+from .video_inputs import flatten_videos
 
 TOKENS = {"image": IMAGE_TOKEN, "video": VIDEO_TOKEN, "audio": AUDIO_TOKEN}
 PLACEHOLDER = re.compile("|".join(f"(?P<{name}>{re.escape(token)})" for name, token in TOKENS.items()))

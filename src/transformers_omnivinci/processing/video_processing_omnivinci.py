@@ -1,31 +1,23 @@
 """Video processor of OmniVinci: sampled frames, resized and normalised, with their seconds."""
 
 from collections.abc import Sequence
-from dataclasses import fields
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-import PIL.Image
 import torch
 from huggingface_hub.dataclasses import validate_typed_dict
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import SizeDict, validate_kwargs
 from transformers.processing_utils import VideosKwargs
-from transformers.utils import logging
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
 from .. import media
-from ..media import LoadedVideo, OmniVinciVideoMetadata
+from ..media import LoadedVideo, OmniVinciVideoMetadata, check_transparency
 from ..planning import sample_at_fps, sample_uniformly
 from ..remote_code import InstalledSettings
-from .pixels import TorchPixels, resize, to_channels_first
-
-logger = logging.get_logger(__name__)
-
-DEFAULT_FPS = 24.0
-FRAME_SUFFIXES = tuple(PIL.Image.registered_extensions())
+from .pixels import TorchPixels
+from .video_inputs import OneVideo, flatten_metadata, flatten_videos, load_frames, one_video, plan_frames
 
 
 class OmniVinciVideoProcessorKwargs(VideosKwargs, total=False):
@@ -36,12 +28,15 @@ class OmniVinciVideoProcessorKwargs(VideosKwargs, total=False):
         Seconds of the file between which it is looked at. The part is a clip of its own: its first frame is at 0 s.
     video_backend (`str`, *optional*):
         What decodes the picture: `"pyav"` (default), `"decord"` or `"torchcodec"`.
+    transparency (`str`, *optional*):
+        Of images, see [`OmniVinciImageProcessorKwargs`].
     """
 
     max_frames: int | None
     video_start: float | int | None
     video_end: float | int | None
     video_backend: str | None
+    transparency: str | None
 
 
 class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor):
@@ -68,6 +63,7 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
     do_sample_frames = True
     num_frames = 64
     video_backend = "pyav"
+    transparency = "white"
 
     def preprocess(self, videos, **kwargs) -> BatchFeature:
         """See the class; keyword arguments override its attributes for one call."""
@@ -113,13 +109,17 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
             video_metadata: Of decoded frames.
             kwargs: As when called.
         """
-        if not _is_source(video) or _is_folder(video):
-            return self.load_videos([video], video_metadata=video_metadata, **kwargs)[0].metadata
-        options = self._resolve(kwargs)
-        sample = partial(self.sample_frames, **{name: options[name] for name in ("num_frames", "fps", "max_frames")})
+        video = one_video(video)
+        options = self._options_of(video, self._resolve(kwargs))
+        sample = self._sampler(options)
+        if isinstance(video.source, LoadedVideo):
+            return video.source.metadata
+        if not video.is_file:
+            frames, metadata = _given_frames(video, video_metadata, options)
+            return plan_frames(frames, metadata, sample, options)[0]
         return media.probe_video(
-            video,
-            sample_indices_fn=sample if options["do_sample_frames"] else None,
+            video.source,
+            sample_indices_fn=sample,
             video_start=options["video_start"],
             video_end=options["video_end"],
         )
@@ -151,13 +151,10 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
 
     def _resolve(self, kwargs: dict) -> dict:
         """Validates what a call gives and completes it with the processor's attributes."""
-        for name in ("num_frames", "max_frames"):
-            if kwargs.get(name) is not None and kwargs[name] < 1:
-                raise ValueError(f"`{name}={kwargs[name]}` is not accepted: at least one frame is needed.")
+        self._check_options(kwargs)
         asked = any(kwargs.get(name) for name in ("do_sample_frames", "num_frames", "fps"))
         names = list(self.valid_kwargs.__annotations__)
         validate_kwargs(captured_kwargs=kwargs.keys(), valid_processor_keys=[*names, "return_tensors"])
-        validate_typed_dict(self.valid_kwargs, kwargs)
         kwargs = {name: value for name, value in kwargs.items() if value is not None}
         if "fps" in kwargs:
             kwargs.setdefault("num_frames", None)
@@ -170,16 +167,20 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
         self._validate_preprocess_kwargs(**kwargs)
         return {**kwargs, "sampling_is_asked": asked}
 
+    def _check_options(self, options: dict) -> None:
+        validate_typed_dict(self.valid_kwargs, options)
+        for name in ("num_frames", "max_frames"):
+            if options.get(name) is not None and options[name] < 1:
+                raise ValueError(f"`{name}={options[name]}` is not accepted: at least one frame is needed.")
+        if options.get("transparency") is not None:
+            check_transparency(options["transparency"])
+
     def _load(
         self,
         videos,
         load_audio: bool | Sequence[bool] = False,
         *,
         video_metadata=None,
-        do_sample_frames: bool,
-        video_start: float | None,
-        video_end: float | None,
-        video_backend: str,
         audio_backend: str | None = None,
         sampling_rate: int = 16_000,
         max_audio_seconds: float | None = None,
@@ -188,7 +189,6 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
         videos = flatten_videos(videos)
         metadata = flatten_metadata(video_metadata, len(videos))
         wants_audio = [load_audio] * len(videos) if isinstance(load_audio, bool) else list(load_audio)
-        sample = partial(self.sample_frames, **{k: kwargs[k] for k in ("num_frames", "fps", "max_frames")})
         on_cpu = kwargs["device"] is None or str(kwargs["device"]) == "cpu"
         transform = None
         if kwargs["do_resize"] and on_cpu:
@@ -196,32 +196,53 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
             transform = partial(self.resize, size=kwargs["size"], resample=kwargs["resample"])
         loaded = []
         for video, video_metadata, with_audio in zip(videos, metadata, wants_audio, strict=True):
-            if isinstance(video, tuple):
-                video, video_metadata = video
-            if _is_folder(video):
-                video = media.load_frames_folder(video)
-            if isinstance(video, LoadedVideo):
-                loaded.append(video)
-            elif _is_source(video):
+            options = self._options_of(video, kwargs)
+            sample = self._sampler(options)
+            if isinstance(video.source, LoadedVideo):
+                loaded.append(video.source)
+            elif not video.is_file:
+                frames, video_metadata = _given_frames(video, video_metadata, options)
+                loaded.append(load_frames(frames, video_metadata, sample, options, transform))
+            else:
                 loaded.append(
                     media.load_video(
-                        video,
-                        sample_indices_fn=sample if do_sample_frames else None,
+                        video.source,
+                        sample_indices_fn=sample,
                         transform=transform,
-                        video_start=video_start,
-                        video_end=video_end,
+                        video_start=options["video_start"],
+                        video_end=options["video_end"],
                         load_audio=with_audio,
                         sampling_rate=sampling_rate,
                         max_audio_seconds=max_audio_seconds,
-                        backend=video_backend,
+                        backend=options["video_backend"],
                         audio_backend=audio_backend,
+                        transparency=options["transparency"],
                     )
                 )
-            else:
-                if video_start is not None or video_end is not None:
-                    raise ValueError("`video_start` and `video_end` choose a part of a file, not of decoded frames.")
-                loaded.append(_load_frames(video, video_metadata, sample if do_sample_frames else None, kwargs))
         return loaded
+
+    def _sampler(self, options: dict):
+        """What chooses frames by their metadata; `None`: all are taken."""
+        if not options["do_sample_frames"]:
+            return None
+        return partial(self.sample_frames, **{name: options[name] for name in ("num_frames", "fps", "max_frames")})
+
+    def _options_of(self, video: OneVideo, options: dict) -> dict:
+        """The options of a call, where those of a video of its own do not replace them."""
+        own = dict(video.options)
+        if not own:
+            return options
+        self._check_options(own)
+        if "fps" in own:
+            own.setdefault("num_frames", None)
+        elif "num_frames" in own:
+            own["fps"] = None
+        is_sampled = own.get("fps") or own.get("num_frames")
+        own = {**options, **own, "sampling_is_asked": bool(options["sampling_is_asked"] or is_sampled)}
+        own["do_sample_frames"] = bool(own["do_sample_frames"] or is_sampled)
+        if "max_frames" in video.options and own["fps"] is None:
+            own["num_frames"] = min(own["num_frames"] or self.num_frames, own["max_frames"])
+        return own
 
     def _preprocess_frames(
         self,
@@ -246,32 +267,12 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
         return self.rescale_and_normalize(frames, do_rescale, rescale_factor, do_normalize, image_mean, image_std)
 
 
-def flatten_videos(videos) -> list:
-    """
-    The videos of a batch, one after another: sources, arrays or tensors (num_frames, ...), lists of frames, pairs
-    (frames, metadata), loaded videos.
-    """
-    if isinstance(videos, LoadedVideo) or _is_source(videos) or _has_metadata(videos):
-        return [videos]
-    if isinstance(videos, (np.ndarray, torch.Tensor)):
-        if videos.ndim == 3:
-            return [videos[None]]
-        if videos.ndim not in (4, 5):
-            raise ValueError(
-                f"A video array of shape {tuple(videos.shape)} is not understood: (num_frames, height, width, "
-                "channels) or (num_frames, channels, height, width) is, and several such along one more axis."
-            )
-        return [videos] if videos.ndim == 4 else list(videos)
-    if isinstance(videos, PIL.Image.Image):
-        return [[videos]]
-    if isinstance(videos, (list, tuple)):
-        if _is_list_of_frames(videos):
-            return [list(videos)]
-        return [video for item in videos for video in flatten_videos(item)]
-    raise TypeError(
-        f"A video cannot be read from `{type(videos).__name__}`: pass a path, URL, bytes, a file object, an array, a "
-        "list of frames or (frames, metadata)."
-    )
+def _given_frames(video: OneVideo, metadata, options: dict) -> tuple[Sequence, dict | VideoMetadata | None]:
+    """The frames of a video that is no file, not yet decoded, and what is known of their clip."""
+    if options["video_start"] is not None or options["video_end"] is not None:
+        raise ValueError("`video_start` and `video_end` choose a part of a file, not of decoded frames.")
+    frames = media.list_frames_folder(video.source) if video.is_folder else video.source
+    return frames, metadata if video.metadata is None else video.metadata
 
 
 def pad_timestamps(timestamps: Sequence[Sequence[float]]) -> torch.Tensor:
@@ -281,96 +282,6 @@ def pad_timestamps(timestamps: Sequence[Sequence[float]]) -> torch.Tensor:
     for row, seconds in zip(padded, timestamps, strict=True):
         row[: len(seconds)] = torch.as_tensor(seconds)
     return padded
-
-
-def _is_source(video) -> bool:
-    return isinstance(video, (str, bytes, Path)) or hasattr(video, "read")
-
-
-def _is_folder(video) -> bool:
-    return isinstance(video, (str, Path)) and len(str(video)) < 4096 and Path(video).is_dir()
-
-
-def _has_metadata(video) -> bool:
-    """Whether a video is given as (frames, metadata)."""
-    return isinstance(video, tuple) and len(video) == 2 and isinstance(video[1], (dict, VideoMetadata))
-
-
-def _is_list_of_frames(items: Sequence) -> bool:
-    def is_frame(item):
-        if isinstance(item, (str, Path)):
-            return str(item).lower().endswith(FRAME_SUFFIXES) and not str(item).lower().endswith((".gif", ".webp"))
-        return isinstance(item, PIL.Image.Image) or getattr(item, "ndim", 0) in (2, 3)
-
-    return bool(items) and all(is_frame(item) for item in items)
-
-
-def flatten_metadata(video_metadata, num_videos: int) -> list[VideoMetadata | dict | None]:
-    if video_metadata is None:
-        return [None] * num_videos
-    if isinstance(video_metadata, (dict, VideoMetadata)):
-        video_metadata = [video_metadata]
-    flat = []
-    for item in video_metadata:
-        flat += item if isinstance(item, (list, tuple)) else [item]
-    if len(flat) != num_videos:
-        raise ValueError(f"Got {num_videos} videos but {len(flat)} `video_metadata`: pass one for each video.")
-    return flat
-
-
-def _load_frames(frames, metadata, sample_indices_fn, kwargs: dict) -> LoadedVideo:
-    """Decoded frames with what is known of the clip they come from."""
-    if isinstance(frames, list):
-        images = [
-            to_channels_first(media.load_image(frame) if isinstance(frame, (str, Path)) else frame) for frame in frames
-        ]
-        if len({tuple(image.shape) for image in images}) > 1:
-            images = [resize(image, kwargs["size"].height, kwargs["size"].width) for image in images]
-        frames = torch.stack(images)
-    else:
-        frames = to_channels_first(frames, kwargs["input_data_format"])
-    metadata = _complete_metadata(metadata, len(frames), tuple(frames.shape[-2:]))
-    sampled = metadata.frames_indices is not None and list(metadata.frames_indices) != list(range(len(frames)))
-    too_many = metadata.frames_indices is None and len(frames) > (kwargs["num_frames"] or len(frames))
-    if sample_indices_fn is not None and not sampled and (kwargs["sampling_is_asked"] or too_many):
-        if metadata.total_num_frames != len(frames):
-            raise ValueError(
-                f"Got {len(frames)} frames of a clip of {metadata.total_num_frames}, without `frames_indices` in "
-                "`video_metadata`: these say which frames they are."
-            )
-        indices = list(sample_indices_fn(metadata))
-        times = metadata.frame_times
-        metadata.frames_indices = indices
-        metadata.frame_times = None if times is None else [times[i] for i in indices]
-        frames = frames[torch.as_tensor(indices)]
-    elif metadata.frames_indices is None:
-        metadata.frames_indices = list(range(len(frames)))
-    if len(metadata.frames_indices) != len(frames):
-        raise ValueError(
-            f"Got {len(frames)} frames but {len(metadata.frames_indices)} `frames_indices` in `video_metadata`."
-        )
-    return LoadedVideo(frames=frames, metadata=metadata, waveform=None)
-
-
-def _complete_metadata(metadata, num_frames: int, frame_size: tuple[int, int]) -> OmniVinciVideoMetadata:
-    known = {} if metadata is None else {key: metadata[key] for key in metadata}
-    names = {field.name for field in fields(OmniVinciVideoMetadata)}
-    unknown = sorted(set(known) - names)
-    if unknown:
-        raise ValueError(f"`video_metadata` has unknown entries {unknown}: {sorted(names)} are understood.")
-    known.setdefault("total_num_frames", num_frames)
-    metadata = OmniVinciVideoMetadata(**known)
-    if not metadata.fps:
-        logger.warning_once(
-            f"Frames were given without the `fps` of their clip: {DEFAULT_FPS:g} is assumed, which decides their "
-            "seconds. Pass `video_metadata`."
-        )
-        metadata.fps = DEFAULT_FPS
-    metadata.height = frame_size[0] if metadata.height is None else metadata.height
-    metadata.width = frame_size[1] if metadata.width is None else metadata.width
-    if metadata.duration is None:
-        metadata.duration = metadata.total_num_frames / metadata.fps
-    return metadata
 
 
 __all__ = ["OmniVinciVideoProcessor"]

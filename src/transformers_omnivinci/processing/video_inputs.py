@@ -1,0 +1,299 @@
+"""Videos as they are given: which of them a nested list holds, and the frames of those that are no files."""
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+from transformers.utils import logging
+from transformers.video_utils import VideoMetadata
+
+from .. import media
+from ..media import LoadedVideo, OmniVinciVideoMetadata
+from ..media.levels import white_level
+from .pixels import as_tensor, move_channels_first, resize, to_pixels
+
+logger = logging.get_logger(__name__)
+
+DEFAULT_FPS = 24.0
+_MAX_THREADS = 8
+
+
+@dataclass(frozen=True)
+class OneVideo:
+    """
+    One video of a batch.
+
+    Attributes:
+        source:
+            What a file is read from, a folder, an array or tensor (num_frames, ...), a list of frames or a
+            [`LoadedVideo`].
+        metadata (`dict` or `VideoMetadata`, *optional*): What is known of the clip that frames are from.
+        options (`Mapping`): Options of the video processor for this video alone.
+    """
+
+    source: Any
+    metadata: dict | VideoMetadata | None = None
+    options: Mapping = field(default_factory=dict)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is decoded as a whole: a file, or an opened animation."""
+        return (is_source(self.source) and not self.is_folder) or isinstance(self.source, PIL.Image.Image)
+
+    @property
+    def is_folder(self) -> bool:
+        return _is_folder(self.source)
+
+
+def flatten_videos(videos) -> list[OneVideo]:
+    """
+    The videos of a batch, one after another.
+
+    A list is one video if all it holds are frames: arrays, and images of one frame, which the content of files tells.
+    """
+    if isinstance(videos, OneVideo):
+        return [videos]
+    if isinstance(videos, LoadedVideo) or is_source(videos):
+        return [OneVideo(videos)]
+    if _has_metadata(videos):
+        frames, metadata = videos
+        return [OneVideo(one_video(frames).source, metadata)]
+    if isinstance(videos, (np.ndarray, torch.Tensor)):
+        if videos.ndim == 3:
+            return [OneVideo(videos[None])]
+        if videos.ndim not in (4, 5):
+            raise ValueError(
+                f"A video array of shape {tuple(videos.shape)} is not understood: (num_frames, height, width, "
+                "channels) or (num_frames, channels, height, width) is, and several such along one more axis."
+            )
+        return [OneVideo(video) for video in ([videos] if videos.ndim == 4 else videos)]
+    if isinstance(videos, PIL.Image.Image):
+        return [OneVideo([videos] if media.is_still(videos) else videos)]
+    if isinstance(videos, (list, tuple)):
+        items = _download_first(videos)
+        if items and all(_is_frame(item, index) for index, item in enumerate(items)):
+            return [OneVideo(items)]
+        return [video for item in items for video in flatten_videos(item)]
+    raise TypeError(
+        f"A video cannot be read from `{type(videos).__name__}`: pass a path, URL, bytes, a file object, an array, a "
+        "list of frames or (frames, metadata)."
+    )
+
+
+def one_video(video, options: Mapping | None = None) -> OneVideo:
+    """
+    What stands for one video, with the options that are its own. Of a list, the entries are its frames.
+
+    Raises:
+        ValueError: it is several videos, or none.
+        TypeError: it is no video.
+    """
+    if isinstance(video, (list, tuple)) and len(video) > 1 and not _has_metadata(video):
+        found = [OneVideo(_download_first(video))]
+    else:
+        found = flatten_videos(video)
+    if len(found) != 1:
+        raise ValueError(f"Got {len(found)} videos where one is accepted: give each as an item of its own.")
+    [found] = found
+    return OneVideo(found.source, found.metadata, {**found.options, **(options or {})})
+
+
+def is_source(video) -> bool:
+    """Whether something is what files are read from."""
+    return isinstance(video, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(video, "read")
+
+
+def _is_folder(video) -> bool:
+    return isinstance(video, (str, os.PathLike)) and os.path.isdir(video)
+
+
+def _has_metadata(video) -> bool:
+    """Whether a video is given as (frames, metadata)."""
+    return isinstance(video, tuple) and len(video) == 2 and isinstance(video[1], (dict, VideoMetadata))
+
+
+def _download_first(items: Sequence) -> list:
+    """Items of a list, of which the first URL tells what all of them are."""
+    items = list(items)
+    first = next((index for index, item in enumerate(items) if media.is_url(item)), None)
+    if first is not None:
+        items[first] = media.download(items[first])
+    return items
+
+
+def _is_frame(item, index: int) -> bool:
+    if isinstance(item, (np.ndarray, torch.Tensor)):
+        return item.ndim in (2, 3)
+    if media.is_url(item):
+        return True  # as the first one is
+    if isinstance(item, PIL.Image.Image) or (is_source(item) and not _is_folder(item)):
+        return media.is_still(item)
+    return False
+
+
+def flatten_metadata(video_metadata, num_videos: int) -> list[VideoMetadata | dict | None]:
+    if video_metadata is None:
+        return [None] * num_videos
+    if isinstance(video_metadata, (dict, VideoMetadata)):
+        video_metadata = [video_metadata]
+    flat = []
+    for item in video_metadata:
+        flat += item if isinstance(item, (list, tuple)) else [item]
+    if len(flat) != num_videos:
+        raise ValueError(f"Got {num_videos} videos but {len(flat)} `video_metadata`: pass one for each video.")
+    return flat
+
+
+# ------------------------------------------------------------------------------------------------------ given frames
+
+
+def plan_frames(
+    frames: Sequence, metadata, sample_indices_fn, options: Mapping
+) -> tuple[OmniVinciVideoMetadata, list[int]]:
+    """
+    The metadata of given frames, and which of them are looked at, by their places; one may repeat. None is decoded.
+
+    Args:
+        frames: A list of frames, or an array or tensor (num_frames, ...).
+        metadata (`dict` or `VideoMetadata`, *optional*): What is known of their clip.
+        sample_indices_fn (`Callable`, *optional*): Gets the metadata, returns indices. `None`: all are taken.
+        options: Those of a call of the video processor.
+    """
+    places = list(range(len(frames)))
+    metadata = _complete_metadata(metadata, len(frames), _probe_size(frames, options["input_data_format"]))
+    sampled = metadata.frames_indices is not None and list(metadata.frames_indices) != places
+    too_many = metadata.frames_indices is None and len(frames) > (options["num_frames"] or len(frames))
+    if not sampled and metadata.total_num_frames != len(frames):
+        raise ValueError(
+            f"Got {len(frames)} frames of a clip of {metadata.total_num_frames}, without `frames_indices` in "
+            "`video_metadata`: these say which frames they are."
+        )
+    if sample_indices_fn is not None and not sampled and (options["sampling_is_asked"] or too_many):
+        places = [int(index) for index in sample_indices_fn(metadata)]
+        times = metadata.frame_times
+        metadata.frames_indices = list(places)
+        metadata.frame_times = None if times is None else [times[i] for i in places]
+    elif metadata.frames_indices is None:
+        metadata.frames_indices = list(places)
+    if len(metadata.frames_indices) != len(places):
+        raise ValueError(
+            f"Got {len(frames)} frames but {len(metadata.frames_indices)} `frames_indices` in `video_metadata`."
+        )
+    return metadata, places
+
+
+def load_frames(frames: Sequence, metadata, sample_indices_fn, options: Mapping, transform=None) -> LoadedVideo:
+    """
+    Decodes those of given frames that are looked at; arguments as of [`plan_frames`].
+
+    Args:
+        transform (`Callable`, *optional*):
+            Applied to each frame of a list, (3, height, width), in worker threads, so that full-size ones are never
+            held together.
+
+    Raises:
+        ValueError, TypeError, OSError: a frame cannot be read; the message names it.
+    """
+    metadata, places = plan_frames(frames, metadata, sample_indices_fn, options)
+    as_they_are = not options["do_rescale"] or not math.isclose(options["rescale_factor"], 1 / 255)
+    if not isinstance(frames, list):
+        pixels = as_tensor(frames)
+        white = None if as_they_are else white_level(pixels)
+        if places != list(range(len(frames))):
+            pixels = pixels[torch.as_tensor(places)]
+        pixels = to_pixels(pixels, options["input_data_format"], options["transparency"], white, as_they_are)
+        return LoadedVideo(pixels, metadata)
+
+    wanted = sorted(set(places))
+    with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1), "frames") as executor:
+        given = dict(zip(wanted, executor.map(_fetch, [frames[place] for place in wanted])))
+        whites = {} if as_they_are else _find_whites(frames, given, executor)
+
+        def load(place: int) -> torch.Tensor:
+            frame = given[place]
+            with _naming_frame(place):
+                data_format = options["input_data_format"] if hasattr(frame, "shape") else None
+                pixels = to_pixels(frame, data_format, options["transparency"], whites.get(place), as_they_are)
+            return pixels if transform is None else transform(pixels)
+
+        loaded = dict(zip(wanted, executor.map(load, wanted)))
+    if len({tuple(pixels.shape) for pixels in loaded.values()}) > 1:
+        size = options["size"]
+        loaded = {place: resize(pixels, size.height, size.width) for place, pixels in loaded.items()}
+    if len({pixels.dtype for pixels in loaded.values()}) > 1:
+        loaded = {place: pixels.float() for place, pixels in loaded.items()}
+    return LoadedVideo(torch.stack([loaded[place] for place in places]), metadata)
+
+
+def _fetch(frame):
+    return media.download(frame) if media.is_url(frame) else frame
+
+
+def _find_whites(frames: list, given: Mapping[int, Any], executor: ThreadPoolExecutor) -> dict[int, float]:
+    """The value of white in each frame whose range tells it: one in all that are of one dtype."""
+
+    def read(place: int):
+        with _naming_frame(place):
+            return media.value_range(given[place])
+
+    # Arrays are at hand, also those that are not looked at; of images each has to be decoded for it.
+    arrays = {place: as_tensor(frame) for place, frame in enumerate(frames) if hasattr(frame, "shape")}
+    images = [place for place in given if place not in arrays]
+    values = {**arrays, **dict(zip(images, executor.map(read, images)))}
+    by_dtype: dict[torch.dtype, list[int]] = {}
+    for place, pixels in values.items():
+        if pixels is not None:
+            by_dtype.setdefault(pixels.dtype, []).append(place)
+    whites = {}
+    for places in by_dtype.values():
+        whites |= dict.fromkeys(places, white_level(*(values[place] for place in places)))
+    return whites
+
+
+@contextmanager
+def _naming_frame(place: int) -> Iterator[None]:
+    """Says which frame of a list cannot be read."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"Frame {place} of the list is no image: {error}") from error
+    except TypeError as error:
+        raise TypeError(f"Frame {place} of the list is no image: {error}") from error
+
+
+def _probe_size(frames: Sequence, input_data_format) -> tuple[int, int]:
+    """Height and width of the first frame."""
+    if not isinstance(frames, list):
+        return tuple(move_channels_first(as_tensor(frames), input_data_format).shape[-2:])
+    with _naming_frame(0):
+        if hasattr(frames[0], "shape"):
+            return tuple(move_channels_first(as_tensor(frames[0]), input_data_format).shape[-2:])
+        return media.probe_image(frames[0])
+
+
+def _complete_metadata(metadata, num_frames: int, frame_size: tuple[int, int]) -> OmniVinciVideoMetadata:
+    known = {} if metadata is None else {key: metadata[key] for key in metadata}
+    names = {field.name for field in fields(OmniVinciVideoMetadata)}
+    unknown = sorted(set(known) - names)
+    if unknown:
+        raise ValueError(f"`video_metadata` has unknown entries {unknown}: {sorted(names)} are understood.")
+    known.setdefault("total_num_frames", num_frames)
+    metadata = OmniVinciVideoMetadata(**known)
+    if not metadata.fps:
+        logger.warning_once(
+            f"Frames were given without the `fps` of their clip: {DEFAULT_FPS:g} is assumed, which decides their "
+            "seconds. Pass `video_metadata`."
+        )
+        metadata.fps = DEFAULT_FPS
+    metadata.height = frame_size[0] if metadata.height is None else metadata.height
+    metadata.width = frame_size[1] if metadata.width is None else metadata.width
+    if metadata.duration is None:
+        metadata.duration = metadata.total_num_frames / metadata.fps
+    return metadata
