@@ -10,7 +10,7 @@ from transformers.pipelines.image_text_to_text import ImageTextToTextPipeline, R
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 from transformers.utils.chat_template_utils import Chat, is_valid_message
 
-from ..processing.video_inputs import flatten_videos
+from ..processing.video_inputs import OneVideo, flatten_videos
 
 GENERATION_PARAMETERS = {name for name in vars(GenerationConfig()) if not name.startswith("_")} | {"generation_config"}
 
@@ -228,7 +228,7 @@ def _is_one_video(videos) -> bool:
     if not isinstance(videos, (list, tuple)):
         return getattr(videos, "ndim", 4) < 5
     flat = flatten_videos(videos)
-    return len(flat) == 1 and (flat[0].metadata is not None or isinstance(flat[0].source, list))
+    return len(flat) == 1 and isinstance(flat[0], (list, OneVideo))
 
 
 def _pair(videos, text: str | Sequence[str]) -> dict | list[dict]:

@@ -10,13 +10,6 @@ MEDIA_BRACKETS = {
     "audio": ("<|sound_bos|>", "<|sound_eos|>"),
 }
 
-SOURCE_KEYS = {
-    "image": ("image", "url", "path", "base64"),
-    "video": ("video", "url", "path"),
-    "audio": ("audio", "url", "path"),
-}
-"""Under which keys a content item of each type may give its medium."""
-
 CHAT_TEMPLATE = (
     "{% macro content(message) %}"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"

@@ -35,12 +35,13 @@ from ..planning import (
     video_sequence,
 )
 from ..remote_code import InstalledCode
-from .chat_template import AUDIO_TOKEN, CHAT_TEMPLATE, IMAGE_TOKEN, MEDIA_BRACKETS, SOURCE_KEYS, VIDEO_TOKEN
+from .chat_template import AUDIO_TOKEN, CHAT_TEMPLATE, IMAGE_TOKEN, MEDIA_BRACKETS, VIDEO_TOKEN
+from .conversation import item_options, read_conversations, source_keys
 from .image_processing_omnivinci import OmniVinciImageProcessorKwargs
 from .options import option_names, sort_options
-from .prompts import PLACEHOLDER, TOKENS, PromptBatch, is_waveform, sort_media
+from .prompts import TOKENS, PromptBatch, is_waveform, sort_media
 from .tokenization import CUT, Replacement, control_tokens, cut_control_tokens, encode_prompt, mark_spans
-from .video_inputs import flatten_metadata
+from .video_inputs import flatten_metadata, one_video
 from .video_processing_omnivinci import OmniVinciVideoProcessorKwargs, pad_timestamps
 
 logger = logging.get_logger(__name__)
@@ -894,35 +895,14 @@ class OmniVinciProcessor(InstalledCode, ProcessorMixin):
             raise ValueError(f"No `chat_template` was given, and the processor has none but {sorted(own or {})}.")
         return found
 
-    def _read_conversations(self, conversation, refuse_placeholders: bool) -> tuple[list[list[dict]], bool]:
-        """Conversations, checked, without keys that hold nothing; and whether they were given as a batch."""
-        is_batched = False
-        if hasattr(conversation, "messages"):
-            conversation = conversation.messages
+    @staticmethod
+    def _read_conversations(conversation, refuse_placeholders: bool) -> tuple[list[list[dict]], bool]:
+        """Conversations as [`read_conversations`] reads them, and whether they were given as a batch."""
+        conversation, is_batched = getattr(conversation, "messages", conversation), False
         if isinstance(conversation, (list, tuple)) and conversation:
             is_batched = isinstance(conversation[0], (list, tuple)) or hasattr(conversation[0], "messages")
         chats = [getattr(chat, "messages", chat) for chat in conversation] if is_batched else [conversation]
-        for chat in chats:
-            self._check_conversations(chat, refuse_placeholders)
-        return [[_read_message(message) for message in chat] for chat in chats], is_batched
-
-    def _check_conversations(self, conversation, refuse_placeholders: bool):
-        if not isinstance(conversation, (list, tuple)) or not conversation:
-            raise ValueError(f"A conversation is a list of messages, got {_describe(conversation)}.")
-        for message in conversation:
-            if not isinstance(message, dict):
-                raise ValueError(f"A message has a role and a content, got {_describe(message)}.")
-            content = message.get("content")
-            for item in content if isinstance(content, (list, tuple)) else ():
-                kind = item.get("type") if isinstance(item, dict) else None
-                if kind not in ("text", "image_url", *SOURCE_KEYS):
-                    raise ValueError(
-                        f"A content item of type {kind!r} is not understood: use 'text', 'image', 'video' or 'audio'."
-                    )
-                if kind == "text" and not isinstance(item.get("text"), str):
-                    raise ValueError(f"A content item of type 'text' has no text but {item.get('text')!r:.80}.")
-                if kind == "text" and refuse_placeholders:
-                    self._refuse_placeholders(item["text"])
+        return [read_conversations(chat, refuse_placeholders) for chat in chats], is_batched
 
     @staticmethod
     def _media_of(conversations, load_audio_from_video: bool) -> tuple[list, list, list, list]:
@@ -940,46 +920,23 @@ class OmniVinciProcessor(InstalledCode, ProcessorMixin):
                     kind = item["type"]
                     if kind == "text":
                         continue
-                    source = next((item[key] for key in SOURCE_KEYS[kind] if item.get(key) is not None), None)
+                    source = item.get(kind)
                     if source is None and kind == "image":
                         continue  # may come in `processor_kwargs`
                     if source is None:
                         raise ValueError(
-                            f"A content item of type {kind!r} has no source: give one of {SOURCE_KEYS[kind]}."
+                            f"A content item of type {kind!r} has no source: give one of {source_keys(kind)}."
                         )
                     if kind == "image":
                         images[-1].append(source)
                     elif kind == "video":
                         if load_audio_from_video:
                             links.append(sum(len(chat) for chat in videos))
-                        videos[-1].append(source)
+                        videos[-1].append(one_video(source, item_options(item)))
                     else:
                         audio.append(source)
                         links.append(None)
         return images, videos, audio, links
-
-    def _refuse_placeholders(self, text: str):
-        match = PLACEHOLDER.search(text)
-        if match:
-            raise ValueError(
-                f"A text item contains {match.group()!r}, which stands for a medium: give media as content items of "
-                "their own. `sanitize_control_tokens=True` reads it as plain text."
-            )
-
-
-def _read_message(message: dict) -> dict:
-    """A message as the template reads it: without keys that hold nothing, and images as transformers writes them."""
-    message = {key: value for key, value in message.items() if value is not None}
-    if isinstance(message.get("content"), (list, tuple)):
-        message["content"] = [_read_item(item) for item in message["content"]]
-    return message
-
-
-def _read_item(item: dict) -> dict:
-    if item.get("type") != "image_url":
-        return item
-    source = item.get("image_url")
-    return {"type": "image", "url": source.get("url") if isinstance(source, dict) else source}
 
 
 def _without_sources(conversations: list[list[dict]]) -> list[list[dict]]:
@@ -988,10 +945,7 @@ def _without_sources(conversations: list[list[dict]]) -> list[list[dict]]:
     def bare(content):
         if not isinstance(content, (list, tuple)):
             return content
-        return [
-            {key: "" if key in SOURCE_KEYS.get(item["type"], ()) else value for key, value in item.items()}
-            for item in content
-        ]
+        return [item if item["type"] == "text" else {**item, item["type"]: ""} for item in content]
 
     return [[{**message, "content": bare(message.get("content"))} for message in chat] for chat in conversations]
 
@@ -1007,10 +961,6 @@ def _without(options: dict, *names: str) -> dict:
 
 def _length(waveform: np.ndarray | None) -> int | None:
     return None if waveform is None else len(waveform)
-
-
-def _describe(value) -> str:
-    return f"{type(value).__name__} {value!r:.80}"
 
 
 __all__ = ["OmniVinciProcessor"]

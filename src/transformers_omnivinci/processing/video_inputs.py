@@ -52,12 +52,24 @@ class OneVideo:
         return _is_folder(self.source)
 
 
-def flatten_videos(videos) -> list[OneVideo]:
+class FlatVideos(list):
+    """Videos of which each entry is one, as it was given or as [`OneVideo`]: they are not to be flattened again."""
+
+
+def flatten_videos(videos) -> FlatVideos:
     """
     The videos of a batch, one after another.
 
     A list is one video if all it holds are frames: arrays, and images of one frame, which the content of files tells.
     """
+    if isinstance(videos, FlatVideos):
+        return videos
+    return FlatVideos(
+        video if video.options or video.metadata is not None else video.source for video in _flatten(videos)
+    )
+
+
+def _flatten(videos) -> list[OneVideo]:
     if isinstance(videos, OneVideo):
         return [videos]
     if isinstance(videos, LoadedVideo) or is_source(videos):
@@ -80,7 +92,7 @@ def flatten_videos(videos) -> list[OneVideo]:
         items = _download_first(videos)
         if items and all(_is_frame(item, index) for index, item in enumerate(items)):
             return [OneVideo(items)]
-        return [video for item in items for video in flatten_videos(item)]
+        return [video for item in items for video in _flatten(item)]
     raise TypeError(
         f"A video cannot be read from `{type(videos).__name__}`: pass a path, URL, bytes, a file object, an array, a "
         "list of frames or (frames, metadata)."
@@ -98,7 +110,7 @@ def one_video(video, options: Mapping | None = None) -> OneVideo:
     if isinstance(video, (list, tuple)) and len(video) > 1 and not _has_metadata(video):
         found = [OneVideo(_download_first(video))]
     else:
-        found = flatten_videos(video)
+        found = _flatten(video)
     if len(found) != 1:
         raise ValueError(f"Got {len(found)} videos where one is accepted: give each as an item of its own.")
     [found] = found

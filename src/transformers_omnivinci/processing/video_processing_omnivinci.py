@@ -186,7 +186,7 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
         max_audio_seconds: float | None = None,
         **kwargs,
     ) -> list[LoadedVideo]:
-        videos = flatten_videos(videos)
+        videos = [one_video(video) for video in flatten_videos(videos)]
         metadata = flatten_metadata(video_metadata, len(videos))
         wants_audio = [load_audio] * len(videos) if isinstance(load_audio, bool) else list(load_audio)
         on_cpu = kwargs["device"] is None or str(kwargs["device"]) == "cpu"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..processing.chat_template import SOURCE_KEYS
+from ..processing.conversation import read_item, source_keys
 
 ROLES = {"human": "user", "gpt": "assistant"}
 COLUMNS = {"image": ("image", "images"), "video": ("video", "videos"), "audio": ("audio", "audios", "sound")}
@@ -184,24 +184,26 @@ def _read_message(message, sample_id: str, folder: Path | None, columns: dict[st
 
 
 def _read_item(item, sample_id: str, folder: Path | None, columns: dict[str, list]) -> dict:
-    kind = item.get("type") if isinstance(item, Mapping) else None
-    if kind == "image_url":
-        source = item.get("image_url")
-        item, kind = {"image": source.get("url") if isinstance(source, Mapping) else source}, "image"
-    if kind == "text" and isinstance(item.get("text"), str):
-        return {"type": "text", "text": item["text"]}
-    if kind not in SOURCE_KEYS:
-        raise BadSample(sample_id, f"an item of content is {item!r:.80}: text, image, video and audio are accepted.")
-    for key in SOURCE_KEYS[kind]:
-        if item.get(key) is not None:
-            return {"type": kind, key: item[key] if key == "base64" else _resolve(item[key], folder)}
-    if not columns[kind]:
-        raise BadSample(sample_id, f"an item of type {kind!r} has no source: give one of {SOURCE_KEYS[kind]}.")
-    return {"type": kind, kind: _resolve(columns[kind].pop(0), folder)}
+    try:
+        item = read_item(item)
+    except (TypeError, ValueError) as error:
+        raise BadSample(sample_id, f"an item of content is {item!r:.80}: {error}") from error
+    kind = item["type"]
+    if kind == "text":
+        return item
+    if kind not in item:
+        if not columns[kind]:
+            raise BadSample(sample_id, f"an item of type {kind!r} has no source: give one of {source_keys(kind)}.")
+        item[kind] = columns[kind].pop(0)
+    return {**item, kind: _resolve(item[kind], folder)}
 
 
 def _resolve(source, folder: Path | None):
-    if folder is None or not isinstance(source, str) or re.match(r"[A-Za-z][\w+.-]+:", source):
+    if folder is None:
+        return source
+    if isinstance(source, list):
+        return [_resolve(frame, folder) for frame in source]
+    if not isinstance(source, str) or re.match(r"[A-Za-z][\w+.-]+:", source):
         return source
     return str(folder / source)
 

@@ -8,7 +8,8 @@ import torch
 from transformers.processing_utils import ProcessorMixin
 
 from ..labels import IGNORED, without_placeholders
-from ..processing.chat_template import SOURCE_KEYS
+from ..processing.conversation import MODALITIES, item_options
+from ..processing.video_inputs import one_video
 from .data import BadSample, Sample
 from .sharing import SplitSample, count_shared
 
@@ -63,7 +64,7 @@ class SampleEncoder:
             load_audio_from_video = processor.load_audio_from_video
         self.options = {"load_audio_from_video": load_audio_from_video, **options}
         self._media_lengths: dict[tuple, int] = {}
-        self._tracks: dict[str, bool] = {}
+        self._tracks: dict[tuple, bool] = {}
         self._texts: dict[str, tuple[torch.Tensor, torch.Tensor, list[int]]] = {}
 
     def measure(self, sample: Sample) -> Measure:
@@ -134,12 +135,7 @@ class SampleEncoder:
         Raises:
             BadSample: the chat template does not accept it.
         """
-        media = [
-            (key, source)
-            for item in _media_items(sample)
-            for key, source in item.items()
-            if key in SOURCE_KEYS[item["type"]] and source is not None
-        ]
+        media = [((item["type"], *item_options(item).items()), item[item["type"]]) for item in _media_items(sample)]
         if not media:
             return None
         with _naming(sample):
@@ -174,7 +170,7 @@ class SampleEncoder:
 
     @property
     def _placeholders(self) -> list[int]:
-        return [getattr(self.processor, f"{name}_token_id") for name in SOURCE_KEYS]
+        return [getattr(self.processor, f"{name}_token_id") for name in MODALITIES]
 
     def _check_length(self, sample: Sample, length: int) -> int:
         if self.max_length is not None and length > self.max_length:
@@ -218,7 +214,7 @@ class SampleEncoder:
 
     def _count_medium(self, item: dict) -> int:
         key = tuple(item.items())
-        cached = all(isinstance(value, str) for value in item.values())
+        cached = all(isinstance(value, (str, int, float)) for value in item.values())
         if cached and key in self._media_lengths:
             return self._media_lengths[key]
         alone, empty = ([{"role": "user", "content": content}] for content in ([item], ""))
@@ -233,12 +229,13 @@ class SampleEncoder:
     def _has_track(self, item: dict) -> bool:
         if item["type"] != "video":
             return False
-        source = next(item[key] for key in SOURCE_KEYS["video"] if key in item)
-        if isinstance(source, str) and source in self._tracks:
-            return self._tracks[source]
-        heard = bool(self.processor.video_processor.probe_video(source).audio_duration)
-        if isinstance(source, str):
-            self._tracks[source] = heard
+        source, options = item["video"], item_options(item)
+        key = (source, *options.items()) if isinstance(source, str) else None
+        if key in self._tracks:
+            return self._tracks[key]
+        heard = bool(self.processor.video_processor.probe_video(one_video(source, options)).audio_duration)
+        if key is not None:
+            self._tracks[key] = heard
         return heard
 
 
@@ -259,10 +256,7 @@ def _without_sources(sample: Sample) -> list[dict]:
         if isinstance(message["content"], str)
         else {
             **message,
-            "content": [
-                {key: value for key, value in item.items() if key not in SOURCE_KEYS.get(item["type"], ())}
-                for item in message["content"]
-            ],
+            "content": [item if item["type"] == "text" else {"type": item["type"]} for item in message["content"]],
         }
         for message in sample.messages
     ]

@@ -22,14 +22,14 @@ class SplitSample:
 
     Attributes:
         before (`list[int]`): Tokens up to the last medium, with one placeholder for each medium.
-        media (`list`): The sources of the media, each with the key that it stands under.
+        media (`list`): The sources of the media, each with its modality and its own options.
         after (`list[int]`): Tokens behind the last medium.
         labels (`list[int]`): Those of `after`.
         answer_start (`int`): Where in `after` the first token is that is learnt.
     """
 
     before: list[int]
-    media: list[tuple[str, object]]
+    media: list[tuple[tuple, object]]
     after: list[int]
     labels: list[int]
     answer_start: int
@@ -37,8 +37,8 @@ class SplitSample:
     def shares_media(self, other: "SplitSample") -> bool:
         """Whether both begin with the same text and media."""
         return self.before == other.before and all(
-            key == other_key and (source is other_source or isinstance(source, NAMES) and source == other_source)
-            for (key, source), (other_key, other_source) in zip(self.media, other.media, strict=True)
+            kind == other_kind and (source is other_source or isinstance(source, NAMES) and source == other_source)
+            for (kind, source), (other_kind, other_source) in zip(self.media, other.media, strict=True)
         )
 
 
