@@ -70,6 +70,27 @@ print("video-text-to-text" in PIPELINE_REGISTRY.get_supported_tasks())
     ]
 
 
+@pytest.mark.parametrize(
+    "imports",
+    [
+        pytest.param("import transformers_omnivinci, transformers", marks=pytest.mark.compat),
+        # Transformers makes its module anew in between.
+        "import transformers; transformers.ProcessorMixin; import transformers_omnivinci",
+    ],
+)
+def test_classes_are_found_by_name_in_transformers(imports):
+    code = f"""
+{imports}
+from transformers import OmniVinciProcessor
+print(transformers.OmniVinciForConditionalGeneration.__module__, OmniVinciProcessor.__name__)
+print(hasattr(transformers, "OmniNada"), hasattr(transformers.models, "OmniVinciProcessor"))
+"""
+    assert run(code).splitlines() == [
+        "transformers_omnivinci.modeling.modeling_omnivinci OmniVinciProcessor",
+        "False False",
+    ]
+
+
 def test_unknown_names_are_attribute_errors():
     import transformers_omnivinci
 

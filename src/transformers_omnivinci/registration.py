@@ -20,6 +20,16 @@ from .model_types import MODEL_TYPE, PUBLISHED_MODEL_TYPE
 from .nano import NANO
 
 PACKAGE = __name__.rpartition(".")[0]
+NAMES = {
+    "OmniVinciConfig",
+    "OmniVinciForConditionalGeneration",
+    "OmniVinciImageProcessor",
+    "OmniVinciModel",
+    "OmniVinciPreTrainedModel",
+    "OmniVinciProcessor",
+    "OmniVinciVideoProcessor",
+}
+"""The classes that transformers is to have by name."""
 
 
 def _add_names(mapping, names: dict[str, object]):
@@ -125,7 +135,24 @@ def _register_pipelines(module: ModuleType):
         tasks["any-to-any"]["impl"] = pipeline_class(f"{PACKAGE}.pipelines.AnyToAnyWithoutTorchvisionPipeline")
 
 
+def _register_names(module: ModuleType):
+    """
+    Libraries look a model's class up by its name in transformers itself, as TRL does for its reference models. The
+    lookup of all such modules is extended, for transformers makes its own anew while it is imported.
+    """
+    package, lazy_module = sys.modules[PACKAGE], type(sys.modules[module.__name__])
+    stock = lazy_module.__getattr__
+
+    @functools.wraps(stock)
+    def find(self, name: str):
+        is_ours = name in NAMES and self.__name__ == module.__name__
+        return getattr(package, name) if is_ours else stock(self, name)
+
+    lazy_module.__getattr__ = find
+
+
 REGISTRATIONS: dict[str, Callable[[ModuleType], None]] = {
+    "transformers": _register_names,
     "transformers.models.auto.configuration_auto": _register_configs,
     "transformers.models.auto.modeling_auto": _register_models,
     "transformers.models.auto.processing_auto": _register_processors,
