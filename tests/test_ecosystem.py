@@ -101,6 +101,11 @@ def test_lora_is_trained_saved_loaded_and_merged(model, inputs, tmp_path, parts)
 
 def test_adapters_of_the_model_itself(model, inputs, folder, tmp_path):
     adapted = AutoModel.from_pretrained(folder)
+    if VERSION >= (5, 24) and tuple(map(int, peft.__version__.split(".")[:2])) < (0, 22):
+        # What transformers asks for here had not been released with it; `peft.get_peft_model` works, see above.
+        with pytest.raises(ValueError, match="version of PEFT.*0.22"):
+            adapted.add_adapter(lora(PARTS["everything"]))
+        return
     adapted.add_adapter(lora(PARTS["everything"]))
     train_one_step(adapted, inputs)
     adapted.eval().save_pretrained(tmp_path)
