@@ -71,6 +71,12 @@ class OmniVinciTrainer(Trainer):
         **kwargs,
     ):
         args.remove_unused_columns = False
+        if args.accelerator_config.dispatch_batches:
+            raise ValueError(
+                "`dispatch_batches=True` cuts every tensor to the batch size, which media do not follow: leave it "
+                "out, and every process reads its own batches."
+            )
+        args.accelerator_config.dispatch_batches = False
         self.recipe, self.packed_length, self.muon = recipe, packed_length, muon
         datasets = [data for data in (train_dataset, eval_dataset) if isinstance(data, ChatDataset)]
         self.skipped = {bad.sample_id: bad for data in datasets for bad in data.skipped}
