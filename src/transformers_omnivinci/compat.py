@@ -78,65 +78,90 @@ def choose_cache(past_key_values, cache):
 
 
 class PromptMedia(dict):
-    """Embeddings of the media of prompts, with the ids of these prompts (batch, sequence), if they have any."""
+    """
+    Embeddings of the media of prompts, with what tells where they stand.
 
-    def __init__(self, encoded: dict, input_ids):
+    Attributes:
+        input_ids (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): The prompts, if they have ids.
+        held (`dict[str, list[int]]`): How many embeddings of a prompt are here, where a cache holds the ones before.
+    """
+
+    def __init__(self, encoded: dict, input_ids, held: dict[str, list[int]]):
         super().__init__(encoded)
-        self.input_ids = input_ids
+        self.input_ids, self.held = input_ids, held
 
 
 class EncodesMediaOnce:
     """
     Mixin for generation, in front of `GenerationMixin`: media are encoded before the prompt is read and repeated with
-    it, and each part of the prompt that is read gets what stands in it. From 5.18 on transformers itself does so.
+    it, and each part of the prompt that is read gets what stands in it. From 5.18 on transformers itself does so, but
+    for assistants. An empty dictionary says that what is read is no prompt any more.
     """
 
-    if VERSION < (5, 18):
+    if VERSION >= (5, 18):
+        # `generate` reads the name `inputs_embeds` off the signature.
+        def prepare_inputs_for_generation(
+            self, input_ids, *args, inputs_embeds=None, is_first_iteration: bool = False, **kwargs
+        ) -> dict:
+            inputs = super().prepare_inputs_for_generation(
+                input_ids, *args, inputs_embeds=inputs_embeds, is_first_iteration=is_first_iteration, **kwargs
+            )
+            if not is_first_iteration and kwargs.get("use_cache", True):
+                # An assistant begins by what is no first iteration: it reads the media, too.
+                cache = inputs.get(CACHE)
+                begins = inputs["input_ids"].shape[1] > 1 and (cache is None or cache.get_seq_length() == 0)
+                inputs["mm_encoder_outputs"] = kwargs.get("mm_encoder_outputs") if begins else {}
+            return inputs
+
+    else:
 
         def _expand_inputs_for_generation(
             self, expand_size=1, is_encoder_decoder=False, input_ids=None, **model_kwargs
         ):
             model_kwargs = self._prepare_multimodal_encoder_kwargs_for_generation(model_kwargs)
-            encoded = model_kwargs.pop("mm_encoder_outputs", None)
+            encoded = model_kwargs.pop("mm_encoder_outputs", None) or {}
+            held = {
+                name: [count for count in output["per_prompt"] for _ in range(expand_size)]
+                for name, output in encoded.items()
+                if output.get("per_prompt") is not None
+            }
+            embeds = model_kwargs.get("inputs_embeds")
             if encoded and expand_size > 1:
-                encoded = self._expand_multimodal_outputs(
-                    input_ids, encoded, expand_size, model_kwargs.get("inputs_embeds")
-                )
+                encoded = self._expand_multimodal_outputs(input_ids, encoded, expand_size, embeds)
             input_ids, model_kwargs = super()._expand_inputs_for_generation(
                 expand_size, is_encoder_decoder, input_ids, **model_kwargs
             )
-            if encoded:
-                has_ids = model_kwargs.get("inputs_embeds") is None
-                model_kwargs["mm_encoder_outputs"] = PromptMedia(encoded, input_ids if has_ids else None)
+            model_kwargs["mm_encoder_outputs"] = PromptMedia(encoded, input_ids if embeds is None else None, held)
             return input_ids, model_kwargs
 
-        def prepare_inputs_for_generation(self, input_ids, past_key_values=None, inputs_embeds=None, **kwargs):
+        def prepare_inputs_for_generation(self, input_ids, past_key_values=None, inputs_embeds=None, **kwargs) -> dict:
             inputs = super().prepare_inputs_for_generation(
                 input_ids, past_key_values=past_key_values, inputs_embeds=inputs_embeds, **kwargs
             )
-            encoded = inputs.pop("mm_encoder_outputs", None)
+            media = inputs.pop("mm_encoder_outputs", None)
             start = 0 if past_key_values is None else int(past_key_values.get_seq_length())
-            if encoded is None or (encoded.input_ids is None and start > 0):
+            if not isinstance(media, PromptMedia):
                 return inputs
-            left = encoded
-            if encoded.input_ids is not None:
-                stop = start + inputs["input_ids"].shape[1]
-                left = {
-                    name: self._between(name, output, encoded.input_ids, start, stop)
-                    for name, output in encoded.items()
-                }
-                left = {name: output for name, output in left.items() if output is not None}
-            return {**inputs, "mm_encoder_outputs": left} if left else inputs
+            if media.input_ids is None:
+                return {**inputs, "mm_encoder_outputs": {} if start else dict(media)}
+            if start >= media.input_ids.shape[1]:
+                return {**inputs, "mm_encoder_outputs": {}}
+            stop = start + inputs["input_ids"].shape[1]
+            parts = {name: self._between(name, media, start, stop) for name in media}
+            parts = {name: part for name, part in parts.items() if part is not None}
+            return {**inputs, "mm_encoder_outputs": parts} if parts else inputs
 
-        def _between(self, modality: str, output, input_ids, start: int, stop: int):
+        def _between(self, modality: str, media: PromptMedia, start: int, stop: int):
             """The embeddings that stand in some columns of the prompts, as one medium of each prompt."""
-            mask = input_ids == getattr(self.config, f"{modality}_token_id")
+            mask = media.input_ids == getattr(self.config, f"{modality}_token_id")
             whole, before, within = (part.sum(1).tolist() for part in (mask, mask[:, :start], mask[:, start:stop]))
             if not sum(within):
                 return None
-            rows = self.flatten_embeddings(output).split(whole)
-            spans = zip(rows, before, within, strict=True)
-            return type(output)(pooler_output=[row[first : first + count] for row, first, count in spans])
+            held = media.held.get(modality, whole)
+            rows = self.flatten_embeddings(media[modality]).split(held)
+            firsts = [first - (total - left) for first, total, left in zip(before, whole, held, strict=True)]
+            spans = zip(rows, firsts, within, strict=True)
+            return type(media[modality])(pooler_output=[row[first : first + count] for row, first, count in spans])
 
 
 # ------------------------------------------------------------------------------------------------------- registration

@@ -32,6 +32,7 @@ from ..planning import tile_grids
 from ..remote_code import InstalledCode
 from .audio_compression import AudioCompression
 from .audio_tower import OmniVinciAudioTower
+from .cached_prompt import continue_generation, remember_generation, remember_pass
 from .chunks import count_chunks, encode_in_chunks, idle_input
 from .dynamic_s2 import merge_scales, stitch_tiles
 from .omni_align_net import OmniAlignNet, QueryPooling
@@ -59,8 +60,8 @@ MEDIA_INPUTS = (
 )
 
 CUT = (
-    "Media do not follow the batch size, so they are lost where a loader cuts every tensor by it: with streaming data "
-    "accelerate needs `dispatch_batches=False`, in Trainer `accelerator_config={'dispatch_batches': False}`."
+    "A loader that cuts every tensor to the batch size, as accelerate's does with streaming data, loses media: set "
+    "`dispatch_batches=False`, in Trainer `accelerator_config={'dispatch_batches': False}`."
 )
 """What may have happened to media that do not match."""
 
@@ -559,7 +560,7 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
                     mask.sum() == len(embeddings),
                     lambda: (
                         f"The prompts have {int(mask.sum())} {modality} placeholders, but there are "  # noqa: B023
-                        f"{len(embeddings)} {modality} embeddings."  # noqa: B023
+                        f"{len(embeddings)} {modality} embeddings. {CUT}"  # noqa: B023
                     ),
                 )
             masks.append(mask.unsqueeze(-1).expand_as(inputs_embeds))
@@ -601,15 +602,22 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
             raise ValueError(f"Got both media and `mm_encoder_outputs` for {twice}: give one of them.")
         return encoded | {name: value for name, value in (mm_encoder_outputs or {}).items() if value is not None}
 
-    def _merge(self, input_ids, inputs_embeds, encoded: dict[str, BaseModelOutputWithPooling]) -> torch.Tensor:
+    def _merge(
+        self, input_ids, inputs_embeds, encoded: dict[str, BaseModelOutputWithPooling], begins: bool = True
+    ) -> torch.Tensor:
+        """With `begins`, also a modality without embeddings is checked for placeholders: what is read is a prompt."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give exactly one of `input_ids` and `inputs_embeds`.")
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
+        if not encoded and not begins:
+            return inputs_embeds
+        nothing = dict.fromkeys(("image", "video", "audio"), inputs_embeds[0, :0]) if begins else {}
+        features = nothing | {name: self.flatten_embeddings(output) for name, output in encoded.items()}
+        features = {f"{name}_features": embeddings for name, embeddings in features.items()}
+        masks = self.get_placeholder_mask(input_ids, inputs_embeds, **features)
         if not encoded:
             return inputs_embeds
-        features = {f"{name}_features": self.flatten_embeddings(output) for name, output in encoded.items()}
-        masks = self.get_placeholder_mask(input_ids, inputs_embeds, **features)
         inputs_embeds = inputs_embeds.clone()
         for name, mask in zip(("image", "video", "audio"), masks, strict=True):
             if name in encoded:
@@ -663,7 +671,12 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
         align_loss = None
         if output_align_loss:
             align_loss = self.omni_align_net(*self._pair(encoded, video_has_audio, audio_from_video))
-        inputs_embeds = self._merge(input_ids, inputs_embeds, encoded)
+        length = (input_ids if inputs_embeds is None else inputs_embeds).shape[1]
+        # A token that was generated is no placeholder, whatever it is: `generate` says by an empty dictionary that it
+        # goes on.
+        cache = choose_cache(past_key_values, cache)
+        goes_on = cache is not None and (length == 1 or (mm_encoder_outputs == {} and cache.get_seq_length() > 0))
+        inputs_embeds = self._merge(input_ids, inputs_embeds, encoded, begins=not goes_on)
         if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
             # A padded sample is read at the positions that it has alone.
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -inputs_embeds.shape[1] :]
@@ -673,7 +686,7 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            **{CACHE: choose_cache(past_key_values, cache)},
+            **{CACHE: cache},
             use_cache=use_cache,
             **kwargs,
         )
@@ -785,7 +798,8 @@ class OmniVinciForConditionalGeneration(EncodesMediaOnce, OmniVinciPreTrainedMod
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
                 0 at padding. Also `(batch_size, 1, sequence_length, sequence_length)`, where a token attends to
                 another, with `position_ids`; FlashAttention takes no such mask.
-            position_ids, past_key_values, use_cache, logits_to_keep: As in [`Qwen2ForCausalLM`].
+            position_ids, past_key_values, use_cache, logits_to_keep:
+                As in [`Qwen2ForCausalLM`]. With a cache, tokens and media are those that it does not hold yet.
             cache: The other name of `past_key_values`, which transformers prefers from 5.24 on.
             inputs_embeds (`torch.Tensor` of shape `(batch_size, sequence_length, hidden_size)`, *optional*):
                 In the place of `input_ids`.
@@ -825,19 +839,22 @@ class OmniVinciForConditionalGeneration(EncodesMediaOnce, OmniVinciPreTrainedMod
         >>> processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         ```"""
         with_alignment = self.model.omni_align_net is not None and self.training and labels is not None
+        media = {
+            "pixel_values": pixel_values,
+            "image_grid_hw": image_grid_hw,
+            "pixel_values_videos": pixel_values_videos,
+            "video_timestamps": video_timestamps,
+            "input_features": input_features,
+            "audio_timestamps": audio_timestamps,
+            "audio_num_windows": audio_num_windows,
+        }
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
             cache=choose_cache(past_key_values, cache),
             inputs_embeds=inputs_embeds,
-            pixel_values=pixel_values,
-            image_grid_hw=image_grid_hw,
-            pixel_values_videos=pixel_values_videos,
-            video_timestamps=video_timestamps,
-            input_features=input_features,
-            audio_timestamps=audio_timestamps,
-            audio_num_windows=audio_num_windows,
+            **media,
             video_has_audio=video_has_audio,
             audio_from_video=audio_from_video,
             mm_encoder_outputs=mm_encoder_outputs,
@@ -848,6 +865,9 @@ class OmniVinciForConditionalGeneration(EncodesMediaOnce, OmniVinciPreTrainedMod
         )
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep  # all of them if 0
         logits = self.lm_head(outputs.last_hidden_state[:, kept])
+        # `generate` does so at its end, and gives what is encoded.
+        if labels is None and mm_encoder_outputs is None and not (self.training or torch.compiler.is_compiling()):
+            remember_pass(self.config, outputs.get(CACHE), input_ids, attention_mask, media)
         loss = language_loss = None
         if labels is not None:
             counted = {name: kwargs.pop(name, None) for name in ("num_items_in_batch", "shift_labels")}
@@ -871,6 +891,26 @@ class OmniVinciForConditionalGeneration(EncodesMediaOnce, OmniVinciPreTrainedMod
             align_loss=outputs.align_loss,
         )
 
+    def generate(self, inputs: torch.Tensor | None = None, *args, **kwargs):
+        """
+        As [`~transformers.GenerationMixin.generate`]. A further turn may be given as the whole conversation with the
+        cache of the turns before, from `past_key_values` or from what was returned: of what the cache holds, media are
+        not encoded again. Where the prompt has changed since, as when a second image changes how the first one is
+        tiled, the cache is cut back to what still holds.
+
+        Raises:
+            ValueError: prompts and media do not match, or the cache cannot be gone on from.
+        """
+        cache = choose_cache(kwargs.pop("past_key_values", None), kwargs.pop("cache", None))
+        kwargs |= {} if cache is None else {CACHE: cache}
+        input_ids = kwargs.get("input_ids") if inputs is None else inputs
+        is_assistant = getattr(kwargs.get("generation_config"), "is_assistant", False)
+        if input_ids is None or kwargs.get("inputs_embeds") is not None or is_assistant:
+            return super().generate(inputs, *args, **kwargs)
+        outputs = super().generate(inputs, *args, **continue_generation(self.model, input_ids, kwargs, MEDIA_INPUTS))
+        remember_generation(self.config, input_ids, kwargs, outputs)
+        return outputs
+
     def _prepare_multimodal_encoder_kwargs_for_generation(self, model_kwargs: dict) -> dict:
         """Media are encoded once, before the prompt is read: also for beams, several answers and chunks of it."""
         media = {name: model_kwargs.pop(name) for name in MEDIA_INPUTS if name in model_kwargs}
@@ -885,7 +925,10 @@ class OmniVinciForConditionalGeneration(EncodesMediaOnce, OmniVinciPreTrainedMod
         masks = self.get_placeholder_mask(ids, embeds)
         for name, mask in zip(("image", "video", "audio"), masks, strict=True):
             if mm_encoder_output.get(name) is not None:
-                samples = self.flatten_embeddings(mm_encoder_output[name]).split(mask[..., 0].sum(1).tolist())
+                output = mm_encoder_output[name]
+                samples = self.flatten_embeddings(output).split(
+                    output.get("per_prompt") or mask[..., 0].sum(1).tolist()
+                )
                 repeated = [sample for sample in samples for _ in range(expand_size)]
                 expanded[name] = BaseModelOutputWithPooling(pooler_output=repeated)
         return expanded

@@ -1,0 +1,374 @@
+"""
+Further turns with the cache of those before.
+
+`generate` takes the whole conversation again. What the cache holds of it is not computed again: its media are not
+encoded, and only what follows is read. A cache knows nothing of what it was made from, and a prompt may change where
+it was read already, as when a second image is added and the first one is not tiled any more. So a cache gets along
+what its positions stood for, and is cut back to where the new prompt agrees.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils import ModelOutput
+
+from ..planning import tile_grids
+
+ATTRIBUTE = "omnivinci_prompt"
+MODALITIES = ("image", "video", "audio")
+PADDING = -1
+INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Dtypes of as many bytes, which show the bits of another dtype."""
+
+
+@dataclass(frozen=True)
+class Medium:
+    """
+    Attributes:
+        digest (`torch.Tensor`): A number made of its values, as it was given.
+        num_embeddings (`int`): Its placeholders.
+    """
+
+    digest: torch.Tensor
+    num_embeddings: int
+
+
+@dataclass(frozen=True)
+class CachedPrompt:
+    """
+    What the positions of a cache stood for.
+
+    Attributes:
+        input_ids (`torch.Tensor` of shape `(batch_size, length)`): Tokens and placeholders.
+        contents (`torch.Tensor` of shape `(batch_size, length)`):
+            The same, but what a placeholder stood for is a number made of the values of its medium, and padding is -1.
+    """
+
+    input_ids: torch.Tensor
+    contents: torch.Tensor
+
+    def first(self, length: int) -> "CachedPrompt":
+        return CachedPrompt(self.input_ids[:, :length], self.contents[:, :length])
+
+    def followed_by(self, other: "CachedPrompt") -> "CachedPrompt":
+        return CachedPrompt(
+            torch.cat((self.input_ids, other.input_ids), 1), torch.cat((self.contents, other.contents), 1)
+        )
+
+    def for_rows(self, num_rows: int) -> "CachedPrompt | None":
+        """With rows repeated as beams and several answers repeat them; `None` where that does not give as many."""
+        if num_rows % len(self.input_ids):
+            return None
+        times = num_rows // len(self.input_ids)
+        return CachedPrompt(self.input_ids.repeat_interleave(times, 0), self.contents.repeat_interleave(times, 0))
+
+
+def describe(config, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, media: dict) -> CachedPrompt:
+    """
+    What the positions of a prompt stand for.
+
+    Args:
+        config ([`OmniVinciConfig`]): Of the model.
+        input_ids (`torch.Tensor` of shape `(batch_size, sequence_length)`): Text and placeholders.
+        attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): 0 at padding.
+        media (`dict`): Inputs of [`encode_media`], or what it returned as `mm_encoder_outputs`.
+    """
+    contents = input_ids.clone()
+    for modality, known in media_of(config, media).items():
+        codes = [
+            _mix(medium.digest + torch.arange(medium.num_embeddings, device=medium.digest.device)) for medium in known
+        ]
+        mask = input_ids == getattr(config, f"{modality}_token_id")
+        if codes and int(mask.sum()) == sum(map(len, codes)):
+            contents[mask] = torch.cat(codes).to(contents.device)
+    if attention_mask is not None and attention_mask.ndim == 2 and attention_mask.shape == contents.shape:
+        contents = contents.masked_fill(attention_mask.to(contents.device) == 0, PADDING)
+    return CachedPrompt(input_ids, contents)
+
+
+def remember_pass(config, cache, input_ids: torch.Tensor | None, attention_mask, media: dict) -> None:
+    """
+    Gives the cache of a forward pass along what it holds now.
+
+    Args:
+        config, input_ids, attention_mask, media: As in [`describe`], of what was read in this pass.
+        cache (`Cache`, *optional*): As it is after the pass.
+    """
+    if not isinstance(cache, Cache):
+        return
+    before, prompt = getattr(cache, ATTRIBUTE, None), None
+    if input_ids is not None:
+        start = int(cache.get_seq_length()) - input_ids.shape[1]
+        if attention_mask is not None and attention_mask.ndim == 2:
+            attention_mask = attention_mask[:, -input_ids.shape[1] :]
+        prompt = describe(config, input_ids, attention_mask, media)
+        if start > 0:
+            is_known = before is not None and before.input_ids.shape[1] >= start
+            is_known = is_known and len(before.input_ids) == len(input_ids)
+            prompt = before.first(start).followed_by(prompt) if is_known else None
+    setattr(cache, ATTRIBUTE, prompt)
+
+
+def remember_generation(config, input_ids: torch.Tensor, inputs: dict, outputs) -> None:
+    """
+    Gives the cache of a generation along what it holds now, if anyone has it.
+
+    Args:
+        config ([`OmniVinciConfig`]): Of the model.
+        input_ids (`torch.Tensor` of shape `(batch_size, sequence_length)`): The prompt.
+        inputs (`dict`): Keyword arguments of `generate`, as they were given.
+        outputs (`torch.Tensor` or `ModelOutput`): What it returned.
+    """
+    sequences, cache = outputs, _cache_of(inputs)
+    if isinstance(outputs, ModelOutput):
+        sequences, cache = outputs.sequences, _cache_of(outputs)
+    if not isinstance(cache, Cache):
+        return
+    mask, length = inputs.get("attention_mask"), input_ids.shape[1]
+    before = None
+    if _is_continuation(input_ids, mask):
+        before, mask = getattr(cache, ATTRIBUTE, None), mask[:, -length:]
+    prompt = describe(config, input_ids, mask, inputs)
+    prompt = prompt if before is None else before.followed_by(prompt)
+    # Beams and several answers to a prompt are rows of the cache that have the prompt alone in common.
+    if len(sequences) == len(input_ids) == len(cache.layers[0].keys):
+        prompt = prompt.followed_by(CachedPrompt(sequences[:, length:], sequences[:, length:]))
+    setattr(cache, ATTRIBUTE, prompt.first(int(cache.get_seq_length())))
+
+
+def _cache_of(named) -> Cache | None:
+    return next((named[name] for name in ("past_key_values", "cache") if named.get(name) is not None), None)
+
+
+def _is_continuation(input_ids: torch.Tensor, mask: torch.Tensor | None) -> bool:
+    """Whether a prompt is only what follows a cache, as the mask tells, which is that of everything."""
+    return mask is not None and mask.ndim == 2 and mask.shape[1] > input_ids.shape[1]
+
+
+def continue_generation(model, input_ids: torch.Tensor, inputs: dict, media_names: tuple[str, ...]) -> dict:
+    """As [`resume`], where there is a cache to go on from; else the inputs as they are."""
+    cache = _cache_of(inputs)
+    if not isinstance(cache, Cache) or not cache.get_seq_length():
+        return inputs
+    return (
+        inputs
+        if _is_continuation(input_ids, inputs.get("attention_mask"))
+        else resume(model, input_ids, cache, inputs, media_names)
+    )
+
+
+def resume(model, input_ids: torch.Tensor, cache: Cache, inputs: dict, media_names: tuple[str, ...]) -> dict:
+    """
+    The inputs of a generation that goes on from what `cache` holds of the prompt. The cache is cut back, in place,
+    where the prompt differs from what it was made from.
+
+    Args:
+        model ([`OmniVinciModel`]): What encodes the media that the cache does not hold.
+        input_ids (`torch.Tensor` of shape `(batch_size, sequence_length)`): The whole prompt.
+        cache (`Cache`): Of the turns before.
+        inputs (`dict`): Keyword arguments of `generate`: all media of the prompt, or those that follow the cache.
+        media_names (`tuple[str]`): Which of them are media.
+
+    Raises:
+        ValueError: the media are neither, or the prompt cannot be gone on with.
+    """
+    config, length = model.config, cache.get_seq_length()
+    media = media_of(config, inputs)
+    masks = {name: input_ids == getattr(config, f"{name}_token_id") for name in MODALITIES}
+    given = {name: sum(medium.num_embeddings for medium in media.get(name, ())) for name in MODALITIES}
+    in_all = {name: int(mask.sum()) for name, mask in masks.items()}
+    behind = {name: int(mask[:, length:].sum()) for name, mask in masks.items()}
+    known: CachedPrompt | None = getattr(cache, ATTRIBUTE, None)
+    known = known and known.for_rows(len(input_ids))
+    if given == in_all:
+        agreed = _count_agreed(describe(config, input_ids, inputs.get("attention_mask"), inputs), known, length)
+        if known is None and any(in_all[name] - behind[name] for name in MODALITIES):
+            agreed = 0  # what it was made from is not known
+        _cut_back(cache, min(agreed, input_ids.shape[1] - 1))
+        return _without_cached(model, inputs, media, masks, cache.get_seq_length(), media_names)
+    for name in MODALITIES:
+        if given[name] != behind[name]:
+            raise ValueError(
+                f"The prompts have {in_all[name]} {name} placeholders, {behind[name]} of them behind the {length:,} "
+                f"positions of the cache, but there are {given[name]} {name} embeddings: give all media again, or "
+                "those behind the cache."
+            )
+    tokens = known and CachedPrompt(known.input_ids, known.input_ids)  # what media they stood for is not known here
+    agreed = _count_agreed(CachedPrompt(input_ids, input_ids), tokens, length)
+    if known is None or agreed < length:
+        raise ValueError(
+            f"The prompts go on otherwise than the cache, which holds {length:,} positions, from position {agreed:,} "
+            "on, as where a further image changes how the first one is tiled. Give all media again, or a new cache."
+        )
+    return inputs
+
+
+def media_of(config, inputs: dict) -> dict[str, list[Medium]]:
+    """The media of each modality, in order, without encoding them."""
+    side = config.vision_config.image_size // config.vision_config.patch_size
+    side = math.ceil(side / config.spatial_merge_size)
+    found: dict[str, list[Medium]] = {}
+    encoded = inputs.get("mm_encoder_outputs") or {}
+    for name, output in encoded.items():
+        if output is not None:
+            found[name] = [Medium(_digest(embeddings), len(embeddings)) for embeddings in output.pooler_output]
+    if inputs.get("pixel_values") is not None:
+        grids = [tile_grids(config.s2_scales, *grid) for grid in inputs["image_grid_hw"].tolist()]
+        tiles = inputs["pixel_values"].split([sum(map(math.prod, grid)) for grid in grids])
+        merged = [grid[config.s2_output_scale_index] if len(grid) > 1 else grid[0] for grid in grids]
+        found["image"] = [
+            Medium(_digest(values), math.prod(grid) * side**2) for values, grid in zip(tiles, merged, strict=True)
+        ]
+    if inputs.get("pixel_values_videos") is not None:
+        seconds = inputs["video_timestamps"]
+        num_frames = (seconds >= 0).sum(1).tolist()
+        clips = inputs["pixel_values_videos"].split(num_frames)
+        found["video"] = [
+            Medium(_digest(frames) + _digest(times[:count]).to(frames.device), _count_pooled(config, count, side))
+            for frames, times, count in zip(clips, seconds, num_frames, strict=True)
+        ]
+    if inputs.get("input_features") is not None:
+        seconds, windows = inputs["audio_timestamps"], inputs.get("audio_num_windows")
+        clips = inputs["input_features"].split([1] * len(seconds) if windows is None else windows.tolist())
+        found["audio"] = [
+            Medium(_digest(mel) + _digest(times[:count]).to(mel.device), count)
+            for mel, times, count in zip(clips, seconds, (seconds >= 0).sum(1).tolist(), strict=True)
+        ]
+    return found
+
+
+def _count_pooled(config, num_frames: int, side: int) -> int:
+    return sum(
+        math.ceil(num_frames / frames) * math.ceil(side / rows) * math.ceil(side / columns)
+        for frames, rows, columns in config.video_pool_sizes
+    )
+
+
+def _count_agreed(prompt: CachedPrompt, known: CachedPrompt | None, length: int) -> int:
+    """How many positions of the cache hold what the prompt has there."""
+    if known is None:
+        return length
+    length = min(length, known.contents.shape[1], prompt.contents.shape[1])
+    same = (prompt.contents[:, :length] == known.contents[:, :length].to(prompt.contents.device)).all(0)
+    return int(same.long().cumprod(0).sum())
+
+
+def _cut_back(cache: Cache, length: int) -> None:
+    """Leaves the first positions of a cache. Of one that cannot be cut nothing is left."""
+    removed = cache.get_seq_length() - length
+    if removed <= 0:
+        return
+    known = getattr(cache, ATTRIBUTE, None)
+    try:
+        cache.crop(-removed)
+    except (AttributeError, NotImplementedError, RuntimeError, ValueError):
+        cache.reset()
+    left = cache.get_seq_length()
+    if left not in (0, length):
+        raise ValueError(
+            f"The prompts differ from what the cache holds from position {length:,} on, and a {type(cache).__name__} "
+            "cannot be cut back to there: give a new cache."
+        )
+    setattr(cache, ATTRIBUTE, None if known is None else known.first(int(left)))
+
+
+def _without_cached(model, inputs: dict, media: dict, masks: dict, length: int, media_names: tuple[str, ...]) -> dict:
+    """The inputs without media whose placeholders all lie in the cache; of those partly in it, what lies behind."""
+    skipped = {name: mask[:, :length].sum(1).tolist() for name, mask in masks.items()}
+    if not any(map(sum, skipped.values())):
+        return inputs
+    shares = {name: _share(media.get(name, ()), mask.sum(1).tolist(), skipped[name]) for name, mask in masks.items()}
+    with torch.no_grad():
+        encoded = model.encode_media(
+            **_select(
+                {name: inputs[name] for name in media_names if inputs.get(name) is not None}, shares, model.config
+            )
+        )
+    given = inputs.get("mm_encoder_outputs") or {}
+    outputs = {}
+    for name in MODALITIES:
+        kept = [share for share in shares[name] if share is not None]
+        if given.get(name) is not None:
+            pairs = zip(given[name].pooler_output, shares[name], strict=True)
+            rest = [embeddings for embeddings, share in pairs if share is not None]
+        elif kept:
+            rest = list(encoded[name].pooler_output)
+        else:
+            continue
+        if kept:
+            outputs[name] = RestOfMedia(
+                pooler_output=[embeddings[start:] for embeddings, start in zip(rest, kept, strict=True)],
+                per_prompt=[
+                    int(total) - before for total, before in zip(masks[name].sum(1), skipped[name], strict=True)
+                ],
+            )
+    return {name: value for name, value in inputs.items() if name not in media_names} | {"mm_encoder_outputs": outputs}
+
+
+@dataclass
+class RestOfMedia(BaseModelOutputWithPooling):
+    """
+    pooler_output (`list[torch.Tensor]`): As in [`OmniVinciMediaOutput`], without what a cache holds.
+    per_prompt (`list[int]`): How many embeddings belong to each prompt of the batch.
+    """
+
+    per_prompt: list[int] | None = None
+
+
+def _share(media, per_prompt: list[int], skipped: list[int]) -> list[int | None]:
+    """How many embeddings of each medium a cache holds; `None`: all of them."""
+    shares, row, position = [], 0, 0
+    for medium in media:
+        while position == per_prompt[row]:
+            row, position = row + 1, 0
+        before = min(max(skipped[row] - position, 0), medium.num_embeddings)
+        shares.append(None if before == medium.num_embeddings else before)
+        position += medium.num_embeddings
+    return shares
+
+
+def _select(media: dict, shares: dict[str, list[int | None]], config) -> dict:
+    """The inputs of [`encode_media`] of the media that a cache does not hold as a whole."""
+    selected = {}
+    for name, values, per_medium in (
+        ("image", "pixel_values", ("image_grid_hw",)),
+        ("video", "pixel_values_videos", ("video_timestamps",)),
+        ("audio", "input_features", ("audio_timestamps", "audio_num_windows")),
+    ):
+        kept = torch.tensor([share is not None for share in shares[name]], dtype=torch.bool)
+        if media.get(values) is None or not kept.any():
+            continue
+        if name == "image":
+            grids = media["image_grid_hw"].tolist()
+            sizes = [sum(map(math.prod, tile_grids(config.s2_scales, *grid))) for grid in grids]
+        elif name == "video":
+            sizes = (media["video_timestamps"] >= 0).sum(1).tolist()
+        else:
+            windows = media.get("audio_num_windows")
+            sizes = [1] * len(kept) if windows is None else windows.tolist()
+        parts = media[values].split(sizes)
+        selected[values] = torch.cat([part for part, keep in zip(parts, kept.tolist(), strict=True) if keep])
+        for other in per_medium:
+            if media.get(other) is not None:
+                selected[other] = media[other][kept.to(media[other].device)]
+    return selected
+
+
+def _digest(values: torch.Tensor) -> torch.Tensor:
+    """A number of 64 bits made of the bits of values, some rows at a time."""
+    bits = values.detach().contiguous().view(INTEGERS[values.element_size()])
+    rows = bits.reshape(len(bits), -1) if bits.ndim > 1 and len(bits) else bits.reshape(1, -1)
+    weights = _mix(torch.arange(rows.shape[1], device=rows.device))
+    blocks = rows.split(max(1, 2**20 // max(1, rows.shape[1])))  # which bounds the memory
+    sums = torch.cat([(block.long() * weights).sum(1) for block in blocks])
+    return _mix((_mix(sums) * _mix(torch.arange(1, len(sums) + 1, device=rows.device))).sum())
+
+
+def _mix(numbers: torch.Tensor) -> torch.Tensor:
+    """Scatters integers over 64 bits, odd ones; products wrap around."""
+    numbers = (numbers + 1) * -7046029254386353131
+    numbers = (numbers ^ (numbers >> 29)) * -4658895280553007687
+    return (numbers ^ (numbers >> 32)) | 1
