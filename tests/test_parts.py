@@ -9,6 +9,7 @@ from torch import nn
 
 from transformers_omnivinci import OmniVinciConfig, OmniVinciForConditionalGeneration
 from transformers_omnivinci.modeling.audio_compression import AudioCompression
+from transformers_omnivinci.modeling.audio_tower import OmniVinciAudioTower
 from transformers_omnivinci.modeling.constrained_rotary_time_embedding import ConstrainedRotaryTimeEmbedding
 from transformers_omnivinci.modeling.dynamic_s2 import merge_scales, split_tiles, stitch_tiles
 from transformers_omnivinci.modeling.projectors import VisionProjector, space_to_depth
@@ -321,6 +322,38 @@ def test_projector_reads_its_weights_through_its_layers(generator, change):
         layer.register_forward_hook(lambda layer, *_: called.append(layer))
     assert torch.equal(module(features, chunk_size=2), expected)
     assert called == 2 * [module.norm, module.linear_1]
+
+
+@torch.no_grad()
+def test_layers_of_the_projector_get_a_sequence(generator):
+    """Kernels of quantizers take (batch, positions, width), and no more axes."""
+    module, shapes = projector().eval(), []
+    for layer in (module.norm, module.linear_1, module.linear_2):
+        layer.register_forward_pre_hook(lambda layer, args: shapes.append(args[0].ndim))
+    assert module(torch.randn(3, 4, 5, 12, generator=generator)).shape == (3, 2, 3, 16)
+    assert shapes == [3, 3, 3]
+
+
+class LookedUp(Quantized):
+    """Rows that can be looked up, as of embeddings that are quantized, but not added to anything."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function is nn.functional.embedding:
+            return function(args[0], args[1].as_subclass(torch.Tensor), *args[2:])
+        return super().__torch_function__(function, types, args, kwargs)
+
+
+@torch.no_grad()
+def test_positions_of_the_audio_tower_are_looked_up_where_they_are_no_plain_weight(generator):
+    tower = OmniVinciAudioTower._from_config(tiny_config().audio_config).eval()
+    windows = torch.randn(2, 8, 20, generator=generator)
+    expected, called = tower(windows).last_hidden_state, []
+    table = tower.embed_positions.weight.detach().as_subclass(LookedUp)
+    tower.embed_positions.weight = nn.Parameter(table, requires_grad=False)
+    tower.embed_positions.register_forward_hook(lambda *_: called.append("looked up"))
+    assert torch.equal(tower(windows).last_hidden_state, expected)
+    assert called and type(tower.embed_positions.weight) is LookedUp
 
 
 @pytest.mark.parametrize(

@@ -66,14 +66,17 @@ class VisionProjector(nn.Module):
         fused = repeats > 1 and self._is_fused()
         projected = []
         for chunk in split(features, chunk_size, num_passes):
+            if not fused and repeats > 1:
+                chunk = chunk.repeat(1, 1, 1, repeats)
+            blocks = space_to_depth(chunk, self.block)
+            rows, columns = blocks.shape[1:3]
+            blocks = blocks.flatten(1, 2)  # (batch, positions, width): quantized layers expect no more axes
             if fused:
-                blocks = space_to_depth(chunk, self.block)
                 blocks = nn.functional.layer_norm(blocks, blocks.shape[-1:], eps=self.norm.eps)
                 hidden_states = nn.functional.linear(blocks, self.fused_weight, self.fused_bias)
             else:
-                repeated = chunk.repeat(1, 1, 1, repeats) if repeats > 1 else chunk
-                hidden_states = self.linear_1(self.norm(space_to_depth(repeated, self.block)))
-            projected.append(self.linear_2(self.act(hidden_states)))
+                hidden_states = self.linear_1(self.norm(blocks))
+            projected.append(self.linear_2(self.act(hidden_states)).unflatten(1, (rows, columns)))
         return join(projected, len(features))
 
     @torch.no_grad()
