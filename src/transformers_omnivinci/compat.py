@@ -180,3 +180,15 @@ def pipeline_class(path: str) -> str | type:
 
     module, _, name = path.rpartition(".")
     return getattr(import_module(module), name)
+
+
+# ------------------------------------------------------------------------------------------------------------ downloads
+
+
+def http_library():
+    """The library through which huggingface_hub speaks: httpx, or httpx2 from its 2.0 on. It tells from 1.31 on."""
+    try:
+        from huggingface_hub.utils import httpx
+    except ImportError:
+        import httpx
+    return httpx

@@ -14,9 +14,11 @@ from urllib.request import url2pathname
 
 import av
 import PIL.Image
-from huggingface_hub.utils import httpx
 
+from ..compat import http_library
 from .kinds import identify
+
+httpx = http_library()
 
 # No file of a medium is smaller; what is shorter is a path.
 _SHORTEST_BASE64 = 64
