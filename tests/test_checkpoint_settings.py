@@ -22,7 +22,7 @@ from .media_samples import audio_item, render, sound, user, video
 
 PUBLISHED = PARITY / "published-tiny"
 OPTIONS = {"tokenize": True, "return_dict": True, "return_tensors": "pt", "num_frames": 2}
-CHAT = user({"type": "video", "path": CLIP}, "What?")
+CHAT = user({"type": "video", "video": CLIP}, "What?")
 
 
 def change(folder: Path, file: str = "config.json", **values) -> Path:
