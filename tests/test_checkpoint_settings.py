@@ -269,8 +269,9 @@ def test_auto_classes_of_the_parts_find_them(auto_class, options, saved):
         assert unused["unheard_of"] == 1
 
 
-def test_unused_options_come_back():
-    processor, unused = OmniVinciProcessor.from_pretrained(
-        PUBLISHED, num_frames=3, not_an_option=1, return_unused_kwargs=True
-    )
-    assert processor.video_processor.num_frames == 3 and unused["not_an_option"] == 1
+def test_unused_options_come_back(saved):
+    for folder in (PUBLISHED, saved):
+        processor, unused = OmniVinciProcessor.from_pretrained(
+            folder, num_frames=3, not_an_option=1, return_unused_kwargs=True
+        )
+        assert processor.video_processor.num_frames == 3 and unused == {"not_an_option": 1}

@@ -25,6 +25,7 @@ from .streaming import stream_chat
 logger = logging.getLogger(__name__)
 
 ROUTES = ("/v1/chat/completions", "/v1/responses", "/v1/models", "/health")
+ROOTS = ("", "/v1")  # some versions of `transformers chat` look below the API for what others find beside it
 OF_CONFIGS = ("transformers_version", "_from_model_config")
 """What a `generation_config` says of itself."""
 
@@ -42,12 +43,12 @@ def build_app(models: Models, max_body_bytes: int, enable_cors: bool = False) ->
     origins = Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
     return Starlette(
         routes=[
-            Route("/health", server.health),
+            *(Route(f"{root}/health", server.health) for root in ROOTS),
             Route("/v1/models", server.list_models),
             Route("/v1/models/{name:path}", server.get_model),
             Route("/v1/chat/completions", server.complete_chat, methods=["POST"]),
             Route("/v1/responses", server.respond, methods=["POST"]),
-            Route("/load_model", server.load_model, methods=["POST"]),
+            *(Route(f"{root}/load_model", server.load_model, methods=["POST"]) for root in ROOTS),
         ],
         middleware=[origins] if enable_cors else [],
         exception_handlers=dict.fromkeys((RequestError, ModelError, HTTPException, ClientDisconnect), _tell_error),

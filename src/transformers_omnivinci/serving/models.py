@@ -91,7 +91,7 @@ class Models:
             if model_type != MODEL_TYPE:
                 raise ValueError(f"it is of type {model_type!r}, where a checkpoint of OmniVinci is accepted.")
             return self.load(path, name)
-        except (OSError, ValueError) as error:
+        except (ImportError, OSError, ValueError) as error:
             raise ModelError(f"The model {name!r:.200} cannot be loaded: {' '.join(str(error).split())}") from error
 
     def _forget_later(self) -> None:
