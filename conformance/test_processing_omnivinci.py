@@ -22,7 +22,7 @@ class OmniVinciProcessorTest(ProcessorTesterMixin, unittest.TestCase):
 
     @staticmethod
     def prepare_processor_dict() -> dict:
-        return {"max_audio_duration": 3600.0}
+        return {"max_audio_duration": 3600.0, "load_audio_from_video": True}
 
     @staticmethod
     def does_processor_return_mm_offsets(processor_class, method_name) -> bool:
