@@ -301,6 +301,22 @@ def test_options_of_the_processor_in_an_object(client, processor, name):
         assert completion.usage.prompt_tokens == processor.count_tokens(chat, **options)
 
 
+def test_options_of_one_video(client, processor):
+    clips = [{**VIDEO, "num_frames": 2}, {**VIDEO, "fps": 0.5, "video_start": 2, "video_end": 8}, VIDEO]
+    expected = [
+        {"type": "video", "video": CLIP, "num_frames": 2},
+        {"type": "video", "video": CLIP, "fps": 0.5, "video_start": 2, "video_end": 8},
+        {"type": "video", "video": CLIP},
+    ]
+    body = {"mm_processor_kwargs": {"num_frames": 5}}
+    completion = ask(client, PUBLISHED, [(clip, None) for clip in clips], max_tokens=1, extra_body=body)
+    length = processor.count_tokens(user(*expected, "What happens?"), num_frames=5)
+    assert completion.usage.prompt_tokens == length
+    for wrong, words in (({"fps": 0}, "`fps` is a number"), ({"num_frames": 1, "fps": 1}, "by both"), ({"x": 1}, "x")):
+        with pytest.raises(openai.APIStatusError, match=words):
+            ask(client, PUBLISHED, [({**VIDEO, **wrong}, None)])
+
+
 # -------------------------------------------------------------------------------------------------------------- errors
 
 TEXT = {"type": "text", "text": "?"}

@@ -74,6 +74,9 @@ NUMBERS = {
 
 FLAGS = ("do_sample", "load_audio_from_video")
 PROCESSING = ("num_frames", "max_frames", "fps", "video_start", "video_end", "load_audio_from_video")
+ITEM_OPTIONS = ("num_frames", "max_frames", "fps", "video_start", "video_end")
+"""Options that an item gives for its video alone."""
+
 PROCESSING_NAMES = {"use_audio_in_video": "load_audio_from_video"}
 PROCESSING_OBJECTS = ("mm_processor_kwargs", "chat_template_kwargs")
 """What vLLM and the server of transformers call the objects that options of the processor stand in."""
@@ -584,6 +587,8 @@ class _Contents:
             raise RequestError(400, f"The type of a content item is one of {accepted}, got {kind!r:.80}.")
         modality = MEDIA_TYPES[kind]
         entries = {name: value for name, value in given_entries(item).items() if name != "type"}
+        options = {name: entries.pop(name) for name in ITEM_OPTIONS if modality == "video" and name in entries}
+        options = _read_parameters(options, self.limits, {}, {})
         refuse_unknown(
             f"A content item of type {kind!r}", entries, list(dict.fromkeys([kind, modality, "url", "base64"]))
         )
@@ -603,7 +608,8 @@ class _Contents:
             if len(sources) != 1:
                 raise RequestError(400, f"`{kind}` has one of `url` and `data`, got {list(source)}.")
             [source] = sources
-        return self._read_medium(modality, source)
+        span = options.get("video_start", self.span[0]), options.get("video_end", self.span[1])
+        return {**self._read_medium(modality, source, span), **options}
 
     def _read_text(self, text) -> str:
         if not isinstance(text, str):
@@ -613,7 +619,7 @@ class _Contents:
             raise RequestError(413, f"The texts have more than {self.limits.max_text_characters} characters.")
         return text
 
-    def _read_medium(self, modality: str, source) -> dict:
+    def _read_medium(self, modality: str, source, span: tuple[float, float] | None = None) -> dict:
         limits = self.limits
         if not isinstance(source, str):
             raise RequestError(400, f"A medium is a URL or base64, in a string, got {type(source).__name__}.")
@@ -627,7 +633,7 @@ class _Contents:
             content = decode_base64(source, max_bytes)
         self.num_bytes += len(content)
         try:
-            num_pixels, seconds = getattr(self, f"_probe_{modality}")(content)
+            num_pixels, seconds = getattr(self, f"_probe_{modality}")(content, self.span if span is None else span)
         except (ValueError, OSError) as error:
             raise RequestError(415, f"Medium {self.num_media} is not accepted as {modality}: {error}") from error
         if num_pixels > limits.max_pixels:
@@ -645,10 +651,10 @@ class _Contents:
 
     # Headers alone are read here: nothing is decoded before it is known how large it is.
 
-    def _probe_image(self, content: bytes) -> tuple[int, float]:
+    def _probe_image(self, content: bytes, span: tuple[float, float]) -> tuple[int, float]:
         return math.prod(self.processor.image_processor.probe_image(content)), 0.0
 
-    def _probe_video(self, content: bytes) -> tuple[int, float]:
+    def _probe_video(self, content: bytes, span: tuple[float, float]) -> tuple[int, float]:
         try:
             self.processor.image_processor.probe_image(content)
         except ValueError:
@@ -656,11 +662,11 @@ class _Contents:
         else:
             raise ValueError("it is an image, still or animated, where a video file is accepted.")
         metadata = self.processor.video_processor.probe_video(content)
-        start, end = self.span
+        start, end = span
         seconds = min(end, max(metadata.duration, metadata.audio_duration or 0.0)) - start
         return metadata.height * metadata.width, max(0.0, seconds)
 
-    def _probe_audio(self, content: bytes) -> tuple[int, float]:
+    def _probe_audio(self, content: bytes, span: tuple[float, float]) -> tuple[int, float]:
         return 0, self.processor.probe_audio(content)
 
 
