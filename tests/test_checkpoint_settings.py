@@ -5,7 +5,10 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoProcessor, AutoTokenizer, pipeline
+from transformers import AutoFeatureExtractor, AutoProcessor, AutoTokenizer, pipeline
+
+# Which transformers hides without torchvision, the first in some versions.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 from typer.testing import CliRunner
 
