@@ -12,6 +12,11 @@ from transformers_tests.test_modeling_common import ModelTesterMixin, floats_ten
 from transformers_omnivinci import OmniVinciConfig, OmniVinciForConditionalGeneration, OmniVinciModel
 
 IMAGE, VIDEO, AUDIO = 3, 4, 5
+TEXT = AUDIO + 1  # ids below are special or placeholders
+
+
+def text_tensor(*args, **kwargs):
+    return ids_tensor(*args, **kwargs).clamp(min=TEXT)
 
 
 class OmniVinciModelTester:
@@ -96,8 +101,7 @@ class OmniVinciModelTester:
 
     def prepare_config_and_inputs_for_common(self):
         batch, tile = self.batch_size, self.vision_config["image_size"]
-        special = AUDIO + 1  # ids below are special or placeholders
-        text = special + ids_tensor([batch, self.text_length], self.vocab_size - special, rng=self.rng)
+        text = TEXT + ids_tensor([batch, self.text_length], self.vocab_size - TEXT, rng=self.rng)
         media = [IMAGE] * self.num_image_tokens + [VIDEO] * self.num_video_tokens + [AUDIO] * self.num_audio_tokens
         media = torch.tensor([media], device=text.device).expand(batch, -1)
         half = self.text_length // 2
@@ -137,9 +141,19 @@ class OmniVinciModelTest(ModelTesterMixin, unittest.TestCase):
         self.model_tester = OmniVinciModelTester(self, **self.options)
         # `AutoModel` gives the model that generates, as the release does. The tests look for the base model there.
         mapping = unittest.mock.patch.dict(MODEL_MAPPING_NAMES, {OmniVinciConfig.model_type: "OmniVinciModel"})
-        mapping.start()
-        self.addCleanup(mapping.stop)
+        # Random text of the tests has no placeholders: those would stand for media that are not given.
+        text = unittest.mock.patch("transformers_tests.test_modeling_common.ids_tensor", text_tensor)
+        for patch in (mapping, text):
+            patch.start()
+            self.addCleanup(patch.stop)
         self.config_tester = ConfigTester(self, config_class=OmniVinciConfig, has_text_modality=False)
+
+    def _prepare_for_class(self, inputs_dict, model_class, return_labels=False):
+        """Tests that take the text alone of what was prepared get no placeholders, either."""
+        inputs = super()._prepare_for_class(inputs_dict, model_class, return_labels)
+        if "input_ids" in inputs and "pixel_values" not in inputs:
+            inputs["input_ids"] = inputs["input_ids"].clamp(min=TEXT)
+        return inputs
 
     def test_config(self):
         self.config_tester.run_common_tests()
