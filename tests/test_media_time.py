@@ -165,6 +165,70 @@ def test_one_wrong_time_does_not_part_a_file(tmp_path):
     assert video.metadata.timestamps[24] == pytest.approx(25 / 24, abs=0.01)
 
 
+# ------------------------------------------------------------------------------------------------------ variable rates
+
+SLOW_AND_FAST = [*range(0, 10_000, 1000), *range(10_000, 20_000, 50)]
+SPURTS = [1000 * second + 40 * number for second in (0, 3, 4, 9) for number in range(12)]
+
+
+@pytest.mark.parametrize("pts", [SLOW_AND_FAST, SPURTS], ids=["slow and fast", "spurts"])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize("fps, max_frames", [(1.0, None), (2.5, None), (4.0, 9)])
+def test_sampling_by_rate_goes_by_real_times(processor, tmp_path, suffix, pts, fps, max_frames):
+    options = {"pts": pts, "time_base": Fraction(1, 1000), "size": (64, 48)}
+    path = write_video(tmp_path / f"clip.{suffix}", len(pts), **options)
+    (video,) = processor.video_processor.load_videos([path], fps=fps, max_frames=max_frames, do_resize=False)
+    times = np.array(pts) / 1000
+    wanted = np.arange(len(video.frames)) / fps if max_frames is None else np.linspace(0, times[-1], max_frames)
+    nearest = [float(np.abs(times - second).min()) for second in wanted]
+    assert np.abs(np.array(video.metadata.timestamps) - wanted).tolist() == pytest.approx(nearest, abs=2e-3)
+    assert video.metadata.timestamps[-1] == pytest.approx(times[-1], abs=1 / fps)
+    probed = processor.video_processor.probe_video(path, fps=fps, max_frames=max_frames)
+    assert probed.frames_indices == video.metadata.frames_indices
+
+
+def test_given_frames_with_times_are_sampled_by_them(processor):
+    frames = np.stack([render_frame(number, 64, 48) for number in range(13)])
+    times = [0.0, 5.0, *np.linspace(9, 10, 11)]
+    metadata = {"fps": 1.3, "total_num_frames": 13, "duration": 10.1, "frame_times": times}
+    (video,) = processor.video_processor.load_videos(
+        [frames], video_metadata=[metadata], fps=0.5, num_frames=None, do_resize=False
+    )
+    assert read_numbers(video.frames) == [0, 0, 1, 1, 2]
+    assert video.metadata.timestamps == pytest.approx([0, 0, 5, 5, 9])
+
+
+@pytest.mark.parametrize(
+    "metadata, words",
+    [
+        ({"fps": 24.0, "total_num_frames": 90}, "frames_indices"),
+        ({"fps": -1.0}, "`fps=-1.0`"),
+        ({"fps": float("nan")}, "`fps=nan`"),
+        ({"fps": 24.0, "duration": float("inf")}, "`duration=inf`"),
+        ({"fps": 24.0, "total_num_frames": 10, "frames_indices": [0, 1, 2**62]}, "frames_indices"),
+        ({"fps": 24.0, "total_num_frames": 10, "frames_indices": [-1, 1, 2]}, "frames_indices"),
+        ({"fps": 24.0, "frame_times": [0.0, 2.0, 1.0]}, "frame_times"),
+        ({"fps": 24.0, "frame_times": [0.0, 1.0]}, "3 frames but 2"),
+        ({"fps": 24.0, "frame_times": [0.0, 1e12, 2e12]}, "frame_times"),
+    ],
+)
+def test_metadata_that_cannot_be_true(processor, metadata, words):
+    frames = np.stack([render_frame(number, 64, 48) for number in range(3)])
+    with pytest.raises(ValueError, match=words):
+        processor.video_processor([frames], video_metadata=[metadata])
+
+
+@pytest.mark.parametrize("metadata", [{"fps": 1e-9, "duration": 1e12}, {"fps": 24.0, "total_num_frames": 2**60}])
+def test_centuries_of_given_frames_are_refused(processor, metadata):
+    frames = np.stack([render_frame(number, 64, 48) for number in range(3)])
+    metadata = {"frames_indices": [0, 1, 2], "total_num_frames": 3} | metadata
+    arguments = {"text": "<vila/video>", "videos": [frames], "video_metadata": [metadata], "audio": [np.ones(16_000)]}
+    options = {"load_audio_from_video": True, "audio_from_video_indices": [0]}
+    for call in (processor, processor.count_tokens):
+        with pytest.raises(ValueError, match="groups of"):
+            call(**arguments, **options)
+
+
 # ----------------------------------------------------------------------------------------------------------------- AVI
 
 AVI = {

@@ -212,3 +212,45 @@ def test_planning_needs_no_tensor_library():
     code = "import sys, transformers_omnivinci.planning; print({'torch', 'transformers', 'numpy'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
+
+
+@given(
+    gaps=st.lists(st.floats(0.001, 20), min_size=1, max_size=60),
+    fps=st.floats(0.1, 10),
+    max_frames=st.none() | st.integers(1, 40),
+)
+def test_sampling_at_a_rate_follows_the_times_of_frames(gaps, fps, max_frames):
+    times = np.cumsum([0, *gaps]).tolist()
+    mean_rate = len(times) / (times[-1] + gaps[-1])
+    indices = sample_at_fps(len(times), mean_rate, fps, max_frames, times)
+    wanted = max(1, math.ceil(len(times) / mean_rate * fps))
+    assert len(indices) == (wanted if max_frames is None else min(wanted, max_frames))
+    is_cut = max_frames is not None and wanted > max_frames
+    for step, index in enumerate(indices):
+        second = times[-1] * step / max(max_frames - 1, 1) if is_cut else step / fps
+        assert abs(times[index] - second) <= np.abs(np.array(times) - second).min() + 1e-9
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: sample_uniformly(72, 10**9),
+        lambda: sample_at_fps(72, 24.0, 1e9),
+        lambda: sample_at_fps(72, 24.0, 1e300),
+        lambda: sample_at_fps(72, 1e-9, 1.0),
+        lambda: sample_at_fps(3, 1e-300, 1e300),
+        lambda: sample_at_fps(72, 24.0, 1e9, 10**9),
+        lambda: sample_at_fps(3, 1e-8, 1.0, None, [0.0, 1e8, 2e8]),
+    ],
+)
+def test_sampling_is_bounded(call):
+    with pytest.raises(ValueError, match="frames of a clip of"):
+        call()
+
+
+@pytest.mark.parametrize(
+    "fps, total", [(1e-9, 10), (24.0, 2**40), (1e-300, 1e300), (float("nan"), 10), (0.0, 10), (24.0, float("inf"))]
+)
+def test_temporal_groups_are_bounded(fps, total):
+    with pytest.raises(ValueError, match="at most 50000 groups of 30 s"):
+        plan_groups([0], fps, total, 30.0, 1.0, 100)

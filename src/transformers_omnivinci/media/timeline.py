@@ -34,7 +34,8 @@ class OmniVinciVideoMetadata(VideoMetadata):
             Seconds of each sampled frame from the start of the clip, where the frame rate varies. `None`: frame `i`
             is at `i / fps`.
         audio_duration (`float`, *optional*):
-            Seconds of the audio track, counted from the first frame. `None`: there is no track.
+            Seconds of the audio track, counted from the first frame; 0 where none of it can be heard. `None`: there is
+            no track that FFmpeg decodes.
     """
 
     frame_times: list[float] | None = None
@@ -132,6 +133,7 @@ class Timeline:
             height=self.size[0],
             width=self.size[1],
             duration=end - start,
+            frame_times=(self.times[first:stop] - self.times[first]).tolist() if self.is_variable else None,
             audio_duration=audio_duration,
         )
 
@@ -171,16 +173,20 @@ def _read_video(media: Media) -> Timeline:
         table = read_sample_table(container, video)
         if table is not None:
             timeline = _read_times(container, video, *table)
-            timeline.audio = None if audio is None else read_extent(media, container, audio)
+            latest = timeline.origin + timeline.duration
+            timeline.audio = None if audio is None else read_extent(media, container, audio, latest)
         else:
             (picture, *sounds), is_heard = read_packets(container, *filter(None, (video, audio)))
             if not len(picture):
                 raise ValueError(f"The video stream of {media} holds no frame.")
             timeline = _read_packets(media, container, video, picture, *sounds)
             if sounds and timeline.audio is None:
-                timeline.audio = audio_extent(audio, sounds[0].end)
+                timeline.audio = audio_extent(audio, sounds[0].heard_end(timeline.origin + timeline.duration))
             if sounds and not is_heard:
                 timeline.audio = (timeline.origin, timeline.origin)
+        if timeline.audio is not None and timeline.audio[0] >= timeline.origin + timeline.duration:
+            # Sound after the end of the picture has lost its time: it is taken to start with the picture.
+            timeline.audio = (timeline.origin, timeline.origin + timeline.audio[1] - timeline.audio[0])
         timeline.size = (video.width, video.height) if is_turned(video) else (video.height, video.width)
         timeline.has_track = len(container.streams.audio) > 0
     return timeline

@@ -1,7 +1,12 @@
 """What is taken from a medium: frames of a clip, tiles of an image, windows of a waveform."""
 
+import bisect
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+# Frames that may be taken of a clip, and how often each: beyond both, a rate or a count is wrong.
+MAX_FRAMES, MAX_REPETITIONS = 10_000, 100
 
 
 def sample_uniformly(total_num_frames: int, num_frames: int) -> list[int]:
@@ -10,29 +15,68 @@ def sample_uniformly(total_num_frames: int, num_frames: int) -> list[int]:
     where the clip has fewer frames.
 
     Raises:
-        ValueError: a count is not positive.
+        ValueError: a count is not positive, or more than `MAX_FRAMES` are wanted of a clip that has far fewer.
     """
     _require_positive(total_num_frames=total_num_frames, num_frames=num_frames)
+    _refuse_repetition(total_num_frames, num_frames)
     if num_frames == 1:
         return [0]
     step = (total_num_frames - 1) / (num_frames - 1)
     return [round(i * step) for i in range(num_frames - 1)] + [total_num_frames - 1]
 
 
-def sample_at_fps(total_num_frames: int, video_fps: float, fps: float, max_frames: int | None = None) -> list[int]:
+def sample_at_fps(
+    total_num_frames: int,
+    video_fps: float,
+    fps: float,
+    max_frames: int | None = None,
+    times: Sequence[float] | None = None,
+) -> list[int]:
     """
     The indices nearest to 0, 1/fps, 2/fps, ... seconds; `max_frames` indices uniformly where that gives more.
 
+    Args:
+        total_num_frames (`int`): Frames of the clip.
+        video_fps (`float`): Its frames per second, the mean where the rate varies.
+        fps (`float`): Frames per second to take.
+        max_frames (`int`, *optional*): The most frames to take.
+        times (`Sequence[float]`, *optional*):
+            Seconds of every frame, ascending from 0, where the rate varies. Uniform is then by time, not by index.
+
     Raises:
-        ValueError: a count or a rate is not positive.
+        ValueError: a count or a rate is not positive, or more than `MAX_FRAMES` are wanted of a clip that has far
+        fewer.
     """
     _require_positive(total_num_frames=total_num_frames, fps=fps, max_frames=1 if max_frames is None else max_frames)
     if not video_fps or not 0 < video_fps < math.inf:
         raise ValueError(f"The video's own rate is {video_fps} fps: sampling by `fps` needs a positive one.")
-    num_frames = max(1, math.ceil(total_num_frames / video_fps * fps))
-    if max_frames is not None and num_frames > max_frames:
+    num_frames = total_num_frames / video_fps * fps
+    num_frames = math.ceil(num_frames) if 1 < num_frames < math.inf else 1 if num_frames <= 1 else math.inf
+    is_cut = max_frames is not None and num_frames > max_frames
+    if is_cut and times is None:
         return sample_uniformly(total_num_frames, max_frames)
-    return [min(round(i * video_fps / fps), total_num_frames - 1) for i in range(num_frames)]
+    _refuse_repetition(total_num_frames, max_frames if is_cut else num_frames)
+    if times is None:
+        return [min(round(i * video_fps / fps), total_num_frames - 1) for i in range(num_frames)]
+    if is_cut:
+        return [_nearest(times, times[-1] * i / max(max_frames - 1, 1)) for i in range(max_frames)]
+    return [_nearest(times, i / fps) for i in range(num_frames)]
+
+
+def _nearest(times: Sequence[float], second: float) -> int:
+    """The frame nearest to a second, of two the earlier."""
+    after = bisect.bisect_left(times, second)
+    if after == len(times) or (after and second - times[after - 1] <= times[after] - second):
+        return after - 1
+    return after
+
+
+def _refuse_repetition(total_num_frames: int, num_frames: float) -> None:
+    limit = max(total_num_frames * MAX_REPETITIONS, MAX_FRAMES)
+    if num_frames > limit:
+        raise ValueError(
+            f"{num_frames:.6g} frames of a clip of {total_num_frames} are not accepted: up to {limit} are."
+        )
 
 
 def choose_tile_grid(height: int, width: int, scales: list[int], max_tiles: int) -> tuple[int, int]:

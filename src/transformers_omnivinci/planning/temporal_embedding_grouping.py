@@ -4,6 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# Groups that a clip may have: beyond, it is the claim of a damaged header.
+MAX_GROUPS = 50_000
+
 
 @dataclass(frozen=True)
 class TemporalGroup:
@@ -47,8 +50,16 @@ def plan_groups(
 
     Returns:
         `list[TemporalGroup]`: every sampled frame is in exactly one; their sounds follow each other without a gap.
+
+    Raises:
+        ValueError: the clip has more than `MAX_GROUPS` groups, or no length.
     """
-    duration = total_num_frames / fps
+    duration = total_num_frames / fps if fps > 0 else math.inf
+    if not 0 <= duration <= MAX_GROUPS * group_duration:
+        raise ValueError(
+            f"A clip of {total_num_frames:g} frames at {fps:g} fps lasts {duration:.6g} s, which is not accepted: at "
+            f"most {MAX_GROUPS} groups of {group_duration:g} s are."
+        )
     num_groups = max(1, math.ceil(duration / group_duration))
     groups, frame, mel_frame = [], 0, 0
     for index in range(num_groups):

@@ -194,10 +194,6 @@ def plan_frames(
         metadata.frame_times = None if times is None else [times[i] for i in places]
     elif metadata.frames_indices is None:
         metadata.frames_indices = list(places)
-    if len(metadata.frames_indices) != len(places):
-        raise ValueError(
-            f"Got {len(frames)} frames but {len(metadata.frames_indices)} `frames_indices` in `video_metadata`."
-        )
     return metadata, places
 
 
@@ -298,7 +294,7 @@ def _complete_metadata(metadata, num_frames: int, frame_size: tuple[int, int]) -
         raise ValueError(f"`video_metadata` has unknown entries {unknown}: {sorted(names)} are understood.")
     known.setdefault("total_num_frames", num_frames)
     metadata = OmniVinciVideoMetadata(**known)
-    if not metadata.fps:
+    if metadata.fps is None or metadata.fps == 0:
         logger.warning_once(
             f"Frames were given without the `fps` of their clip: {DEFAULT_FPS:g} is assumed, which decides their "
             "seconds. Pass `video_metadata`."
@@ -308,4 +304,35 @@ def _complete_metadata(metadata, num_frames: int, frame_size: tuple[int, int]) -
     metadata.width = frame_size[1] if metadata.width is None else metadata.width
     if metadata.duration is None:
         metadata.duration = metadata.total_num_frames / metadata.fps
+    _check_metadata(metadata, num_frames)
     return metadata
+
+
+def _check_metadata(metadata: OmniVinciVideoMetadata, num_frames: int) -> None:
+    """Refuses what cannot be true of frames that are given."""
+    for name in ("total_num_frames", "fps", "duration"):
+        value = getattr(metadata, name)
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+            raise TypeError(f"`{name}` in `video_metadata` is a number, not `{type(value).__name__}`.")
+        if not 0 < value < math.inf:
+            raise ValueError(f"`{name}={value}` in `video_metadata` is not accepted: it must be positive.")
+    for name, first, last in (
+        ("frames_indices", 0, metadata.total_num_frames - 1),
+        ("frame_times", 0.0, max(metadata.duration, metadata.total_num_frames / metadata.fps)),
+    ):
+        values = getattr(metadata, name)
+        if values is None:
+            continue
+        if len(values) != num_frames:
+            raise ValueError(f"Got {num_frames} frames but {len(values)} `{name}` in `video_metadata`.")
+        ordered = np.asarray(values, dtype=float)
+        if (
+            not np.isfinite(ordered).all()
+            or ordered.min() < first
+            or ordered.max() > last
+            or (np.diff(ordered) < 0).any()
+        ):
+            raise ValueError(
+                f"`{name}` in `video_metadata` reaches from {ordered.min():g} to {ordered.max():g}: values that "
+                f"ascend from {first:g} to {last:g} at most are accepted."
+            )

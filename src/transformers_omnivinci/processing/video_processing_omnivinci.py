@@ -136,7 +136,9 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
         The indices of the frames that are looked at, see `planning.sampling`.
 
         Args:
-            metadata (`VideoMetadata`): `total_num_frames` and, for `fps`, the video's own `fps`.
+            metadata (`VideoMetadata`):
+                `total_num_frames` and, for `fps`, the video's own `fps` and the `frame_times` of all frames where its
+                rate varies.
             num_frames (`int`, *optional*): Frames to sample uniformly.
             fps (`float`, *optional*): Frames per second to sample, instead of `num_frames`.
             max_frames (`int`, *optional*): The most frames that `fps` gives.
@@ -144,7 +146,8 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
         if fps is not None and num_frames is not None:
             raise ValueError(f"Got both `num_frames={num_frames}` and `fps={fps}`: frames are sampled by one of them.")
         if fps is not None:
-            return np.array(sample_at_fps(metadata.total_num_frames, metadata.fps, fps, max_frames))
+            times = getattr(metadata, "frame_times", None)
+            return np.array(sample_at_fps(metadata.total_num_frames, metadata.fps, fps, max_frames, times))
         if num_frames is None:
             num_frames = self.num_frames
         return np.array(sample_uniformly(metadata.total_num_frames, num_frames))
