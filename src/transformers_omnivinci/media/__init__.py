@@ -10,7 +10,7 @@ from .images import (
     probe_image,
     value_range,
 )
-from .sounds import load_audio, probe_audio
+from .sounds import load_audio, probe_audio, resample
 from .sources import download, is_url
 from .timeline import OmniVinciVideoMetadata
 from .videos import LoadedVideo, load_video, probe_video
@@ -32,5 +32,6 @@ __all__ = [
     "probe_audio",
     "probe_image",
     "probe_video",
+    "resample",
     "value_range",
 ]

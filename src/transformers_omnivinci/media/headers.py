@@ -13,6 +13,8 @@ from .sources import Media
 
 # Seconds by which a header may differ from the packets: it leaves out the padding of encoders, or rounds.
 _TOLERANCE = 0.2
+# Seconds between entries of a sample table, and of sound after the end of the picture, that call for a closer look.
+_MAX_STEP, _MAX_OVERHANG = 10.0, 1.0
 
 
 def read_sample_table(container, video) -> tuple[np.ndarray, np.ndarray, int] | None:
@@ -65,11 +67,12 @@ def audio_extent(stream, scanned_end: float | None) -> tuple[float, float]:
     return start, min(end, scanned_end) if abs(end - scanned_end) < 0.05 else scanned_end
 
 
-def read_extent(media: Media, container, stream) -> tuple[float, float]:
+def read_extent(media: Media, container, stream, latest: float | None = None) -> tuple[float, float]:
     """
     Seconds between which a track sounds, on the clock of its container; the same twice if nothing can be heard.
 
-    A header is believed if the last packet is where it says; else all packets are read.
+    A header is believed if the last packet is where it says; else all packets are read. `latest`: as of
+    [`Packets.heard_end`].
     """
     start = float((stream.start_time or 0) * stream.time_base)
     if is_one_of(container, TIMED_FORMATS) and (stream.duration or 0) > 0:
@@ -77,17 +80,20 @@ def read_extent(media: Media, container, stream) -> tuple[float, float]:
         if not any(is_sound(stream, packet) for packet in chain(demux(container, stream), [None])):
             return start, start
         end = _read_end(container, stream)
-        if end is not None:
+        if end is not None and (latest is None or end < latest + _MAX_OVERHANG):
             return audio_extent(stream, end)
     with media.container() as fresh:  # some cannot be sought to their start
         track = find_stream(media, fresh, "audio")
         (packets,), is_heard = read_packets(fresh, track)
-        return audio_extent(track, packets.end) if is_heard else (start, start)
+        return audio_extent(track, packets.heard_end(latest)) if is_heard else (start, start)
 
 
 def _read_end(container, stream) -> float | None:
-    """Where the last packet ends, if that is where the header says."""
+    """Where the last packet ends, if that is where the header says and there are no long gaps before."""
     claimed = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+    times, _ = sample_table(stream)
+    if len(times) > 1 and np.diff(times).max() * stream.time_base > _MAX_STEP:
+        return None
     ends = []
     with suppress(av.FFmpegError, OverflowError):
         container.seek(int((claimed - 1) / stream.time_base), stream=stream)

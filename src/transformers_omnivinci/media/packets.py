@@ -13,6 +13,12 @@ from .containers import MIN_SKIP, demux, is_one_of
 # Containers of broadcasts, whose clocks may jump ahead; elsewhere only a jump of more than a day is one.
 _BROADCAST_FORMATS = {"hls", "mpeg", "mpegts"}
 _MAX_GAP, _MAX_BROADCAST_GAP = 30 * 3600.0, 10.0
+# Seconds of silence that gaps in an audio file may make in all: beyond, its clock is wrong.
+MAX_SILENCE = 3600.0
+# Seconds that no packet of sound lasts.
+_MAX_PACKET = 100.0
+# Hz that sound may have; headers that claim others are wrong.
+MIN_RATE, MAX_RATE = 1_000, 10_000_000
 # Seconds by which the sound of a part has to outlast its picture for the next part to wait for it.
 _MIN_OVERHANG = 0.25
 # Seconds by which the clock of sound has to go back to have started again.
@@ -45,11 +51,30 @@ class Packets(NamedTuple):
     def __len__(self) -> int:
         return len(self.times)
 
-    @property
-    def end(self) -> float | None:
-        """Seconds at which the last packet ends; `None`: there is none, or none with a time."""
-        ends = (self.times + self.durations)[~np.isnan(self.times)]
-        return float(ends.max()) if len(ends) else None
+    def heard_end(self, latest: float | None = None) -> float | None:
+        """
+        Seconds at which the sound of packets ends as [`Track`] puts them together: clocks may start again, or jump.
+
+        Args:
+            latest: Where silence ends at the latest; `None`: there is no picture, and silence is limited in all.
+        """
+        is_timed = ~np.isnan(self.times)
+        times, durations = self.times[is_timed], np.where(self.durations < _MAX_PACKET, self.durations, 0)[is_timed]
+        if not len(times):
+            return None
+        gaps = np.diff(times)
+        is_wrong = gaps > MAX_SILENCE if latest is None else (gaps > _MIN_SETBACK) & (times[1:] >= latest)
+        if not (is_wrong | (gaps < -_MIN_SETBACK)).any():
+            return float((times + durations).max())
+        clock, silent, shift = float(times[0]), 0.0, 0.0
+        for time, duration in zip(times.tolist(), durations.tolist()):
+            gap = time - clock
+            if gap > _MIN_SETBACK and (silent + gap < MAX_SILENCE if latest is None else time < latest):
+                silent, shift = silent + gap, 0.0
+            elif abs(gap + shift) > _MIN_SETBACK:
+                shift = -gap
+            clock = time + shift + duration
+        return clock
 
 
 def read_packets(container, *streams) -> tuple[list[Packets], bool]:
@@ -74,9 +99,14 @@ def read_packets(container, *streams) -> tuple[list[Packets], bool]:
 
 
 def is_sound(stream, packet: av.Packet | None) -> bool:
+    """Whether a packet holds samples that a decoder gives."""
     with suppress(av.FFmpegError, ValueError):
-        return any(frame.samples for frame in stream.decode(packet))
+        return any(has_samples(frame) for frame in stream.decode(packet))
     return False
+
+
+def has_samples(frame: av.AudioFrame) -> bool:
+    return frame.samples > 0 and MIN_RATE <= frame.sample_rate <= MAX_RATE
 
 
 def _to_packets(rows: list[tuple], time_base: float) -> Packets:

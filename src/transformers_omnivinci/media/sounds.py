@@ -2,11 +2,13 @@
 
 import math
 
+import av
 import numpy as np
 
 from .backends import AUDIO_BACKENDS, AUDIO_READERS, check_backend
 from .containers import find_stream
 from .headers import read_extent
+from .packets import MAX_RATE, MIN_RATE
 from .sources import open_source
 from .tracks import Track
 
@@ -56,6 +58,38 @@ def probe_audio(source, *, timeout: float = 30.0) -> float:
         stream = find_stream(media, container, "audio")
         start, end = read_extent(media, container, stream)
         return max(0.0, end - start)
+
+
+def resample(samples: np.ndarray, rate: float, sampling_rate: int) -> np.ndarray:
+    """
+    Mono samples at another rate, as the sound of a file is resampled.
+
+    Args:
+        samples (`np.ndarray` of shape (num_samples,)): float32.
+        rate (`float`), sampling_rate (`int`): Theirs and that of the result, in Hz.
+
+    Returns:
+        `np.ndarray` of shape `(round(num_samples * sampling_rate / rate),)`, float32.
+
+    Raises:
+        ValueError: no sound has such a rate.
+    """
+    if rate != int(rate) or not MIN_RATE <= rate <= MAX_RATE:
+        raise ValueError(
+            f"A sampling rate of {rate!r} Hz is not accepted: an integer from {MIN_RATE} to {MAX_RATE} is."
+        )
+    if rate == sampling_rate:
+        return samples
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=sampling_rate)
+    parts = []
+    for start in range(0, len(samples), 1 << 20):
+        frame = av.AudioFrame.from_ndarray(samples[None, start : start + (1 << 20)], format="flt", layout="mono")
+        frame.sample_rate = int(rate)
+        parts += resampler.resample(frame)
+    parts += resampler.resample(None)
+    resampled = np.concatenate([part.to_ndarray()[0] for part in parts])
+    num_samples = round(len(samples) * sampling_rate / rate)
+    return np.pad(resampled[:num_samples], (0, max(0, num_samples - len(resampled))))
 
 
 def check_audio_options(sampling_rate: int, max_seconds: float | None) -> None:

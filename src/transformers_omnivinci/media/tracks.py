@@ -9,11 +9,11 @@ import numpy as np
 
 from .av_versions import read_only
 from .containers import SEEKABLE_FORMATS, demux, demux_from, find_stream, is_one_of
-from .packets import follow
+from .packets import MAX_SILENCE, follow, has_samples
 from .sources import Media
 
-# Seconds by which sound must be late for silence to be put before it, and from which on its clock must be wrong.
-_MIN_GAP, _MAX_GAP = 0.1, 600.0
+# Seconds by which sound must be late for silence to be put before it.
+_MIN_GAP = 0.1
 # Seconds by which sound of a file whose clock starts again may be off.
 _MAX_DRIFT = 0.02
 
@@ -45,7 +45,7 @@ class Track:
         self.num_samples = 0  # negative: so many samples are still to come before `start`
         self.is_full = False
         self.resampler, self.format = None, None
-        self.clock, self.end = 0.0, None
+        self.clock, self.end, self.silent = 0.0, None, 0.0
 
     def read(self, packets: Iterator[av.Packet], stream) -> None:
         """Decodes packets. One that cannot be decoded becomes silence, by the times of those that follow."""
@@ -62,7 +62,7 @@ class Track:
 
     def _decode(self, stream, packet: av.Packet | None) -> None:
         with suppress(av.FFmpegError):
-            for frame in stream.decode(packet):
+            for frame in filter(has_samples, stream.decode(packet)):
                 self._resample(frame)
 
     def _resample(self, frame: av.AudioFrame) -> None:
@@ -70,7 +70,7 @@ class Track:
         if self.start is None:
             self.start = time
         is_first, gap = self.resampler is None, time - self.clock
-        is_right = time < (self.clock + _MAX_GAP if self.latest is None else self.latest)
+        is_right = gap + self.silent < MAX_SILENCE if self.latest is None else time < self.latest
         is_late = (gap > _MIN_GAP or (self.times is not None and abs(gap) > _MAX_DRIFT)) and is_right
         format = (frame.format.name, frame.layout.name, frame.sample_rate)
         if is_first or is_late or format != self.format:
@@ -82,6 +82,8 @@ class Track:
             self._pad(round((time - self.start) * self.sampling_rate))
         elif is_late:
             self._move(self.num_samples + round(gap * self.sampling_rate))
+        if is_late and not is_first:
+            self.silent += gap
         if is_first or is_late:
             self.clock = time
         self.clock += frame.samples / frame.sample_rate

@@ -15,9 +15,12 @@ from .backends import AUDIO_BACKENDS, AUDIO_READERS, VIDEO_BACKENDS, VIDEO_DECOD
 from .frames import FrameSink
 from .images import check_transparency
 from .sounds import check_audio_options
-from .sources import open_source
-from .timeline import OmniVinciVideoMetadata, read_timeline
+from .sources import Media, open_source
+from .timeline import OmniVinciVideoMetadata, Timeline, read_timeline
 from .tracks import Track
+
+# Seconds of sound that may be missing at its end: packets tell of a little more than decoders give.
+_MAX_LOST = 0.2
 
 
 @dataclass
@@ -27,7 +30,8 @@ class LoadedVideo:
         frames (`torch.Tensor`): uint8 RGB of shape (num_frames, 3, height, width), or what `transform` made of it.
         metadata (`OmniVinciVideoMetadata`): Of the clip; `frames_indices` lists which frames these are.
         waveform (`np.ndarray`, *optional*):
-            float32 mono samples in [-1, 1]; the first one sounds as the first frame of the clip is shown.
+            float32 mono samples in [-1, 1]; the first one sounds as the first frame of the clip is shown. Empty if the
+            track has no sound there, or none that can be decoded; `None`: there is no track, or it is not wanted.
     """
 
     frames: torch.Tensor
@@ -78,7 +82,8 @@ def load_video(
         transparency (`str`, defaults to `"white"`): Of images, see [`load_image`].
 
     Returns:
-        [`LoadedVideo`]. A frame that cannot be decoded is left out, with a warning.
+        [`LoadedVideo`]. A frame that cannot be decoded is left out, sound that cannot becomes silence, and a track of
+        which nothing can be heard is left out, each with a warning.
 
     Raises:
         ValueError, TypeError, OSError: what is given is not accepted, or cannot be read or decoded.
@@ -98,7 +103,7 @@ def load_video(
         indices = _sample(sample_indices_fn, metadata)
         frames, rows = np.unique(indices, return_inverse=True)
         track = None
-        if load_audio and timeline.audio is not None:
+        if load_audio and timeline.audio is not None and metadata.audio_duration:
             seconds = math.inf if video_end is None else metadata.duration
             seconds = seconds if max_audio_seconds is None else min(seconds, max_audio_seconds)
             origin = timeline.origin
@@ -127,11 +132,33 @@ def load_video(
     indices, rows = indices[is_kept], rows[is_kept]
     timeline.tell(metadata, first, indices)
     metadata.height, metadata.width = sink.size
-    waveform = None if track is None else track.waveform()
-    if waveform is not None and len(waveform) < (max_audio_seconds or math.inf) * sampling_rate - 1:
-        metadata.audio_duration = len(waveform) / sampling_rate
+    waveform = _take_sound(media, timeline, metadata, track, max_audio_seconds) if load_audio else None
     is_ordered = np.array_equal(rows, np.arange(len(sink.frames)))
     return LoadedVideo(sink.frames if is_ordered else sink.frames[torch.from_numpy(rows)], metadata, waveform)
+
+
+def _take_sound(
+    media: Media, timeline: Timeline, metadata: OmniVinciVideoMetadata, track: Track | None, limit: float | None
+) -> np.ndarray | None:
+    """The samples of a track as long as its packets say; none, with a warning, if there is a track but no sound."""
+    waveform = np.empty(0, np.float32) if track is None else track.waveform()
+    if not timeline.has_track:
+        return None
+    if track is None or not len(waveform):
+        is_over = timeline.audio is not None and timeline.audio[0] < timeline.audio[1]
+        fault = "does not reach into the part that is wanted" if is_over else "cannot be decoded"
+        warnings.warn(f"The sound of {media} {fault}: the picture is used without it.", stacklevel=3)
+        metadata.audio_duration = None if timeline.audio is None else 0.0
+        return waveform if timeline.audio is not None else None
+    num_samples = round(min(metadata.audio_duration, math.inf if limit is None else limit) * track.sampling_rate)
+    num_lost = num_samples - len(waveform)
+    if num_lost > _MAX_LOST * track.sampling_rate:
+        seconds = num_lost / track.sampling_rate
+        warnings.warn(f"The last {seconds:.1f} s of the sound of {media} cannot be decoded: silence.", stacklevel=3)
+        waveform = np.pad(waveform, (0, num_lost))
+    if len(waveform) < (limit or math.inf) * track.sampling_rate - 1:
+        metadata.audio_duration = len(waveform) / track.sampling_rate
+    return waveform
 
 
 def probe_video(

@@ -9,7 +9,8 @@ from transformers.utils import requires_backends
 
 from .. import media
 from ..model_types import MODEL_TYPE
-from ..processing.prompts import flatten_audio, is_waveform
+from ..processing.prompts import flatten_audio
+from ..processing.waveforms import is_waveform, source_of
 
 
 class AnyToAnyWithoutTorchvisionPipeline(AnyToAnyPipeline):
@@ -42,4 +43,4 @@ class AnyToAnyWithoutTorchvisionPipeline(AnyToAnyPipeline):
         """Samples of a source; arrays, tensors and lists of samples are left to the processor."""
         if is_waveform(clip):
             return clip
-        return media.load_audio(clip, sampling_rate=self.processor.feature_extractor.sampling_rate)
+        return media.load_audio(source_of(clip), sampling_rate=self.processor.feature_extractor.sampling_rate)

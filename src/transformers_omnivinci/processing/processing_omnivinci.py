@@ -2,7 +2,9 @@
 
 import math
 import re
+import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -39,12 +41,16 @@ from .chat_template import AUDIO_TOKEN, CHAT_TEMPLATE, IMAGE_TOKEN, MEDIA_BRACKE
 from .conversation import item_options, read_conversations, source_keys
 from .image_processing_omnivinci import OmniVinciImageProcessorKwargs
 from .options import option_names, sort_options
-from .prompts import TOKENS, PromptBatch, is_waveform, sort_media
+from .prompts import TOKENS, PromptBatch, sort_media
 from .tokenization import CUT, Replacement, control_tokens, cut_control_tokens, encode_prompt, mark_spans
 from .video_inputs import flatten_metadata, one_video
 from .video_processing_omnivinci import OmniVinciVideoProcessorKwargs, pad_timestamps
+from .waveforms import count_samples, is_waveform, source_of, to_waveform
 
 logger = logging.get_logger(__name__)
+
+# Seconds by which sound may outlast its picture without a word.
+MIN_LATE_SOUND = 0.5
 
 SHARED_WITH_CONFIG = (
     "spatial_merge_size",
@@ -317,6 +323,8 @@ class OmniVinciProcessor(InstalledCode, ProcessorMixin):
             videos: One video, a list, or a list for each prompt; see [`OmniVinciVideoProcessor`].
             audio: One clip, a list, or a list for each prompt: paths, URLs, bytes, file objects, and 1-D arrays or
                 tensors of mono samples at the feature extractor's rate, floats in [-1, 1] or integers of full scale.
+                Samples with a rate of their own, `(samples, rate)`, audio objects of `datasets` and decoders of
+                torchcodec are resampled, their channels averaged.
             audio_from_video_indices (`list[int]`, *optional*):
                 The source of each audio slot where `load_audio_from_video` is set: `None` for a clip of its own, `i`
                 for the track of `videos[i]`. With one `audio` entry per slot tracks are taken from `audio`, otherwise
@@ -453,7 +461,9 @@ class OmniVinciProcessor(InstalledCode, ProcessorMixin):
         Args:
             clip: One clip, as when called.
         """
-        return len(clip) / self.feature_extractor.sampling_rate if is_waveform(clip) else media.probe_audio(clip)
+        if is_waveform(clip):
+            return count_samples(clip, self.feature_extractor.sampling_rate) / self.feature_extractor.sampling_rate
+        return media.probe_audio(source_of(clip))
 
     # ----------------------------------------------------------------------------------- reading the media
 
@@ -473,7 +483,21 @@ class OmniVinciProcessor(InstalledCode, ProcessorMixin):
             self._load_clip(track, audio_options) if track is not None else video.waveform if wanted else None
             for video, track, wanted in zip(loaded, batch.tracks, batch.heard, strict=True)
         ]
+        for source, video, waveform in zip(batch.videos, loaded, waveforms, strict=True):
+            self._warn_of_late_sound(source, video.metadata, _length(waveform))
         return [replace(video, waveform=waveform) for video, waveform in zip(loaded, waveforms, strict=True)]
+
+    def _warn_of_late_sound(self, source, metadata: OmniVinciVideoMetadata, num_samples: int | None) -> None:
+        """The groups of a video end with its picture, and sound that goes on is in none of them."""
+        if num_samples is None or not self.interleave_audio_in_video:
+            return
+        seconds = self._plan_audio(num_samples).duration
+        if seconds - metadata.duration > MIN_LATE_SOUND:
+            warnings.warn(
+                f"The sound of {_name(source)} lasts {seconds - metadata.duration:.1f} s longer than its picture of "
+                f"{metadata.duration:.1f} s: that part is not heard.",
+                stacklevel=4,
+            )
 
     @property
     def _audio_limit(self) -> float | None:
@@ -487,23 +511,10 @@ class OmniVinciProcessor(InstalledCode, ProcessorMixin):
                 f"`sampling_rate={audio_options['sampling_rate']}` differs from the {rate} Hz of the feature "
                 "extractor: resample arrays, or pass files."
             )
-        if not is_waveform(clip):
-            backend = audio_options.get("audio_backend") or "pyav"
-            return media.load_audio(clip, sampling_rate=rate, max_seconds=self._audio_limit, backend=backend)
-        samples = np.asarray(clip.detach().cpu() if isinstance(clip, torch.Tensor) else clip)
-        if samples.ndim != 1:
-            raise ValueError(f"An audio array of shape {samples.shape} is not mono: one axis of samples is accepted.")
-        if not samples.size:
-            raise ValueError("The audio array has no samples: at least one is needed.")
-        if np.issubdtype(samples.dtype, np.integer):
-            limits = np.iinfo(samples.dtype)
-            half_range = (limits.max - limits.min + 1) / 2
-            samples = (samples - (limits.min + half_range)) / half_range
-        elif not np.issubdtype(samples.dtype, np.floating):
-            raise TypeError(f"An audio array of `{samples.dtype}` is not understood: floats and integers are.")
-        if not np.isfinite(samples).all():
-            raise ValueError("The audio array holds NaN or infinite samples.")
-        return samples.astype(np.float32)
+        if is_waveform(clip):
+            return to_waveform(clip, rate)
+        backend = audio_options.get("audio_backend") or "pyav"
+        return media.load_audio(source_of(clip), sampling_rate=rate, max_seconds=self._audio_limit, backend=backend)
 
     def _extract_features(self, heard: list[tuple[np.ndarray, AudioWindows, list[Run]]], audio_options: dict) -> dict:
         """Log-mel windows and seconds of clips; the dynamic range is that of each whole clip."""
@@ -556,9 +567,10 @@ class OmniVinciProcessor(InstalledCode, ProcessorMixin):
 
     def _probe_clip(self, clip) -> int:
         """Samples of a clip, by its header."""
-        if is_waveform(clip):
-            return len(clip)
-        return round(self.probe_audio(clip) * self.feature_extractor.sampling_rate)
+        num_samples = round(self.probe_audio(clip) * self.feature_extractor.sampling_rate)
+        if not num_samples and not is_waveform(clip):
+            raise ValueError(f"The audio track of {_name(source_of(clip))} holds no sample that can be decoded.")
+        return num_samples
 
     def _probe_video(self, batch: PromptBatch, index: int, options: dict) -> VideoPlan:
         """The plan of a video, by its header."""
@@ -960,7 +972,13 @@ def _without(options: dict, *names: str) -> dict:
 
 
 def _length(waveform: np.ndarray | None) -> int | None:
-    return None if waveform is None else len(waveform)
+    """Samples of a track; `None`: without sound."""
+    return None if waveform is None or not len(waveform) else len(waveform)
+
+
+def _name(source) -> str:
+    """What messages call a source."""
+    return repr(str(source)[:200]) if isinstance(source, (str, Path)) else f"<{type(source).__name__}>"
 
 
 __all__ = ["OmniVinciProcessor"]

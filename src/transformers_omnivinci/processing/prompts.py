@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .chat_template import AUDIO_TOKEN, IMAGE_TOKEN, VIDEO_TOKEN
 from .video_inputs import flatten_videos
+from .waveforms import is_clip
 
 TOKENS = {"image": IMAGE_TOKEN, "video": VIDEO_TOKEN, "audio": AUDIO_TOKEN}
 PLACEHOLDER = re.compile("|".join(f"(?P<{name}>{re.escape(token)})" for name, token in TOKENS.items()))
@@ -113,17 +114,12 @@ def flatten_images(images) -> list:
 
 
 def flatten_audio(audio) -> list:
-    """The clips of a batch, one after another: sources, 1-D arrays, tensors or lists of samples."""
+    """The clips of a batch, one after another: sources, arrays, tensors or lists of samples, what `is_clip` knows."""
     if audio is None:
         return []
-    if not isinstance(audio, (list, tuple)) or (audio and isinstance(audio[0], (int, float))):
+    if is_clip(audio) or not isinstance(audio, (list, tuple)) or (audio and isinstance(audio[0], (int, float))):
         return [audio]
     return [clip for item in audio for clip in flatten_audio(item)]
-
-
-def is_waveform(clip) -> bool:
-    """Whether a clip is samples, an array, tensor or list, and no source that is yet to be decoded."""
-    return hasattr(clip, "shape") or isinstance(clip, (list, tuple))
 
 
 def _strip_pairs(prompts: Sequence[str], num_clips: int) -> list[str]:

@@ -1,0 +1,132 @@
+"""Samples of sound in the forms in which users hold them, as mono samples at one rate."""
+
+from numbers import Real
+
+import numpy as np
+import torch
+
+from .. import media
+
+# More channels than this are a sign that axes are mixed up.
+_MAX_CHANNELS = 64
+
+
+def is_clip(item) -> bool:
+    """Whether this is one clip: an audio object of `datasets`, samples with their rate, a decoder."""
+    return isinstance(item, dict) or _is_pair(item) or hasattr(item, "get_all_samples")
+
+
+def is_waveform(clip) -> bool:
+    """Whether a clip is samples, in whatever form, and no source that is yet to be decoded."""
+    clip = _unpack(clip)[0]
+    return hasattr(clip, "shape") or isinstance(clip, (list, tuple)) or hasattr(clip, "get_all_samples")
+
+
+def source_of(clip):
+    """What is to be decoded of a clip that is no samples: a path, URL, bytes or file."""
+    return _unpack(clip)[0]
+
+
+def to_waveform(clip, sampling_rate: int) -> np.ndarray:
+    """
+    Mono samples in [-1, 1], float32, at a rate in Hz.
+
+    Args:
+        clip:
+            Samples, an array, tensor or list, at `sampling_rate` and mono; or with their own rate as
+            `(samples, rate)`, `(rate, samples)`, `{"array": samples, "sampling_rate": rate}` or an object whose
+            `get_all_samples()` has `data` and `sample_rate`: then they are resampled, and channels, along the shorter
+            of two axes, are averaged. Integers are of full scale.
+        sampling_rate (`int`): In Hz.
+
+    Raises:
+        ValueError, TypeError: there are no samples, or they or their rate are not understood.
+    """
+    samples, rate = _unpack(clip)
+    if hasattr(samples, "get_all_samples"):
+        decoded = samples.get_all_samples()
+        samples, rate = decoded.data, decoded.sample_rate
+    samples = _to_floats(samples)
+    if rate is None:
+        if samples.ndim != 1:
+            raise ValueError(
+                f"An audio array of shape {samples.shape} is not mono: one axis of samples is accepted, or two with "
+                "the rate, as `(samples, rate)`."
+            )
+        return samples
+    if samples.ndim == 2 and min(samples.shape) <= _MAX_CHANNELS:
+        samples = samples.mean(axis=int(samples.shape[0] > samples.shape[1]))
+    if samples.ndim != 1:
+        raise ValueError(
+            f"Audio samples of shape {samples.shape} are not understood: (samples,), (channels, samples) and "
+            "(samples, channels) are."
+        )
+    return media.resample(samples, rate, sampling_rate)
+
+
+def count_samples(clip, sampling_rate: int) -> int:
+    """How many samples [`to_waveform`] gives, without resampling."""
+    samples, rate = _unpack(clip)
+    if hasattr(samples, "get_all_samples"):
+        return len(to_waveform(clip, sampling_rate))
+    if rate is None:
+        return len(samples)
+    return round(max(np.shape(samples), default=0) * sampling_rate / rate)
+
+
+def _is_pair(item) -> bool:
+    return (
+        isinstance(item, tuple)
+        and len(item) == 2
+        and any(_is_rate(a) and _is_samples(b) for a, b in (item, item[::-1]))
+    )
+
+
+def _is_rate(item) -> bool:
+    return isinstance(item, Real) and not isinstance(item, bool)
+
+
+def _is_samples(item) -> bool:
+    return getattr(item, "ndim", 0) > 0 or (isinstance(item, (list, tuple)) and bool(item))
+
+
+def _unpack(clip) -> tuple:
+    """Samples with their rate, or a source, or samples at the rate that is taken for granted, without any."""
+    if _is_pair(clip):
+        return clip[::-1] if _is_rate(clip[0]) else clip
+    if not isinstance(clip, dict):
+        return clip, None
+    if clip.get("array") is not None:
+        if not _is_rate(clip.get("sampling_rate")):
+            raise ValueError(
+                f"The audio object has an `array` and as `sampling_rate` {clip.get('sampling_rate')!r}: its samples "
+                "in a second are needed."
+            )
+        return clip["array"], clip["sampling_rate"]
+    source = clip.get("bytes") if clip.get("bytes") is not None else clip.get("path")
+    if source is None:
+        raise ValueError(
+            f"An audio object with the keys {sorted(map(str, clip))} is not understood: `array` and `sampling_rate`, "
+            "`bytes` or `path` are."
+        )
+    return source, None
+
+
+def _to_floats(samples) -> np.ndarray:
+    if isinstance(samples, torch.Tensor):
+        samples = samples.detach().cpu()
+        samples = samples.float() if samples.dtype == torch.bfloat16 else samples  # which NumPy lacks
+    samples = np.asarray(samples)
+    if not samples.size:
+        raise ValueError("The audio array has no samples: at least one is needed.")
+    if samples.dtype.name == "bfloat16":
+        samples = samples.astype(np.float32)
+    if np.issubdtype(samples.dtype, np.integer):
+        limits = np.iinfo(samples.dtype)
+        half_range = (limits.max - limits.min + 1) / 2
+        samples = (samples - (limits.min + half_range)) / half_range
+    elif not np.issubdtype(samples.dtype, np.floating):
+        raise TypeError(f"An audio array of `{samples.dtype}` is not understood: floats and integers are.")
+    if not np.isfinite(samples).all():
+        raise ValueError("The audio array holds NaN or infinite samples.")
+    return samples.astype(np.float32)
