@@ -177,7 +177,7 @@ def _read_video(media: Media) -> Timeline:
             timeline.audio = None if audio is None else read_extent(media, container, audio, latest)
         else:
             (picture, *sounds), is_heard = read_packets(container, *filter(None, (video, audio)))
-            if not len(picture):
+            if picture.is_hidden.all():
                 raise ValueError(f"The video stream of {media} holds no frame.")
             timeline = _read_packets(media, container, video, picture, *sounds)
             if sounds and timeline.audio is None:

@@ -369,7 +369,10 @@ class OmniVinciProcessor(InstalledCode, ProcessorMixin):
         runs["audio"] = [self._audio_runs(clip) for clip in windows]
 
         loaded = self._load_videos(batch, options)
-        plans = [self.plan_video(video.metadata, _length(video.waveform)) for video in loaded]
+        plans = [
+            self._plan_video(source, video.metadata, _length(video.waveform))
+            for source, video in zip(batch.videos, loaded, strict=True)
+        ]
         runs["video"] = [plan.runs for plan in plans]
         if loaded:
             data |= self.video_processor(loaded, **_without(video_options, "return_tensors", "video_metadata"))
@@ -583,7 +586,13 @@ class OmniVinciProcessor(InstalledCode, ProcessorMixin):
             num_samples = self._probe_clip(batch.tracks[index])
         elif batch.heard[index] and metadata.audio_duration:
             num_samples = round(metadata.audio_duration * self.feature_extractor.sampling_rate)
-        return self.plan_video(metadata, num_samples)
+        return self._plan_video(batch.videos[index], metadata, num_samples)
+
+    def _plan_video(self, source, metadata: OmniVinciVideoMetadata, num_samples: int | None) -> VideoPlan:
+        try:
+            return self.plan_video(metadata, num_samples)
+        except ValueError as error:
+            raise ValueError(f"{_name(source)} cannot be planned: {error}") from error
 
     # ------------------------------------------------------------------------------- planning the sequence
 
