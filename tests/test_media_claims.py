@@ -170,9 +170,11 @@ def test_size_and_count_of_animations(nano, content):
     screen = content("gif")[:6] + struct.pack("<HH", 65_535, 65_535) + content("gif")[10:]
     frames = patch(content("png"), b"acTL", 0, ">I", LARGEST)
     delays = patch(content("png"), b"fcTL", 20, ">HH", 65_535, 1)
-    for damaged in (screen, frames, delays):
+    wide = content("gif")[:6] + struct.pack("<HH", 10_000, 10_000) + content("gif")[10:]
+    for damaged in (screen, frames, delays, wide):
         tokens = answers(nano, damaged)
         assert isinstance(tokens[0], ValueError) == isinstance(tokens[1], ValueError)
+    assert "an animation of 10000 x 10000 pixels" in str(answers(nano, wide)[0])
 
 
 def test_what_is_shown_for_long_is_no_damage(nano, tmp_path):

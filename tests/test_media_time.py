@@ -165,6 +165,21 @@ def test_one_wrong_time_does_not_part_a_file(tmp_path):
     assert video.metadata.timestamps[24] == pytest.approx(25 / 24, abs=0.01)
 
 
+@pytest.mark.parametrize("seconds", [500, 80_000])
+def test_a_packet_far_off_is_put_where_it_stands(tmp_path, seconds):
+    options = {"preset": "veryfast", "g": "12", "bf": "0"}
+    path = write_video(tmp_path / "clip.ts", format="mpegts", options=options, sound=Sound(codec="mp2"))
+
+    def delay(packet):
+        packet.pts += seconds * 90_000 * (packet.stream.type == "video" and packet.pts // 3750 == 30)
+        return True
+
+    video = media.load_video(remux(path, tmp_path / "wrong.ts", delay), load_audio=True)
+    assert read_numbers(video.frames) == list(range(72))
+    assert video.metadata.timestamps == pytest.approx(np.arange(72) / 24, abs=0.05)
+    assert len(video.waveform) == pytest.approx(3 * RATE, abs=0.06 * RATE)
+
+
 # ------------------------------------------------------------------------------------------------------ variable rates
 
 SLOW_AND_FAST = [*range(0, 10_000, 1000), *range(10_000, 20_000, 50)]

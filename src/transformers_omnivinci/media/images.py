@@ -25,6 +25,8 @@ _REDUCED = 0xFE
 # How long browsers show a frame of an animation that does not tell, or asks for no longer than this.
 _DEFAULT_FRAME_MS = 100
 _HASTY_MS = 10
+# Pixels of the frames of an animation, each of which is composed on the one before: those of 8K.
+_MAX_ANIMATED_PIXELS = 1 << 25
 
 
 def load_image(
@@ -271,6 +273,11 @@ def measure_frames(media: Media) -> tuple[tuple[int, int], list[float]]:
     """Height and width of an image that is a video, and the milliseconds that each frame is shown."""
     size, durations = None, []
     for frame in image_frames(media):
+        if getattr(frame, "is_animated", False) and frame.width * frame.height > _MAX_ANIMATED_PIXELS:
+            raise ValueError(
+                f"{media} is an animation of {frame.width} x {frame.height} pixels: at most {_MAX_ANIMATED_PIXELS} "
+                "are accepted."
+            )
         size = size or upright_size(frame)
         duration = frame.info.get("duration") or 0
         durations.append(duration if duration > _HASTY_MS else _DEFAULT_FRAME_MS)

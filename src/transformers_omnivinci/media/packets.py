@@ -1,7 +1,9 @@
 """What the packets of a file tell, read without decoding: their times, and where their clock starts again."""
 
+import math
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import av
@@ -13,8 +15,8 @@ from .containers import MIN_SKIP, demux, is_one_of
 # Containers of broadcasts, whose clocks may jump ahead; elsewhere only a jump of more than a day is one.
 _BROADCAST_FORMATS = {"hls", "mpeg", "mpegts"}
 _MAX_GAP, _MAX_BROADCAST_GAP = 30 * 3600.0, 10.0
-# Seconds of silence that gaps in an audio file may make in all: beyond, its clock is wrong.
-MAX_SILENCE = 3600.0
+# Seconds of silence that gaps may make in all, in an audio file and in the sound of a video: beyond, a clock is wrong.
+MAX_SILENCE, MAX_SILENCE_OF_VIDEO = 3600.0, 6 * 3600.0
 # Seconds that no packet of sound lasts.
 _MAX_PACKET = 100.0
 # Hz that sound may have; headers that claim others are wrong.
@@ -25,7 +27,8 @@ _MIN_OVERHANG = 0.25
 _MIN_SETBACK = 0.1
 
 
-class Packets(NamedTuple):
+@dataclass(frozen=True)
+class Packets:
     """
     The packets of a stream in the order of the file.
 
@@ -63,18 +66,23 @@ class Packets(NamedTuple):
         if not len(times):
             return None
         gaps = np.diff(times)
-        is_wrong = gaps > MAX_SILENCE if latest is None else (gaps > _MIN_SETBACK) & (times[1:] >= latest)
+        is_wrong = (gaps > MAX_SILENCE) | ((gaps > _MIN_SETBACK) & (times[1:] >= (latest or math.inf)))
         if not (is_wrong | (gaps < -_MIN_SETBACK)).any():
             return float((times + durations).max())
         clock, silent, shift = float(times[0]), 0.0, 0.0
         for time, duration in zip(times.tolist(), durations.tolist()):
             gap = time - clock
-            if gap > _MIN_SETBACK and (silent + gap < MAX_SILENCE if latest is None else time < latest):
+            if gap > _MIN_SETBACK and may_be_silence(time, silent + gap, latest):
                 silent, shift = silent + gap, 0.0
             elif abs(gap + shift) > _MIN_SETBACK:
                 shift = -gap
             clock = time + shift + duration
         return clock
+
+
+def may_be_silence(time: float, seconds: float, latest: float | None) -> bool:
+    """Whether a gap before sound that is said to come at `time`, with which there are so many seconds, is silence."""
+    return seconds < MAX_SILENCE if latest is None else time < latest and seconds < MAX_SILENCE_OF_VIDEO
 
 
 def read_packets(container, *streams) -> tuple[list[Packets], bool]:
@@ -150,7 +158,9 @@ def find_parts(container, video, picture: Packets, sound: Packets | None) -> Par
         return None
     sound = sound if sound is not None and len(sound) and sound.has_pts else None
     max_gap = _MAX_BROADCAST_GAP if is_one_of(container, _BROADCAST_FORMATS) else _MAX_GAP
-    starts, jumps = _find_starts(picture, max_gap)
+    starts, jumps, times = _find_starts(picture, max_gap)
+    is_wrong = times is not picture.times
+    picture = replace(picture, times=times)
     sound_starts = [0] if sound is None else _find_sound_starts(sound, max_gap)
     if sound is not None:
         # Where sound goes on, the picture only pauses.
@@ -158,35 +168,41 @@ def find_parts(container, video, picture: Packets, sound: Packets | None) -> Par
         jumps = {start: gap for start, gap in jumps.items() if any(_is_same_jump(gap, other) for other in heard)}
     starts = sorted({0, *starts, *jumps})
     # VP8 has frames that are never shown, with the time of one that is.
-    is_repeated = len(np.unique(picture.pts)) < len(picture) and video.codec_context.name != "vp8"
-    if len(starts) == 1 and not is_repeated:
+    is_repeated = len(np.unique(times)) < len(picture) and video.codec_context.name != "vp8"
+    if len(starts) == 1 and not is_repeated and not is_wrong:
         return None
     return _join(picture, sound, starts, sound_starts, sum(after - before for before, after in jumps.values()))
 
 
-def _find_starts(picture: Packets, max_gap: float) -> tuple[list[int], dict[int, tuple[float, float]]]:
-    """The packets with which the clock of the picture has started again, and those before which it jumps ahead."""
+def _find_starts(picture: Packets, max_gap: float) -> tuple[list[int], dict[int, tuple[float, float]], np.ndarray]:
+    """
+    The packets with which the clock of the picture has started again, those before which it jumps ahead, and the times
+    of all, without those of single packets that are far off.
+    """
     times = picture.times
     step = _typical_step(times)
     # A key frame is shown after all that precede it in the file, others after all but so many.
     slack = np.where(picture.is_key, 0.0, (MIN_SKIP + 1) * step)
     latest = np.maximum.accumulate(times)[:-1]
     if not ((times[1:] < latest - slack[1:]) | (times[1:] > latest + max_gap)).any():
-        return [], {}
-    starts, jumps, largest = [], {}, step
+        return [], {}, times
+    starts, jumps, largest, mended = [], {}, step, times.copy()
     heap = [float(times[0])]  # the latest times of this part, of which one or two may be wrong
     for index, (time, allowed) in enumerate(zip(times[1:].tolist(), slack[1:].tolist()), 1):
+        last = heap[-1]
         following = times[index + 1 : index + 4]
         if time < heap[0] - allowed and (not len(following) or following.min() <= heap[0] - allowed):
             starts.append(index)
             heap = [time]
-        elif time > heap[-1] + max(max_gap, 10 * largest) and (following > heap[-1] + max_gap).all():
-            jumps[index] = (heap[-1], time)
+        elif time > last + max(max_gap, 10 * largest) and (following > last + max_gap).all():
+            jumps[index] = (last, time)
             heap = [time]
+        elif len(following) and (following < last + max_gap).any() and abs(time - last) > max_gap:
+            mended[index] = last + step
         else:
-            largest = max(largest, min(time - heap[-1], max_gap))
+            largest = max(largest, min(time - last, max_gap))
             heap = sorted([*heap, time])[-3:]
-    return starts, jumps
+    return starts, jumps, times if np.array_equal(mended, times) else mended
 
 
 def _find_sound_starts(sound: Packets, max_gap: float) -> list[int]:

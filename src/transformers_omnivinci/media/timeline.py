@@ -13,7 +13,7 @@ from .av_versions import reorder_depth
 from .containers import SEEKABLE_FORMATS, demux, demux_from, find_stream, is_one_of, is_turned
 from .headers import audio_extent, read_extent, read_sample_table
 from .images import measure_frames
-from .packets import Packets, find_parts, follow, read_packets
+from .packets import Packets, find_parts, follow, may_be_silence, read_packets
 from .sources import Media
 
 # Frames in a second of streams that do not tell.
@@ -184,9 +184,11 @@ def _read_video(media: Media) -> Timeline:
                 timeline.audio = audio_extent(audio, sounds[0].heard_end(timeline.origin + timeline.duration))
             if sounds and not is_heard:
                 timeline.audio = (timeline.origin, timeline.origin)
-        if timeline.audio is not None and timeline.audio[0] >= timeline.origin + timeline.duration:
-            # Sound after the end of the picture has lost its time: it is taken to start with the picture.
-            timeline.audio = (timeline.origin, timeline.origin + timeline.audio[1] - timeline.audio[0])
+        if timeline.audio is not None:
+            (start, end), origin = timeline.audio, timeline.origin
+            if not may_be_silence(start, start - origin, origin + timeline.duration):
+                # Sound after the end of the picture has lost its time: it is taken to start with the picture.
+                timeline.audio = (origin, origin + end - start)
         timeline.size = (video.width, video.height) if is_turned(video) else (video.height, video.width)
         timeline.has_track = len(container.streams.audio) > 0
     return timeline

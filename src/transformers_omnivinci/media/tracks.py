@@ -9,7 +9,7 @@ import numpy as np
 
 from .av_versions import read_only
 from .containers import SEEKABLE_FORMATS, demux, demux_from, find_stream, is_one_of
-from .packets import MAX_SILENCE, follow, has_samples
+from .packets import follow, has_samples, may_be_silence
 from .sources import Media
 
 # Seconds by which sound must be late for silence to be put before it.
@@ -69,8 +69,9 @@ class Track:
         time = self.clock if frame.pts is None else frame.time
         if self.start is None:
             self.start = time
-        is_first, gap = self.resampler is None, time - self.clock
-        is_right = gap + self.silent < MAX_SILENCE if self.latest is None else time < self.latest
+        is_first = self.resampler is None
+        gap = time - (self.start if is_first else self.clock)
+        is_right = may_be_silence(time, self.silent + max(gap, 0.0), self.latest)
         is_late = (gap > _MIN_GAP or (self.times is not None and abs(gap) > _MAX_DRIFT)) and is_right
         format = (frame.format.name, frame.layout.name, frame.sample_rate)
         if is_first or is_late or format != self.format:
@@ -82,8 +83,8 @@ class Track:
             self._pad(round((time - self.start) * self.sampling_rate))
         elif is_late:
             self._move(self.num_samples + round(gap * self.sampling_rate))
-        if is_late and not is_first:
-            self.silent += gap
+        if is_late:
+            self.silent += max(gap, 0.0)
         if is_first or is_late:
             self.clock = time
         self.clock += frame.samples / frame.sample_rate

@@ -50,7 +50,7 @@ from .waveforms import count_samples, is_waveform, source_of, to_waveform
 logger = logging.get_logger(__name__)
 
 # Seconds by which sound may outlast its picture without a word.
-MIN_LATE_SOUND = 0.5
+MIN_LATE_SOUND = 1.0
 
 SHARED_WITH_CONFIG = (
     "spatial_merge_size",
