@@ -191,6 +191,13 @@ def write_animation(path: str | Path, durations: list[int], size: tuple[int, int
     return Path(path)
 
 
+def set_display_matrix(content: bytes, matrix: tuple[float, float, float, float]) -> bytes:
+    """An mp4 with (a, b, c, d) of the display matrix of its picture: x becomes ax + cy, and y becomes bx + dy."""
+    place = content.index(b"tkhd") + 44
+    a, b, c, d = (round(value * (1 << 16)) for value in matrix)
+    return content[:place] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + content[place + 36 :]
+
+
 def image_bytes(image: PIL.Image.Image, format: str = "PNG", **options) -> bytes:
     file = io.BytesIO()
     image.save(file, format, **options)

@@ -1,6 +1,7 @@
 """What decodes a medium: PyAV, or the package that the caller names."""
 
 import importlib
+import warnings
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -8,8 +9,9 @@ import numpy as np
 import PIL.Image
 import torch
 
-from .containers import find_stream
+from .containers import find_stream, is_mirrored, is_turned
 from .frames import FrameSink, decode_pyav
+from .hdr import HLG, PQ
 from .images import decode_frames
 from .sources import Media
 from .timeline import Timeline
@@ -40,13 +42,28 @@ def _import_backend(name: str) -> ModuleType:
     return module
 
 
+def _warn_of_hdr(media: Media, video, backend: str) -> None:
+    if video.codec_context.color_trc in (PQ, HLG):
+        warnings.warn(
+            f"{media} is HDR, which the backend {backend!r} does not map to SDR: its frames are washed out. The "
+            "backend 'pyav' maps it.",
+            stacklevel=2,
+        )
+
+
 def _decode_decord(media: Media, timeline: Timeline, frames: np.ndarray, sink: FrameSink, num_threads: int) -> None:
     decord = _import_backend("decord")
+    with media.container() as container:
+        video = find_stream(media, container, "video")
+        _warn_of_hdr(media, video, "decord")
+        # It turns frames by the angle of the display matrix, and knows nothing of reflections.
+        reflected = (1 if is_turned(video) else 0,) if is_mirrored(video) else ()
     try:
         reader = decord.VideoReader(media.path, ctx=decord.cpu(0), num_threads=num_threads)
         for row, number in enumerate(frames[frames < len(reader)].tolist()):
             frame = reader[number]
-            sink.put(row, torch.as_tensor(frame.asnumpy() if hasattr(frame, "asnumpy") else frame).permute(2, 0, 1))
+            frame = torch.as_tensor(frame.asnumpy() if hasattr(frame, "asnumpy") else frame)
+            sink.put(row, frame.flip(reflected).permute(2, 0, 1) if reflected else frame.permute(2, 0, 1))
     except decord.DECORDError as error:
         raise ValueError(f"decord cannot decode {media}: {str(error).splitlines()[0]}") from error
 
@@ -55,6 +72,8 @@ def _decode_torchcodec(
     media: Media, timeline: Timeline, frames: np.ndarray, sink: FrameSink, num_threads: int
 ) -> None:
     torchcodec = _import_backend("torchcodec")
+    with media.container() as container:
+        _warn_of_hdr(media, find_stream(media, container, "video"), "torchcodec")
     try:
         reader = torchcodec.VideoDecoder(media.path, dimension_order="NHWC", num_ffmpeg_threads=num_threads)
         for row, number in enumerate(frames[frames < len(reader)].tolist()):

@@ -1,6 +1,7 @@
 """Streams and packets of a container."""
 
 import io
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -38,9 +39,19 @@ def is_one_of(container, formats: set[str]) -> bool:
 
 
 def is_turned(video) -> bool:
-    """
-    Whether the container asks for a quarter turn.
+    """Whether the container asks for a quarter turn."""
+    a, *_ = _display_matrix(video)
+    return a == 0
 
+
+def is_mirrored(video) -> bool:
+    """Whether the container asks for a reflection, with a turn or without."""
+    a, b, _, c, d, *_ = _display_matrix(video)
+    return a * d < b * c
+
+
+def _display_matrix(video) -> tuple[int, ...]:
+    """
     PyAV tells the display matrix of decoded frames only. But a muxer copies that of a stream into its header, into the
     box `tkhd`, and to write one takes a tenth of a millisecond.
     """
@@ -51,7 +62,9 @@ def is_turned(video) -> bool:
             muxer.start_encoding()
     box = header.getvalue()
     matrix = box.find(b"tkhd") + 44
-    return matrix >= 44 and box[matrix : matrix + 4] == bytes(4)
+    if matrix < 44 or len(box) < matrix + 36:
+        return (1, 0, 0, 0, 1, 0, 0, 0, 1)
+    return struct.unpack(">9i", box[matrix : matrix + 36])
 
 
 def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:

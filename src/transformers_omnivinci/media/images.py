@@ -13,7 +13,7 @@ import PIL.ImageOps
 import torch
 
 from .containers import find_stream
-from .kinds import is_animated, is_of_pictures, open_picture
+from .kinds import identify, is_animated, is_of_pictures, open_picture
 from .levels import to_levels, white_level
 from .sources import Media, open_source
 
@@ -106,9 +106,7 @@ def _is_meant_as_image(file: Path) -> bool:
     PIL.Image.init()
     if PIL.Image.EXTENSION.get(file.suffix.lower(), "MPEG") != "MPEG":
         return True
-    with suppress(Exception), open_picture(file) as image:
-        return image.format != "MPEG"
-    return False
+    return identify(file) == "picture"
 
 
 def is_still(source, *, timeout: float = 30.0) -> bool:
@@ -219,9 +217,7 @@ def to_rgb(image: PIL.Image.Image, transparency: str = "white", white: float | N
     """An upright copy in RGB; `white`, of a deep image, as of [`to_levels`]."""
     image = PIL.ImageOps.exif_transpose(image)
     if is_deep(image):
-        levels = to_levels(values(image), white)
-        levels = levels.round().to(torch.uint8) if levels.is_floating_point() else levels
-        return PIL.Image.fromarray(levels.numpy()).convert("RGB")
+        return PIL.Image.fromarray(to_levels(values(image), white).numpy()).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")

@@ -5,6 +5,7 @@ import mmap
 import re
 import warnings
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Literal
 
 import av
@@ -81,11 +82,21 @@ def _is_mjpeg(path) -> bool:
 
 def _is_video(path) -> bool:
     try:
-        with av.open(str(path)) as container:
-            name = container.format.name
+        return not is_of_pictures(find_demuxer(path))
     except av.FFmpegError:
         return False
-    return not is_of_pictures(name)
+
+
+def find_demuxer(path) -> str:
+    """
+    The demuxer of FFmpeg for a file by its content: of a name that ends as those of pictures, it believes the ending.
+
+    Raises:
+        av.FFmpegError: there is none.
+    """
+    with open(path, "rb") as file:
+        with av.open(SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)) as container:
+            return container.format.name.partition(",")[0]
 
 
 def is_of_pictures(demuxer: str) -> bool:

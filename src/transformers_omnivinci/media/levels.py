@@ -58,20 +58,20 @@ def white_level(*pictures: torch.Tensor) -> float:
 
 def to_levels(pixels: torch.Tensor, white: float | None = None) -> torch.Tensor:
     """
-    Pixels whose black is 0 and whose white is 255.
+    Pixels as bytes, whose black is 0 and whose white is 255.
 
     Args:
         pixels (`torch.Tensor`): Of any shape.
         white (`float`, *optional*): The value of white. `None`: as [`white_level`] finds it.
 
     Returns:
-        `torch.Tensor`: uint8 of integers and bool, float32 of floats.
+        `torch.Tensor`: uint8 of the same shape.
     """
     if pixels.dtype == torch.uint8:
         return pixels
     white = white_level(pixels) if white is None else white
     if pixels.dtype.is_floating_point:
-        return (pixels.float() * (255 / white)).clamp(0, 255)
+        return (pixels.float() * (255 / white)).clamp(0, 255).round().to(torch.uint8)
     if white == 65535:
         return ((pixels.to(torch.int32) + 128) // 257).to(torch.uint8)
     return pixels.to(torch.uint8) * (255 if white == 1 else 1)

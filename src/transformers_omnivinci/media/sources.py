@@ -16,7 +16,7 @@ import av
 import PIL.Image
 
 from ..compat import http_library
-from .kinds import identify
+from .kinds import find_demuxer, identify
 
 httpx = http_library()
 
@@ -64,6 +64,10 @@ class Media:
         demuxer = "mjpeg" if self._kind == "mjpeg" else None
         try:
             container = av.open(self.path, format=demuxer, metadata_errors="replace", container_options=options)
+            if container.format.name == "image2":
+                container.close()
+                demuxer = find_demuxer(self.path)
+                container = av.open(self.path, format=demuxer, metadata_errors="replace", container_options=options)
         except av.FFmpegError as error:
             hint = "" if self.may_refer else " Lists of other files or streams are read from a path alone."
             raise ValueError(

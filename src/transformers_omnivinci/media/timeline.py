@@ -162,7 +162,7 @@ def read_timeline(media: Media) -> Timeline:
 
 def _read_image(media: Media) -> Timeline:
     size, durations = measure_frames(media)
-    *times, duration = np.cumsum([0, *durations]) / 1000
+    *times, duration = (np.cumsum([0, *durations]) / 1000).tolist()
     return Timeline(np.array(times), len(times) / duration, duration, len(set(durations)) > 1, size)
 
 

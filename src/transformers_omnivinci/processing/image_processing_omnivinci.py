@@ -12,7 +12,7 @@ from transformers.processing_utils import ImagesKwargs
 from .. import media
 from ..planning import choose_tile_grid, tile_grids
 from ..remote_code import InstalledSettings
-from .pixels import TorchPixels, as_tensor, move_channels_first, resize_exactly, to_pixels
+from .pixels import TorchPixels, as_tensor, is_array, move_channels_first, resize_exactly, to_pixels
 
 
 class OmniVinciImageProcessorKwargs(ImagesKwargs, total=False):
@@ -88,7 +88,7 @@ class OmniVinciImageProcessor(InstalledSettings, TorchPixels, TorchvisionBackend
         """Loads paths, URLs, bytes and file objects; passes arrays and tensors."""
         if isinstance(image_url_or_urls, (list, tuple)):
             return [self.fetch_images(image) for image in image_url_or_urls]
-        if hasattr(image_url_or_urls, "shape"):
+        if is_array(image_url_or_urls):
             return image_url_or_urls
         return media.load_image(image_url_or_urls, transparency=self.transparency)
 
@@ -99,7 +99,7 @@ class OmniVinciImageProcessor(InstalledSettings, TorchPixels, TorchvisionBackend
         Args:
             image: One image, as when called.
         """
-        if hasattr(image, "shape"):
+        if is_array(image):
             return tuple(move_channels_first(as_tensor(image)).shape[-2:])
         return media.probe_image(image)
 

@@ -29,20 +29,20 @@ def to_pixels(
             recognised by dtype and range as [`white_level`] says. Or any other source of an image.
         input_data_format (`ChannelDimension` or `str`, *optional*): Where the channels stand, if it cannot be told.
         transparency (`str`, defaults to `"white"`): What becomes of a fourth channel, see [`media.load_image`].
-        white (`float`, *optional*): The value of white in arrays. `None`: it is recognised.
+        white (`float`, *optional*): The value of white. `None`: it is recognised.
         as_they_are (`bool`, defaults to `False`): Whether arrays keep their values: they are not to be rescaled.
 
     Returns:
-        `torch.Tensor` of shape `(..., 3, height, width)`: uint8, or float32 of floats.
+        `torch.Tensor` of shape `(..., 3, height, width)`: uint8, or what was given where it keeps its values.
 
     Raises:
         TypeError: not an image.
         ValueError: no pixels, no axis of 1, 3 or 4 channels, or values that are not understood.
     """
-    if not hasattr(pixels, "shape"):
+    if not is_array(pixels):
         if isinstance(pixels, PIL.Image.Image) and 0 in pixels.size:
             raise ValueError(f"The image of {pixels.width} x {pixels.height} pixels is empty.")
-        image = media.load_image(pixels, transparency=transparency)
+        image = media.load_image(pixels, transparency=transparency, white=white)
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
     pixels = move_channels_first(as_tensor(pixels), input_data_format)
     if not as_they_are:
@@ -54,6 +54,11 @@ def to_pixels(
         return pixels
     colours, alpha = pixels[..., :3, :, :], pixels[..., 3:, :, :]
     return colours if transparency == "drop" or as_they_are else _compose_on_white(colours, alpha)
+
+
+def is_array(pixels) -> bool:
+    """Whether pixels are decoded already, and no source of an image."""
+    return hasattr(pixels, "shape") and not isinstance(pixels, memoryview)
 
 
 def as_tensor(pixels) -> torch.Tensor:
@@ -93,8 +98,7 @@ def move_channels_first(pixels: torch.Tensor, input_data_format: ChannelDimensio
 
 
 def _compose_on_white(colours: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-    composed = 255 - (255 - colours.float()) * (alpha.float() / 255)
-    return composed if colours.is_floating_point() else composed.round().to(torch.uint8)
+    return (255 - (255 - colours.float()) * (alpha.float() / 255)).round().to(torch.uint8)
 
 
 def resize(pixels: torch.Tensor, height: int, width: int, resample: int = Resampling.BICUBIC) -> torch.Tensor:

@@ -17,7 +17,8 @@ from transformers.video_utils import VideoMetadata
 from .. import media
 from ..media import LoadedVideo, OmniVinciVideoMetadata
 from ..media.levels import white_level
-from .pixels import as_tensor, move_channels_first, resize, to_pixels
+from ..media.sources import Download
+from .pixels import as_tensor, is_array, move_channels_first, resize, to_pixels
 
 logger = logging.get_logger(__name__)
 
@@ -135,7 +136,7 @@ def _download_first(items: Sequence) -> list:
     """Items of a list, of which the first URL tells what all of them are."""
     items = list(items)
     first = next((index for index, item in enumerate(items) if media.is_url(item)), None)
-    if first is not None:
+    if first is not None and not any(isinstance(item, Download) for item in items):
         items[first] = media.download(items[first])
     return items
 
@@ -227,7 +228,7 @@ def load_frames(frames: Sequence, metadata, sample_indices_fn, options: Mapping,
         def load(place: int) -> torch.Tensor:
             frame = given[place]
             with _naming_frame(place):
-                data_format = options["input_data_format"] if hasattr(frame, "shape") else None
+                data_format = options["input_data_format"] if is_array(frame) else None
                 pixels = to_pixels(frame, data_format, options["transparency"], whites.get(place), as_they_are)
             return pixels if transform is None else transform(pixels)
 
@@ -235,8 +236,6 @@ def load_frames(frames: Sequence, metadata, sample_indices_fn, options: Mapping,
     if len({tuple(pixels.shape) for pixels in loaded.values()}) > 1:
         size = options["size"]
         loaded = {place: resize(pixels, size.height, size.width) for place, pixels in loaded.items()}
-    if len({pixels.dtype for pixels in loaded.values()}) > 1:
-        loaded = {place: pixels.float() for place, pixels in loaded.items()}
     return LoadedVideo(torch.stack([loaded[place] for place in places]), metadata)
 
 
@@ -245,22 +244,22 @@ def _fetch(frame):
 
 
 def _find_whites(frames: list, given: Mapping[int, Any], executor: ThreadPoolExecutor) -> dict[int, float]:
-    """The value of white in each frame whose range tells it: one in all that are of one dtype."""
+    """The value of white in each frame: one in all of floats, and one in all of wide integers."""
 
     def read(place: int):
         with _naming_frame(place):
             return media.value_range(given[place])
 
     # Arrays are at hand, also those that are not looked at; of images each has to be decoded for it.
-    arrays = {place: as_tensor(frame) for place, frame in enumerate(frames) if hasattr(frame, "shape")}
+    arrays = {place: as_tensor(frame) for place, frame in enumerate(frames) if is_array(frame)}
     images = [place for place in given if place not in arrays]
     values = {**arrays, **dict(zip(images, executor.map(read, images)))}
-    by_dtype: dict[torch.dtype, list[int]] = {}
+    groups: dict[bool, list[int]] = {}
     for place, pixels in values.items():
-        if pixels is not None:
-            by_dtype.setdefault(pixels.dtype, []).append(place)
+        if pixels is not None and pixels.dtype not in (torch.bool, torch.uint8):
+            groups.setdefault(pixels.dtype.is_floating_point, []).append(place)
     whites = {}
-    for places in by_dtype.values():
+    for places in groups.values():
         whites |= dict.fromkeys(places, white_level(*(values[place] for place in places)))
     return whites
 
@@ -281,7 +280,7 @@ def _probe_size(frames: Sequence, input_data_format) -> tuple[int, int]:
     if not isinstance(frames, list):
         return tuple(move_channels_first(as_tensor(frames), input_data_format).shape[-2:])
     with _naming_frame(0):
-        if hasattr(frames[0], "shape"):
+        if is_array(frames[0]):
             return tuple(move_channels_first(as_tensor(frames[0]), input_data_format).shape[-2:])
         return media.probe_image(frames[0])
 
