@@ -1,47 +1,32 @@
 """What the arguments of commands name: media and checkpoints."""
 
-import mimetypes
 import os
 import re
-from urllib.parse import urlparse
 
 from ..hub_options import may_be_repository
 from ..model_types import MODEL_TYPE
 
-KINDS = ("image", "video", "audio")
-
 
 def is_url(source: str) -> bool:
-    return re.match(r"(https?|file|data):", source) is not None
+    return re.match(r"(https?|file|data):", source, re.IGNORECASE) is not None
 
 
 def content_item(source: str) -> dict:
-    """A source as item of a message. What it is, its content tells, or the extension of a URL."""
+    """A source as item of a message; what it is its content tells. What a URL leads to is downloaded once."""
     from .. import media
 
     if os.path.isdir(source):
         return {"type": "video", "video": source}
-    if is_url(source):
-        path = source if source.startswith("data:") else urlparse(source).path
-        kind = (mimetypes.guess_type(path)[0] or "").partition("/")[0]
-        if kind in KINDS:
-            return {"type": kind, kind: source}
+    content = media.download(source) if media.is_url(source) else source
     try:
-        num_frames = media.probe_video(source).total_num_frames
+        kind = "image" if media.is_still(content) else "video"
     except ValueError as no_video:
         try:
-            media.probe_audio(source)
+            media.probe_audio(content)
         except ValueError:
             raise ValueError(f"{source!r} is read neither as video nor as image or sound: {no_video}") from no_video
-        return {"type": "audio", "audio": source}
-    if num_frames == 1:
-        try:
-            media.probe_image(source)
-        except ValueError:
-            pass  # a video of one frame
-        else:
-            return {"type": "image", "image": source}
-    return {"type": "video", "video": source}
+        kind = "audio"
+    return {"type": kind, kind: content}
 
 
 def check_model(model: str) -> None:

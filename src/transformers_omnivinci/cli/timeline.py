@@ -35,7 +35,8 @@ def timeline(
 ) -> None:
     """Show which frames and sounds of a clip stand together, in temporal groups, and how many tokens they take."""
     with plain_errors(traceback):
-        kind = content_item(clip)["type"]
+        item = content_item(clip)
+        kind, source = item["type"], item[item["type"]]
         if kind != "video":
             raise ValueError(f"{clip!r} is {'an image' if kind == 'image' else 'a sound'}: a video is accepted.")
         if model is not None:
@@ -47,12 +48,12 @@ def timeline(
         sampling_rate = processor.feature_extractor.sampling_rate
         options = {"num_frames": num_frames, "fps": fps, "video_start": start, "video_end": end}
         if plot is None:
-            metadata = processor.video_processor.probe_video(clip, **options)
+            metadata = processor.video_processor.probe_video(source, **options)
             num_samples = round((metadata.audio_duration or 0) * sampling_rate)
         else:
             with show_progress() as progress, count_decoded(processor.video_processor, progress):
                 (video,) = processor.video_processor.load_videos(
-                    clip,
+                    source,
                     load_audio=hears,
                     sampling_rate=sampling_rate,
                     size={"height": 256, "width": 256},

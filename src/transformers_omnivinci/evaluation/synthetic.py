@@ -129,21 +129,24 @@ def answer_rows(
     answers = []
     for first in range(0, len(rows), batch_size):
         batch = rows[first : first + batch_size]
-        answers += answer(model, processor, [chat_of(row, folder, senses) for row in batch])
+        chats = [chat_of(row, folder, senses) for row in batch]
+        answers += answer(model, processor, chats, load_audio_from_video="sound" in SENSES[senses])
         if on_answers is not None:
             on_answers(len(batch))
     return answers
 
 
 @torch.no_grad()
-def answer(model, processor, chats: list[list[dict]], max_new_tokens: int = 16) -> list[str]:
+def answer(
+    model, processor, chats: list[list[dict]], max_new_tokens: int = 16, load_audio_from_video: bool = True
+) -> list[str]:
     """The answers to a batch of chats, greedily chosen."""
     inputs = processor.apply_chat_template(
         chats,
         tokenize=True,
         return_dict=True,
         add_generation_prompt=True,
-        load_audio_from_video=any(item["type"] == "video" and item.get("is_heard") for item in _items(chats)),
+        load_audio_from_video=load_audio_from_video,
         return_tensors="pt",
     ).to(model.device, model.dtype)
     ids = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
@@ -194,11 +197,7 @@ def chat_of(row: dict, folder: Path, senses: str = "both") -> list[dict]:
     path, given = str(folder / video["path"]), SENSES[senses]
     media = []
     if "video" in given:
-        media = [{"type": "video", "path": path, "is_heard": "sound" in given}]
+        media = [{"type": "video", "path": path}]
     elif "sound" in given:
         media = [{"type": "audio", "path": path}]
     return [{"role": "user", "content": [*media, question]}]
-
-
-def _items(chats: list[list[dict]]) -> list[dict]:
-    return [item for chat in chats for message in chat for item in message["content"]]

@@ -2,7 +2,6 @@
 
 import io
 import mmap
-import re
 import warnings
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -18,8 +17,8 @@ _CERTAIN = {"AVIF", "GIF", "HEIF", "JPEG", "JPEG2000", "JXL", "MPO", "PNG", "PSD
 _ANIMATED = {"AVIF", "FLI", "GIF", "PNG", "TIFF", "WEBP"}
 # Demuxers of FFmpeg for pictures.
 _PICTURE_DEMUXERS = {"apng", "gif", "ico", "image2"}
-# The end of a JPEG and the beginning of another one.
-_NEXT_JPEG = re.compile(rb"\xff\xd9.{0,64}?\xff\xd8\xff", re.DOTALL)
+# What a JPEG begins and ends with, and how many bytes there may be from the one end to the next beginning.
+_START_OF_JPEG, _END_OF_JPEG, _PADDING = b"\xff\xd8\xff", b"\xff\xd9", 64
 
 
 @contextmanager
@@ -66,7 +65,10 @@ def is_animated(image: PIL.Image.Image) -> bool:
 def _is_mjpeg(path) -> bool:
     """Whether a JPEG is followed by another one of the same size: smaller ones are previews of a photo."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if not _NEXT_JPEG.search(content):
+        end = content.find(_END_OF_JPEG)
+        while end >= 0 and _START_OF_JPEG not in content[end : end + _PADDING]:
+            end = content.find(_END_OF_JPEG, end + 1)
+        if end < 0:
             return False
     sizes = []
     try:

@@ -200,7 +200,7 @@ def decode_data_url(url: str) -> bytes:
     Raises:
         ValueError: it has no comma, or its content is not what it says.
     """
-    header, comma, payload = url.strip().partition("#")[0].partition(",")
+    header, comma, payload = url.strip().partition(",")
     if not comma:
         raise ValueError(f"The URL {header[:60]!r} is not accepted: `data:<media type>;base64,<content>` is.")
     content = unquote_to_bytes(payload)

@@ -25,7 +25,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, fields
 from http import HTTPStatus
 from pathlib import Path
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList, pipeline
@@ -381,22 +381,26 @@ def _read_response(response: http.client.HTTPResponse, url: str, max_bytes: int)
 
 def decode_base64(text: str, max_bytes: int) -> bytes:
     """
-    The content of base64, plain or as a data URL.
+    The content of base64, plain or as a data URL, written as browsers read it: blanks and padding do not matter.
 
     Raises:
         RequestError: it is not base64, or more than `max_bytes`.
     """
-    if text[:5].lower() == "data:":
-        header, _, text = text.partition(",")
-        if not header.lower().endswith(";base64"):
+    given = text
+    if text.lstrip()[:5].lower() == "data:":
+        header, _, text = text.strip().partition(",")
+        if header.rpartition(";")[2].strip().lower() != "base64":
             raise RequestError(400, f"{header[:60]!r} is not accepted: `data:<media type>;base64,<content>` is.")
+        text = unquote(text)
+    text = "".join(text.split()).rstrip("=")
     if len(text) * 3 // 4 > max_bytes + 2:
         raise RequestError(413, f"A medium in base64 has more than the {max_bytes} bytes that are accepted.")
     try:
-        content = base64.b64decode(text, validate=True)
+        text = text.replace("-", "+").replace("_", "/")
+        content = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise RequestError(
-            400, f"{text[:40]!r} is neither an http or https URL nor base64; paths are not accepted."
+            400, f"{given[:40]!r} is neither an http or https URL nor base64; paths are not accepted."
         ) from error
     if not content:
         raise RequestError(400, "A medium in base64 is empty.")
@@ -627,7 +631,7 @@ class _Contents:
         if self.num_media > limits.max_media:
             raise RequestError(413, f"More than {limits.max_media} media are not accepted.")
         max_bytes = min(limits.max_media_bytes, limits.max_total_bytes - self.num_bytes)
-        if ":" in source[:40] and source[:5].lower() != "data:":
+        if ":" in source[:40] and source.lstrip()[:5].lower() != "data:":
             content = self.downloader.fetch(source, max_bytes, limits.max_redirects, self.deadline)
         else:
             content = decode_base64(source, max_bytes)
