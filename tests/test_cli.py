@@ -139,7 +139,8 @@ def url(files):
         def log_message(self, *args):
             pass
 
-    (files / "named.png").write_bytes((files / "picture").read_bytes())
+    for name in ("named.png", "misnamed.mp4"):
+        (files / name).write_bytes((files / "picture").read_bytes())
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(files))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -149,7 +150,8 @@ def url(files):
 def test_ask_about_urls(answer, files, url):
     picture, video = {"type": "image", "path": str(files / "picture")}, {"type": "video", "path": str(files / "video")}
     wanted = answer(picture, video, num_frames=2)
-    assert ask(f"{url}/named.png", f"{url}/video", "What?", "--num-frames", 2).stdout == wanted
+    for name in ("named.png", "misnamed.mp4"):
+        assert ask(f"{url}/{name}", f"{url}/video", "What?", "--num-frames", 2).stdout == wanted
 
 
 def test_ask_shows_progress_on_a_terminal(monkeypatch):

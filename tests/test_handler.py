@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.error import HTTPError
+from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -231,6 +232,17 @@ def test_a_sample_is_answered_as_by_the_pipeline(modality, source, ask, pipe, pu
     }[source]
     body = {"inputs": {modality: value, "text": "What?"}, "parameters": {"max_new_tokens": 8, "num_frames": 4}}
     assert ask(body) == (200, [{"generated_text": expected[0]["generated_text"]}])
+
+
+def test_base64_is_read_as_browsers_do():
+    text = in_base64(bytes(range(250)) + b"\xff\xfe\xfd")
+    lines = "\r\n".join(text[start : start + 76] for start in range(0, len(text), 76))
+    for given in (
+        *(text, lines, text.rstrip("="), text.replace("+", "-").replace("/", "_")),
+        *("data:a/b;name=c.png;base64," + text, "DATA:A/B;BASE64," + text, " data:;base64," + lines + "\n"),
+        "data:a/b;base64," + quote(text, safe=""),
+    ):
+        assert handler_module.decode_base64(given, 300) == bytes(range(250)) + b"\xff\xfe\xfd"
 
 
 @pytest.mark.compat

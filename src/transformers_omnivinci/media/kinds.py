@@ -45,14 +45,14 @@ def identify(path) -> Literal["picture", "mjpeg", "other"]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow warns of it says again when the picture is read
             with open_picture(path) as image:
-                format = image.format
+                format, has_views = image.format, "mp" in image.info
                 if format == "MPEG" or isinstance(image, PIL.ImageFile.StubImageFile):
                     return "other"  # known to Pillow by its name alone
     except PIL.Image.DecompressionBombError:
         return "picture"
     except Exception:  # Pillow raises whatever a file makes it stumble over
         return "other"
-    if format == "JPEG" and _is_mjpeg(path):
+    if format == "JPEG" and not has_views and _is_mjpeg(path):
         return "mjpeg"
     return "picture" if format in _CERTAIN or not _is_video(path) else "other"
 
