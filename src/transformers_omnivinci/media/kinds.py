@@ -11,6 +11,14 @@ import av
 import PIL.Image
 import PIL.ImageFile
 
+# Demuxers that open other files or URLs than the one they are given, which content from elsewhere must not name.
+_REFERRING = {
+    *("avisynth", "concat", "dash", "dvdvideo", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp"),
+    *("vapoursynth", "vobsub"),
+}
+SELF_CONTAINED = {"format_whitelist": ",".join(av.formats_available - _REFERRING)}
+"""Options of FFmpeg by which it opens no other file."""
+
 # Formats whose first bytes are certain. Of any other, FFmpeg is asked whether the file is a video.
 _CERTAIN = {"AVIF", "GIF", "HEIF", "JPEG", "JPEG2000", "JXL", "MPO", "PNG", "PSD", "TIFF", "WEBP"}
 # Formats whose frames are shown one after another. Those of others are layers, sizes, views or previews.
@@ -74,9 +82,10 @@ def _is_mjpeg(path) -> bool:
     try:
         with av.open(str(path), format="mjpeg") as container:
             for packet in container.demux(video=0):
-                if packet.size and len(sizes) < 2:
-                    with PIL.Image.open(io.BytesIO(bytes(packet)), formats=["JPEG"]) as image:
-                        sizes.append(image.size)
+                with PIL.Image.open(io.BytesIO(bytes(packet)), formats=["JPEG"]) as image:
+                    sizes.append(image.size)
+                if len(sizes) == 2:
+                    break
     except Exception:
         pass
     return len(sizes) == 2 and sizes[0] == sizes[1]
@@ -97,7 +106,8 @@ def find_demuxer(path) -> str:
         av.FFmpegError: there is none.
     """
     with open(path, "rb") as file:
-        with av.open(SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)) as container:
+        nameless = SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
+        with av.open(nameless, container_options=SELF_CONTAINED) as container:
             return container.format.name.partition(",")[0]
 
 

@@ -16,17 +16,12 @@ import av
 import PIL.Image
 
 from ..compat import http_library
-from .kinds import find_demuxer, identify
+from .kinds import SELF_CONTAINED, find_demuxer, identify
 
 httpx = http_library()
 
 # No file of a medium is smaller; what is shorter is a path.
 _SHORTEST_BASE64 = 64
-# Demuxers that open other files or URLs than the one they are given, which content from elsewhere must not name.
-_REFERRING_FORMATS = {
-    *("avisynth", "concat", "dash", "dvdvideo", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp"),
-    *("vapoursynth", "vobsub"),
-}
 
 
 class Media:
@@ -60,7 +55,7 @@ class Media:
     def container(self) -> Iterator[av.container.InputContainer]:
         if self.image is not None:
             raise ValueError(f"{self} is an image: a media file is accepted.")
-        options = {} if self.may_refer else {"format_whitelist": ",".join(av.formats_available - _REFERRING_FORMATS)}
+        options = {} if self.may_refer else SELF_CONTAINED
         demuxer = "mjpeg" if self._kind == "mjpeg" else None
         try:
             container = av.open(self.path, format=demuxer, metadata_errors="replace", container_options=options)
