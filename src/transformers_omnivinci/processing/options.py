@@ -4,6 +4,7 @@ import copy
 from typing import TypedDict
 
 from huggingface_hub.dataclasses import validate_typed_dict
+from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
@@ -67,8 +68,22 @@ def sort_options(processor, kwargs: dict) -> dict:
         own[name] = options["text_kwargs"].pop(name, own[name])
     for group, part in PARTS.items():
         if getattr(getattr(processor, part, None), "valid_kwargs", None) is not None:
-            validate_typed_dict(TypedDict(group, known[group], total=False), options[group])
+            check_options(TypedDict(group, known[group], total=False), options[group])
     return own | options
+
+
+def check_options(names: type, options: dict) -> None:
+    """
+    Checks options against a `TypedDict`.
+
+    Raises:
+        TypeError, ValueError: one has a value that is not accepted.
+    """
+    try:
+        validate_typed_dict(names, options)
+    except StrictDataclassError as error:
+        cause = error.__cause__ or ValueError(str(error))
+        raise type(cause)(str(cause)) from error
 
 
 def option_names(processor) -> set[str]:

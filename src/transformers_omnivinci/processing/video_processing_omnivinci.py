@@ -5,7 +5,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from huggingface_hub.dataclasses import validate_typed_dict
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import SizeDict, validate_kwargs
 from transformers.processing_utils import VideosKwargs
@@ -16,6 +15,7 @@ from .. import media
 from ..media import LoadedVideo, OmniVinciVideoMetadata, check_transparency
 from ..planning import sample_at_fps, sample_uniformly
 from ..remote_code import InstalledSettings
+from .options import check_options
 from .pixels import TorchPixels
 from .video_inputs import OneVideo, flatten_metadata, flatten_videos, load_frames, one_video, plan_frames
 
@@ -171,7 +171,7 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
         return {**kwargs, "sampling_is_asked": asked}
 
     def _check_options(self, options: dict) -> None:
-        validate_typed_dict(self.valid_kwargs, options)
+        check_options(self.valid_kwargs, options)
         for name in ("num_frames", "max_frames"):
             if options.get(name) is not None and options[name] < 1:
                 raise ValueError(f"`{name}={options[name]}` is not accepted: at least one frame is needed.")
