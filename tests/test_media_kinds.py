@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import struct
 
 import numpy as np
 import PIL.Image
@@ -123,8 +124,8 @@ def test_opened_animations_are_videos_with_their_durations(files, processor, nam
         assert image.tell() == 0
 
 
-def test_frames_that_are_no_animation():
-    """Pages are frames; the views of an MPO and reduced copies of a TIFF are not, and neither is APNG's fallback."""
+def test_frames_of_animations_and_pages():
+    """Pages of one size or several are frames; the fallback of an APNG is none."""
     pages = [picture(number) for number in range(3)]
     pages[1] = pages[1].resize((64, 48))
     content = image_bytes(pages[0], "TIFF", save_all=True, append_images=pages[1:])
@@ -133,14 +134,16 @@ def test_frames_that_are_no_animation():
     content = image_bytes(picture(9), "PNG", save_all=True, append_images=pages, duration=100, default_image=True)
     assert read_number(media.load_image(content)) == 9
     assert media.load_video(content).metadata.total_num_frames == 3
-    views = [picture(number) for number in range(3)]
-    content = image_bytes(views[0], "MPO", save_all=True, append_images=views[1:])
-    assert media.probe_video(content).total_num_frames == 1
 
 
-def test_a_photo_followed_by_its_preview_is_no_video():
-    content = image_bytes(picture(5), "JPEG", quality=95) + image_bytes(picture(5).resize((64, 48)), "JPEG")
-    assert media.probe_video(content).total_num_frames == 1 and read_number(media.load_image(content)) == 5
+def test_a_photo_followed_by_further_views_is_no_video():
+    photo, preview = (image_bytes(image, "JPEG") for image in (picture(5), picture(5).resize((64, 48))))
+    # The index of CIPA DC-007 says that what follows are views: here of one picture, without attributes.
+    index = b"II*\0\x08\0\0\0" + struct.pack("<H HHII HHII I 16x", 2, 0xB001, 4, 1, 1, 0xB002, 7, 16, 38, 0)
+    segment = b"\xff\xe2" + struct.pack(">H", len(index) + 6) + b"MPF\0" + index
+    for content in (photo + preview, photo[:2] + segment + photo[2:] + photo):
+        assert media.probe_video(content).total_num_frames == 1 and read_number(media.load_image(content)) == 5
+    assert media.probe_video(photo + photo).total_num_frames == 2
 
 
 def test_an_animation_that_breaks_off_says_so():
