@@ -205,3 +205,9 @@ def test_frames_that_are_not_looked_at_are_not_decoded(form, tmp_path, processor
     options["num_frames"] = 2
     assert processor.apply_chat_template(chat, **options)["video_timestamps"].tolist() == [[0, 7]]
     assert length == processor.count_tokens(chat, num_frames=8, video_metadata=[{"fps": 1.0}])
+
+
+def test_an_opened_file_may_stand_at_several_places_of_a_list(files, processor):
+    with PIL.Image.open(files / "77") as image, open(files / "77.png", "rb") as file:
+        frames = [image, file] * 20
+        assert numbers_of(processor, frames, video_metadata=[{"fps": 1.0}]) == [[77] * 40]

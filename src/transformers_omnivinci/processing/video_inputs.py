@@ -2,9 +2,10 @@
 
 import math
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -223,11 +224,12 @@ def load_frames(frames: Sequence, metadata, sample_indices_fn, options: Mapping,
     wanted = sorted(set(places))
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1), "frames") as executor:
         given = dict(zip(wanted, executor.map(_fetch, [frames[place] for place in wanted])))
-        whites = {} if as_they_are else _find_whites(frames, given, executor)
+        lock = threading.Lock()
+        whites = {} if as_they_are else _find_whites(frames, given, executor, lock)
 
         def load(place: int) -> torch.Tensor:
             frame = given[place]
-            with _naming_frame(place):
+            with _naming_frame(place), _alone(frame, lock):
                 data_format = options["input_data_format"] if is_array(frame) else None
                 pixels = to_pixels(frame, data_format, options["transparency"], whites.get(place), as_they_are)
             return pixels if transform is None else transform(pixels)
@@ -243,11 +245,16 @@ def _fetch(frame):
     return media.download(frame) if media.is_url(frame) else frame
 
 
-def _find_whites(frames: list, given: Mapping[int, Any], executor: ThreadPoolExecutor) -> dict[int, float]:
+def _alone(frame, lock):
+    """Keeps threads apart at opened images and files, which may be one object in several places of a list."""
+    return lock if isinstance(frame, PIL.Image.Image) or hasattr(frame, "read") else nullcontext()
+
+
+def _find_whites(frames: list, given: Mapping[int, Any], executor: ThreadPoolExecutor, lock) -> dict[int, float]:
     """The value of white in each frame: one in all of floats, and one in all of wide integers."""
 
     def read(place: int):
-        with _naming_frame(place):
+        with _naming_frame(place), _alone(given[place], lock):
             return media.value_range(given[place])
 
     # Arrays are at hand, also those that are not looked at; of images each has to be decoded for it.
