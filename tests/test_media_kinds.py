@@ -211,3 +211,15 @@ def test_an_opened_file_may_stand_at_several_places_of_a_list(files, processor):
     with PIL.Image.open(files / "77") as image, open(files / "77.png", "rb") as file:
         frames = [image, file] * 20
         assert numbers_of(processor, frames, video_metadata=[{"fps": 1.0}]) == [[77] * 40]
+
+
+def test_frames_of_a_longer_clip_say_which_they_are(processor):
+    frames = [render_frame(number) for number in range(3)]
+    for indices, shown in (([0, 1, 2], [0, 0.5, 1]), ([0, 4, 9], [0, 2, 4.5])):
+        metadata = {"fps": 2.0, "total_num_frames": 10, "frames_indices": indices}
+        for num_frames in (None, 2):  # a sample is not sampled again
+            (video,) = processor.video_processor.load_videos([(frames, metadata)], num_frames=num_frames)
+            assert video.metadata.timestamps == shown
+    for given in (frames, np.stack(frames)):
+        with pytest.raises(ValueError, match="Got 3 frames of a clip of 10, without `frames_indices`"):
+            processor.video_processor.probe_video((given, {"fps": 2.0, "total_num_frames": 10}))

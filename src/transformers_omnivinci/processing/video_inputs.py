@@ -182,9 +182,10 @@ def plan_frames(
     """
     places = list(range(len(frames)))
     metadata = _complete_metadata(metadata, len(frames), _probe_size(frames, options["input_data_format"]))
-    sampled = metadata.frames_indices is not None and list(metadata.frames_indices) != places
+    is_part = metadata.total_num_frames != len(frames)
+    sampled = metadata.frames_indices is not None and (is_part or list(metadata.frames_indices) != places)
     too_many = metadata.frames_indices is None and len(frames) > (options["num_frames"] or len(frames))
-    if not sampled and metadata.total_num_frames != len(frames):
+    if is_part and not sampled:
         raise ValueError(
             f"Got {len(frames)} frames of a clip of {metadata.total_num_frames}, without `frames_indices` in "
             "`video_metadata`: these say which frames they are."
