@@ -107,14 +107,16 @@ def test_a_jump_ahead_is_told(tmp_path):
         media.load_video(join(tmp_path / "joined.ts", parts))
 
 
+@pytest.mark.parametrize("length", [24, 30, 31, 33])
 @pytest.mark.parametrize("suffix", ["ts", "mkv"])
-def test_a_long_pause_is_no_jump_where_sound_goes_on_or_files_are_no_broadcasts(tmp_path, suffix):
-    pts = [*range(24), *range(24 * 20, 24 * 21)]
+def test_a_long_pause_is_no_jump_where_sound_goes_on_or_files_are_no_broadcasts(tmp_path, suffix, length):
+    pts = [*range(length), *range(24 * 20, 24 * 20 + 48 - length)]
     sound = Sound(seconds=21.0, codec="mp2") if suffix == "ts" else None
     path = write_video(tmp_path / f"pause.{suffix}", 48, pts=pts, sound=sound, **OPTIONS[suffix])
-    metadata = media.load_video(path).metadata
-    assert metadata.timestamps == pytest.approx(np.array(pts) / 24, abs=0.01)
-    assert metadata.duration == pytest.approx(21, abs=0.05)
+    video = media.load_video(path)
+    assert read_numbers(video.frames) == list(range(48))
+    assert video.metadata.timestamps == pytest.approx(np.array(pts) / 24, abs=0.01)
+    assert video.metadata.duration == pytest.approx((pts[-1] + 1) / 24, abs=0.05)
 
 
 def test_clock_that_wraps_round(tmp_path):

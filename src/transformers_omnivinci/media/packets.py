@@ -187,6 +187,13 @@ def _find_starts(picture: Packets, max_gap: float) -> tuple[list[int], dict[int,
     if not ((times[1:] < latest - slack[1:]) | (times[1:] > latest + max_gap)).any():
         return [], {}, times
     starts, jumps, largest, mended = [], {}, step, times.copy()
+
+    def is_far_off(index: int, time: float, last: float) -> bool:
+        # Packets before a pause may follow one that is shown after it, but three later ones do not.
+        earlier, later = times[max(index - MIN_SKIP, 0) : index], times[index + 4 : index + MIN_SKIP]
+        is_outside = time > last + max_gap or time < earlier.min() - max_gap
+        return is_outside and len(later) > 0 and bool((np.abs(later - time) > max_gap).all())
+
     heap = [float(times[0])]  # the latest times of this part, of which one or two may be wrong
     for index, (time, allowed) in enumerate(zip(times[1:].tolist(), slack[1:].tolist()), 1):
         last = heap[-1]
@@ -197,7 +204,7 @@ def _find_starts(picture: Packets, max_gap: float) -> tuple[list[int], dict[int,
         elif time > last + max(max_gap, 10 * largest) and (following > last + max_gap).all():
             jumps[index] = (last, time)
             heap = [time]
-        elif len(following) and (following < last + max_gap).any() and abs(time - last) > max_gap:
+        elif is_far_off(index, time, last):
             mended[index] = last + step
         else:
             largest = max(largest, min(time - last, max_gap))
