@@ -84,11 +84,12 @@ class PromptMedia(dict):
     Attributes:
         input_ids (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): The prompts, if they have ids.
         held (`dict[str, list[int]]`): How many embeddings of a prompt are here, where a cache holds the ones before.
+        start (`int`): How many positions stand before these ids, where they go on from a cache.
     """
 
-    def __init__(self, encoded: dict, input_ids, held: dict[str, list[int]]):
+    def __init__(self, encoded: dict, input_ids, held: dict[str, list[int]], start: int):
         super().__init__(encoded)
-        self.input_ids, self.held = input_ids, held
+        self.input_ids, self.held, self.start = input_ids, held, start
 
 
 class EncodesMediaOnce:
@@ -131,7 +132,10 @@ class EncodesMediaOnce:
             input_ids, model_kwargs = super()._expand_inputs_for_generation(
                 expand_size, is_encoder_decoder, input_ids, **model_kwargs
             )
-            model_kwargs["mm_encoder_outputs"] = PromptMedia(encoded, input_ids if embeds is None else None, held)
+            mask = model_kwargs.get("attention_mask")
+            start = 0 if mask is None or mask.ndim != 2 else max(0, mask.shape[1] - input_ids.shape[1])
+            ids = input_ids if embeds is None else None
+            model_kwargs["mm_encoder_outputs"] = PromptMedia(encoded, ids, held, 0 if ids is None else start)
             return input_ids, model_kwargs
 
         def prepare_inputs_for_generation(self, input_ids, past_key_values=None, inputs_embeds=None, **kwargs) -> dict:
@@ -139,9 +143,9 @@ class EncodesMediaOnce:
                 input_ids, past_key_values=past_key_values, inputs_embeds=inputs_embeds, **kwargs
             )
             media = inputs.pop("mm_encoder_outputs", None)
-            start = 0 if past_key_values is None else int(past_key_values.get_seq_length())
             if not isinstance(media, PromptMedia):
                 return inputs
+            start = (0 if past_key_values is None else int(past_key_values.get_seq_length())) - media.start
             if media.input_ids is None:
                 return {**inputs, "mm_encoder_outputs": {} if start else dict(media)}
             if start >= media.input_ids.shape[1]:
