@@ -160,7 +160,7 @@ def test_ask_shows_progress_on_a_terminal(monkeypatch):
     class Recorder:
         def __init__(self, *columns, disable, **kwargs):
             assert disable  # stderr of a test is no terminal
-            self.tasks = []
+            self.tasks, self.disable = [], disable
 
         def __enter__(self):
             return self

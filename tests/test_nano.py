@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from transformers_omnivinci import NANO, OmniVinciForConditionalGeneration
 from transformers_omnivinci.cli import app
 from transformers_omnivinci.conversion.converter import convert
-from transformers_omnivinci.evaluation.synthetic import answer, chat_of, read_rows, score_answers
+from transformers_omnivinci.evaluation.synthetic import answer, answer_rows, chat_of, read_rows, score_answers
 from transformers_omnivinci.nano.build import build_config, build_processor, build_tokenizer
 from transformers_omnivinci.synthetic import CLOSED_TYPES, SyntheticDataset, write_dataset
 
@@ -48,8 +48,7 @@ def clips(tmp_path_factory):
 
 def ask_all(model, processor, clips, senses="both"):
     folder, rows = clips
-    chats = [chat_of(row, folder, senses) for row in rows]
-    return [text for first in range(0, len(chats), 16) for text in answer(model, processor, chats[first : first + 16])]
+    return answer_rows(model, processor, rows, folder, senses)
 
 
 @pytest.fixture(scope="module")

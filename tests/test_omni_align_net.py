@@ -382,7 +382,7 @@ def test_the_processor_tells_which_sound_is_a_videos(processor):
     assert inputs["video_has_audio"].tolist() == [True, True]
     assert inputs["audio_from_video"].tolist() == [False, True, True, False]
     assert inputs.to(dtype=torch.bfloat16)["audio_from_video"].dtype == torch.bool
-    silent = processor.apply_chat_template(chats, **options)
+    silent = processor.apply_chat_template(chats, load_audio_from_video=False, **options)
     assert silent["video_has_audio"].tolist() == [False, False]
     assert silent["audio_from_video"].tolist() == [False, False]
     mixed = processor(

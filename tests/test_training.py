@@ -9,9 +9,7 @@ import sys
 import weakref
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-import soundfile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,7 +39,7 @@ from transformers_omnivinci.training.recipes import PARTS
 from transformers_omnivinci.training.sampling import MixtureSampler, strata_of
 
 from .conftest import CLIP, PARITY
-from .media_samples import audio_item, image, image_item, video_item
+from .media_samples import audio_item, image, image_item, render, video_item
 
 TINY = str(PARITY / "published-tiny")
 CLIP_ITEM = {"type": "video", "path": CLIP}
@@ -187,25 +185,27 @@ def damaged_image(folder):
     return {"type": "image", "path": str(path)}
 
 
-def damaged_sound(folder):
-    path = folder / "damaged.flac"
-    soundfile.write(path, np.random.default_rng(0).uniform(-1, 1, 48_000), 16_000)
-    path.write_bytes(path.read_bytes()[:200] + bytes(2000))
-    return {"type": "audio", "path": str(path)}
+def damaged_video(folder):
+    path = folder / "damaged.mp4"
+    render(path, num_frames=40)
+    content = path.read_bytes()
+    start, end = content.index(b"mdat") + 4, content.index(b"moov") - 4
+    path.write_bytes(content[:start] + bytes(end - start) + content[end:])
+    return {"type": "video", "path": str(path), "num_frames": 2}
 
 
 @pytest.mark.parametrize(
-    ("damaged", "good"),
+    ("damaged", "good", "other"),
     [
-        (damaged_image, image_item(height=600, width=800)),
-        (damaged_sound, audio_item(seconds=3)),
+        (damaged_image, image_item(height=600, width=800), video_item(num_frames=2)),
+        (damaged_video, video_item(num_frames=2), audio_item(seconds=3)),
     ],
-    ids=["image", "sound"],
+    ids=["image", "video"],
 )
-def test_a_file_that_is_damaged_inside_is_replaced_by_one_like_it(tmp_path, dataset, damaged, good):
+def test_a_file_that_is_damaged_inside_is_replaced_by_one_like_it(tmp_path, dataset, damaged, good, other):
     """By the next one that the same encoders read and that fits where it did: not by the next one at all."""
     rows = [
-        *(chat("Yes.", damaged(tmp_path)), chat("No."), chat("A video.", video_item(num_frames=2))),
+        *(chat("Yes.", damaged(tmp_path)), chat("No."), chat("Another.", other)),
         *(chat("Longer. " * 40, good), chat("No.", good), chat("Ok.", good)),
     ]
     data = dataset(rows)
