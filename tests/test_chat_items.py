@@ -1,6 +1,7 @@
 """Content items of chats, as users of this and of other models write them."""
 
 import base64
+import dataclasses
 import io
 import wave
 from urllib.parse import quote
@@ -9,13 +10,14 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from openai.types.chat import ChatCompletionMessage
 from transformers import pipeline
 
 from transformers_omnivinci.training.data import BadSample, read_sample
 from transformers_omnivinci.training.encoding import SampleEncoder
 
 from .media_files import image_bytes, render_frame, write_video
-from .media_samples import user
+from .media_samples import image_item, user
 
 PNG = image_bytes(PIL.Image.fromarray(render_frame(77)))
 TEXT = base64.b64encode(PNG).decode()
@@ -248,3 +250,27 @@ def test_base64_that_is_no_medium(item, words, processor):
         prepare(processor, item)
     with pytest.raises(TypeError, match="`base64` is a string, got int"):
         prepare(processor, {"type": "image", "base64": 5})
+
+
+@dataclasses.dataclass
+class Message:
+    role: str
+    content: list
+    tool_calls: list | None = None
+
+
+@dataclasses.dataclass
+class TextItem:
+    text: str
+    type: str = "text"
+
+
+def test_messages_and_items_may_be_objects(processor):
+    answer = ChatCompletionMessage(role="assistant", content="A sign.")
+    given = [Message("user", [image_item(), TextItem("What?")]), answer, Message("user", [TextItem("Why?")])]
+    plain = [*user(image_item(), "What?"), {"role": "assistant", "content": "A sign."}, *user("Why?")]
+    options = {"tokenize": True, "return_dict": True, "add_generation_prompt": True, "return_tensors": "pt"}
+    wanted = processor.apply_chat_template(plain, **options)
+    for chat in (given, tuple(given)):
+        assert torch.equal(processor.apply_chat_template(chat, **options)["input_ids"], wanted["input_ids"])
+    assert processor.count_tokens(given) == wanted["input_ids"].shape[1]

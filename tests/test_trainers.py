@@ -225,14 +225,14 @@ def test_our_trainer_refuses_to_cut_batches(fresh, processor, tmp_path):
         train(fresh, [], None, tmp_path, OmniVinciTrainer, accelerator_config={"dispatch_batches": True})
 
 
-def test_the_stock_trainer_evaluates_batches_of_unlike_media(model, processor, tmp_path):
+def test_the_stock_trainer_evaluates_batches_of_unlike_media(fresh, processor, tmp_path):
     """What it gathers are logits: embeddings of media do not follow the batch size."""
     seen = {}
     arguments = TrainingArguments(
         str(tmp_path), use_cpu=True, report_to=[], remove_unused_columns=False, per_device_eval_batch_size=1
     )
     trainer = Trainer(
-        model,
+        fresh,
         arguments,
         eval_dataset=["image", "text", "video"],
         data_collator=lambda rows: from_processor(processor, *rows),

@@ -151,7 +151,7 @@ class OmniVinciConfig(InstalledSettings, PreTrainedConfig):
     keys_to_ignore_at_inference = [
         "past_key_values",
         "cache",
-        *(f"{modality}_hidden_states" for modality in ("image", "video", "audio")),
+        *(f"{modality}_{what}" for modality in ("image", "video", "audio") for what in ("hidden_states", "outputs")),
     ]
     sub_configs = dict.fromkeys(SUB_CONFIGS, AutoConfig)
 

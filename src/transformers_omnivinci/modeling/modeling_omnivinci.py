@@ -83,12 +83,17 @@ class OmniVinciModelOutputWithPast(CacheByBothNames, BaseModelOutputWithPast):
     r"""
     image_hidden_states, video_hidden_states, audio_hidden_states (`torch.Tensor`, *optional*):
         Embeddings of the media as they stand in the sequence, `(num_embeddings, hidden_size)`.
+    image_outputs, video_outputs, audio_outputs ([`OmniVinciMediaOutput`], *optional*):
+        The same, medium by medium, as [`OmniVinciModel.encode_media`] gives them.
     align_loss (`torch.Tensor` of shape `(1,)`, *optional*): That of OmniAlignNet, equation 1. On request.
     """
 
     image_hidden_states: torch.FloatTensor | None = None
     video_hidden_states: torch.FloatTensor | None = None
     audio_hidden_states: torch.FloatTensor | None = None
+    image_outputs: BaseModelOutputWithPooling | None = None
+    video_outputs: BaseModelOutputWithPooling | None = None
+    audio_outputs: BaseModelOutputWithPooling | None = None
     align_loss: torch.FloatTensor | None = None
 
 
@@ -102,6 +107,8 @@ class OmniVinciCausalLMOutputWithPast(CacheByBothNames, CausalLMOutputWithPast):
     hidden_states, attentions (`tuple(torch.Tensor)`, *optional*): Of the language model.
     image_hidden_states, video_hidden_states, audio_hidden_states (`torch.Tensor`, *optional*):
         Embeddings of the media as they stand in the sequence, `(num_embeddings, hidden_size)`.
+    image_outputs, video_outputs, audio_outputs ([`OmniVinciMediaOutput`], *optional*):
+        The same, medium by medium, as [`OmniVinciModel.encode_media`] gives them.
     language_loss, align_loss (`torch.Tensor` of shape `(1,)`, *optional*):
         In training with OmniAlignNet, what `loss` is made of: the next-token loss, and equation 1 without its weight.
     """
@@ -109,6 +116,9 @@ class OmniVinciCausalLMOutputWithPast(CacheByBothNames, CausalLMOutputWithPast):
     image_hidden_states: torch.FloatTensor | None = None
     video_hidden_states: torch.FloatTensor | None = None
     audio_hidden_states: torch.FloatTensor | None = None
+    image_outputs: BaseModelOutputWithPooling | None = None
+    video_outputs: BaseModelOutputWithPooling | None = None
+    audio_outputs: BaseModelOutputWithPooling | None = None
     language_loss: torch.FloatTensor | None = None
     align_loss: torch.FloatTensor | None = None
 
@@ -696,6 +706,7 @@ class OmniVinciModel(OmniVinciPreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             **{f"{name}_hidden_states": self.flatten_embeddings(output) for name, output in encoded.items()},
+            **{f"{name}_outputs": output for name, output in encoded.items()},
             align_loss=align_loss,
         )
 
@@ -887,6 +898,9 @@ class OmniVinciForConditionalGeneration(EncodesMediaOnce, OmniVinciPreTrainedMod
             image_hidden_states=outputs.image_hidden_states,
             video_hidden_states=outputs.video_hidden_states,
             audio_hidden_states=outputs.audio_hidden_states,
+            image_outputs=outputs.image_outputs,
+            video_outputs=outputs.video_outputs,
+            audio_outputs=outputs.audio_outputs,
             language_loss=language_loss,
             align_loss=outputs.align_loss,
         )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from numbers import Integral, Real
 
 from .prompts import PLACEHOLDER
@@ -54,6 +55,7 @@ def read_conversations(conversation, refuse_placeholders: bool = False):
 
 
 def _read_message(message, refuse_placeholders: bool) -> dict:
+    message = _as_mapping(message)
     if not isinstance(message, Mapping):
         raise ValueError(f"A message has a role and a content, got {type(message).__name__} {message!r:.80}.")
     message = {key: value for key, value in message.items() if value is not None}  # templates would write None
@@ -63,6 +65,13 @@ def _read_message(message, refuse_placeholders: bool) -> dict:
             if item["type"] == "text" and refuse_placeholders:
                 _refuse_placeholders(item["text"])
     return message
+
+
+def _as_mapping(entry):
+    """A message or an item that a client gives as an object, such as OpenAI's; what is none stays as it is."""
+    if is_dataclass(entry) and not isinstance(entry, type):
+        return {field.name: getattr(entry, field.name) for field in fields(entry)}
+    return entry.model_dump() if hasattr(entry, "model_dump") else entry
 
 
 def read_item(item) -> dict:
@@ -89,6 +98,7 @@ def read_item(item) -> dict:
             that means nothing.
         TypeError: an option is of a wrong type.
     """
+    item = _as_mapping(item)
     kind = item.get("type") if isinstance(item, Mapping) else None
     if not isinstance(kind, str) or kind not in ("text", *MODALITIES, *_OPENAI_TYPES):
         raise ValueError(
