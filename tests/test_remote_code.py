@@ -179,10 +179,11 @@ WITHOUT_PACKAGE = """
 import pickle
 import torch
 from transformers import (
-    AutoConfig, AutoFeatureExtractor, AutoImageProcessor, AutoModel, AutoModelForCausalLM,
+    AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForCausalLM,
     AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoProcessor, AutoTokenizer, pipeline,
 )
-from transformers.models.auto.video_processing_auto import AutoVideoProcessor  # hidden without torchvision
+from transformers.models.auto.image_processing_auto import AutoImageProcessor  # hidden without torchvision
+from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 from transformers.utils import logging
 
 repo, cases, results, copy = sys.argv[1:]
@@ -328,8 +329,9 @@ def test_the_snippets_of_the_card_and_the_handler_need_no_package(hub, with_code
 
 WITH_PACKAGE = """
 import sys
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor, pipeline
+from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 from transformers.utils import logging
 

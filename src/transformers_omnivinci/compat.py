@@ -186,6 +186,14 @@ def pipeline_class(path: str) -> str | type:
     return getattr(import_module(module), name)
 
 
+# ----------------------------------------------------------------------------------------------------------- training
+
+
+def end_training(trainer) -> None:
+    """Finishes trackers and the group of processes. `Trainer` has this from 5.19 on."""
+    trainer.end() if hasattr(trainer, "end") else trainer.accelerator.end_training()
+
+
 # ---------------------------------------------------------------------------------------------------------- downloads
 
 

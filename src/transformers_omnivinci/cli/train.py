@@ -52,6 +52,7 @@ def train(
         from transformers.utils import logging
 
         try:
+            from ..compat import end_training
             from ..training import DataSource, command, get_recipe
         except ImportError as error:
             raise ImportError(
@@ -77,7 +78,7 @@ def train(
             num_frames=num_frames,
             fps=fps,
         )
-        trainer.end()
+        end_training(trainer)
         if trainer.is_world_process_zero():
             console = Console(highlight=False)
             console.print(Text(f"{output} holds the model after {trainer.state.global_step:,} steps."), soft_wrap=True)
