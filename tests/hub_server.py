@@ -637,7 +637,7 @@ class HubServer:
 
     @property
     def cdn_url(self) -> str:
-        return f"http://127.0.0.1:{self._cdn_port}"
+        return f"http://localhost:{self._cdn_port}"  # another host, for clients tell by it that they leave the Hub
 
     def signature(self, path: str) -> str:
         return hmac.new(self._secret, unquote(path).encode(), "sha256").hexdigest()
@@ -707,7 +707,7 @@ class HubServer:
         others = ("HF_", "HUGGING", "TRANSFORMERS_")
         kept = {key: value for key, value in os.environ.items() if not key.startswith(others)}
         disabled = ("XET", "TELEMETRY", "UPDATE_CHECK")
-        kept |= {f"HF_HUB_DISABLE_{name}": "1" for name in disabled} | {"NO_PROXY": "127.0.0.1"}
+        kept |= {f"HF_HUB_DISABLE_{name}": "1" for name in disabled} | {"NO_PROXY": "127.0.0.1,localhost"}
         kept |= {"HF_ENDPOINT": self.url, "HF_HOME": str(home or self.root.parent / "huggingface")}
         return kept | ({"HF_TOKEN": token} if token else {})
 
