@@ -21,6 +21,7 @@ from transformers.dynamic_module_utils import get_imports
 
 import transformers_omnivinci
 from transformers_omnivinci import OmniVinciConfig, OmniVinciImageProcessor
+from transformers_omnivinci.compat import VERSION
 from transformers_omnivinci.conversion import convert
 from transformers_omnivinci.publishing.card import name_repository
 from transformers_omnivinci.publishing.code import write_code
@@ -92,7 +93,9 @@ def run(code: str, hub, home: Path, *arguments, cwd=None, **settings) -> list[st
         cwd=cwd,
     )
     assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
+    assert (
+        VERSION < (5, 20) or result.stderr == ""
+    )  # before, pipelines of transformers warn of what they do themselves
     return result.stdout.splitlines()
 
 

@@ -189,6 +189,24 @@ def pipeline_class(path: str) -> str | type:
 # ----------------------------------------------------------------------------------------------------------- training
 
 
+def fsdp_options(arguments) -> list[str]:
+    """
+    Command-line options of which `--fsdp` alone asks for FSDP2, as it does from 5.10 on.
+
+    Args:
+        arguments (`Sequence[str]`): Options of `TrainingArguments`.
+    """
+    arguments = list(arguments)
+    if VERSION >= (5, 10) or "--fsdp" not in arguments:
+        return arguments
+    place = arguments.index("--fsdp") + 1
+    if place < len(arguments) and not arguments[place].startswith("--"):
+        return arguments
+    is_configured = any(one.replace("_", "-") == "--fsdp-config" for one in arguments)
+    version = [] if is_configured else ["--fsdp-config", '{"version": 2}']
+    return [*arguments[:place], "full_shard auto_wrap", *version, *arguments[place:]]
+
+
 def end_training(trainer) -> None:
     """Finishes trackers and the group of processes. `Trainer` has this from 5.19 on."""
     trainer.end() if hasattr(trainer, "end") else trainer.accelerator.end_training()

@@ -45,8 +45,9 @@ except ImportError:
     pass
 """
 
-NAMED_BY_CONFIG = """
-# A config names these modules too: transformers saves along with it what it finds imported.
+NAMED_ALONE = """
+# Never run. Transformers saves along with a class what it finds imported, and until 5.9 copies from a folder no more
+# than the file of a class imports by itself.
 if False:
 """
 
@@ -202,9 +203,9 @@ def _flatten(module: str) -> str:
         f"# Written by {DISTRIBUTION} {__version__} from {path.relative_to(ROOT).as_posix()}; changes belong there.\n"
     )
     handovers = [HANDOVER.format(package=PACKAGE, name=name) for name in MODULES if MODULES[name] == module]
-    named = [f"    from .{_flat(MODULES[name])} import {name}\n" for name in MODULES if MODULES[name] != module]
-    if module == MODULES["OmniVinciConfig"]:
-        handovers += [NAMED_BY_CONFIG, *named]
+    if module in MODULES.values():
+        others = [other for other in _find_sources() if other != module]
+        handovers += [NAMED_ALONE, *(f"    from .{_flat(other)} import __name__ as _\n" for other in others)]
     return "".join([header, *lines, *handovers])
 
 

@@ -10,6 +10,7 @@ from transformers.integrations import is_tensorboard_available
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import is_peft_available
 
+from ..compat import fsdp_options
 from ..configuration_omnivinci import OmniVinciConfig
 from ..modeling.modeling_omnivinci import OmniVinciForConditionalGeneration
 from ..processing import OmniVinciProcessor
@@ -55,7 +56,7 @@ def training_arguments(
         load_best_model_at_end=with_evaluation,
         **recipe.training_arguments,
     )
-    values = vars(parser.parse_args(list(arguments)))
+    values = vars(parser.parse_args(fsdp_options(arguments)))
     if values["eval_strategy"] is None:
         values["eval_strategy"] = values["save_strategy"] if with_evaluation else "no"
     if values["eval_steps"] is None:
