@@ -93,9 +93,8 @@ def run(code: str, hub, home: Path, *arguments, cwd=None, **settings) -> list[st
         cwd=cwd,
     )
     assert result.returncode == 0, result.stderr
-    assert (
-        VERSION < (5, 20) or result.stderr == ""
-    )  # before, pipelines of transformers warn of what they do themselves
+    # Before, pipelines of transformers warn of what they do themselves.
+    assert VERSION < (5, 20) or result.stderr == ""
     return result.stdout.splitlines()
 
 

@@ -3,7 +3,9 @@ What differs between the versions of transformers that this package works with, 
 a version; each entry tells from which on it can go. Importing it imports neither torch nor transformers.
 """
 
+import os
 import re
+from contextvars import ContextVar
 from importlib.metadata import version
 
 OLDEST, TESTED = (5, 8), (5, 24)
@@ -74,7 +76,11 @@ def choose_cache(past_key_values, cache):
     return cache if past_key_values is None else past_key_values
 
 
-# -------------------------------------------------------------------- generation with media encoded once (until 5.18)
+# -------------------------------------------------------------------- generation with media encoded once (until 5.23)
+
+
+_prompt_start: ContextVar[int] = ContextVar("prompt_start", default=0)
+"""How many positions stand before the ids that are given to the `generate` that is running."""
 
 
 class PromptMedia(dict):
@@ -95,11 +101,11 @@ class PromptMedia(dict):
 class EncodesMediaOnce:
     """
     Mixin for generation, in front of `GenerationMixin`: media are encoded before the prompt is read and repeated with
-    it, and each part of the prompt that is read gets what stands in it. From 5.18 on transformers itself does so, but
+    it, and each part of the prompt that is read gets what stands in it. From 5.23 on transformers itself does so, but
     for assistants. An empty dictionary says that what is read is no prompt any more.
     """
 
-    if VERSION >= (5, 18):
+    if VERSION >= (5, 23):
         # `generate` reads the name `inputs_embeds` off the signature.
         def prepare_inputs_for_generation(
             self, input_ids, *args, inputs_embeds=None, is_first_iteration: bool = False, **kwargs
@@ -115,6 +121,16 @@ class EncodesMediaOnce:
             return inputs
 
     else:
+
+        def generate(self, inputs=None, *args, **kwargs):
+            # Only here the mask is sure to be seen: some versions leave out one that masks nothing.
+            ids, mask = kwargs.get("input_ids") if inputs is None else inputs, kwargs.get("attention_mask")
+            start = 0 if ids is None or mask is None or mask.ndim != 2 else max(0, mask.shape[1] - ids.shape[1])
+            token = _prompt_start.set(start)
+            try:
+                return super().generate(inputs, *args, **kwargs)
+            finally:
+                _prompt_start.reset(token)
 
         def _expand_inputs_for_generation(
             self, expand_size=1, is_encoder_decoder=False, input_ids=None, **model_kwargs
@@ -132,20 +148,20 @@ class EncodesMediaOnce:
             input_ids, model_kwargs = super()._expand_inputs_for_generation(
                 expand_size, is_encoder_decoder, input_ids, **model_kwargs
             )
-            mask = model_kwargs.get("attention_mask")
-            start = 0 if mask is None or mask.ndim != 2 else max(0, mask.shape[1] - input_ids.shape[1])
-            ids = input_ids if embeds is None else None
-            model_kwargs["mm_encoder_outputs"] = PromptMedia(encoded, ids, held, 0 if ids is None else start)
+            ids, start = (input_ids, _prompt_start.get()) if embeds is None else (None, 0)
+            model_kwargs["mm_encoder_outputs"] = PromptMedia(encoded, ids, held, start)
             return input_ids, model_kwargs
 
         def prepare_inputs_for_generation(self, input_ids, past_key_values=None, inputs_embeds=None, **kwargs) -> dict:
             inputs = super().prepare_inputs_for_generation(
                 input_ids, past_key_values=past_key_values, inputs_embeds=inputs_embeds, **kwargs
             )
-            media = inputs.pop("mm_encoder_outputs", None)
+            media = kwargs.get("mm_encoder_outputs")  # of later parts some versions drop it
+            length = 0 if past_key_values is None else int(past_key_values.get_seq_length())
             if not isinstance(media, PromptMedia):
-                return inputs
-            start = (0 if past_key_values is None else int(past_key_values.get_seq_length())) - media.start
+                return inputs if media or not length else {**inputs, "mm_encoder_outputs": {}}
+            inputs.pop("mm_encoder_outputs", None)
+            start = length - media.start
             if media.input_ids is None:
                 return {**inputs, "mm_encoder_outputs": {} if start else dict(media)}
             if start >= media.input_ids.shape[1]:
@@ -202,6 +218,8 @@ def fsdp_options(arguments) -> list[str]:
     place = arguments.index("--fsdp") + 1
     if place < len(arguments) and not arguments[place].startswith("--"):
         return arguments
+    # What it saves has all weights in one file then, too.
+    os.environ.setdefault("FSDP_STATE_DICT_TYPE", "FULL_STATE_DICT")
     is_configured = any(one.replace("_", "-") == "--fsdp-config" for one in arguments)
     version = [] if is_configured else ["--fsdp-config", '{"version": 2}']
     return [*arguments[:place], "full_shard auto_wrap", *version, *arguments[place:]]

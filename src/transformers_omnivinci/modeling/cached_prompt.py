@@ -84,7 +84,7 @@ def describe(config, input_ids: torch.Tensor, attention_mask: torch.Tensor | Non
         mask = input_ids == getattr(config, f"{modality}_token_id")
         if codes and int(mask.sum()) == sum(map(len, codes)):
             contents[mask] = torch.cat(codes).to(contents.device)
-    if attention_mask is not None and attention_mask.ndim == 2 and attention_mask.shape == contents.shape:
+    if isinstance(attention_mask, torch.Tensor) and attention_mask.shape == contents.shape:
         contents = contents.masked_fill(attention_mask.to(contents.device) == 0, PADDING)
     return CachedPrompt(input_ids, contents)
 
@@ -102,7 +102,7 @@ def remember_pass(config, cache, input_ids: torch.Tensor | None, attention_mask,
     before, prompt = getattr(cache, ATTRIBUTE, None), None
     if input_ids is not None:
         start = int(cache.get_seq_length()) - input_ids.shape[1]
-        if attention_mask is not None and attention_mask.ndim == 2:
+        if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
             attention_mask = attention_mask[:, -input_ids.shape[1] :]
         prompt = describe(config, input_ids, attention_mask, media)
         if start > 0:
