@@ -22,7 +22,7 @@ NOT_PUBLISHED = {".ci/run", ".gitignore"}
 MADE_BY_SETUPTOOLS = re.compile(r"^PKG-INFO$|\.egg-info/")
 # These read what stands beside the package: documents, demo, fixtures, benchmarks, this folder.
 TESTS = ["documents", "model_card", "parity", "nano", "compat"]
-TOOLS = ["hypothesis", "pytest"]
+TOOLS = ["hypothesis", "pytest", "soundfile"]
 
 CLIP = "demo/new.mp4"
 # What is seen and heard in it is what nano answers to the README's questions. Its captions begin well.
