@@ -51,6 +51,7 @@ REPORT = """<testsuites><testsuite>
 <testcase classname="tests.test_parity" name="test_logits[b]"><failure/></testcase>
 <testcase classname="tests.test_cli" name="test_version"/>
 <testcase classname="tests.test_cli" name="test_version"><error/></testcase>
+<testcase classname="tests.test_cli" name="test_of_a_gpu"><skipped/></testcase>
 </testsuite></testsuites>"""
 
 
