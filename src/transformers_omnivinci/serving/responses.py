@@ -6,9 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from ..publishing.handler import RequestError
 
-SAME = ("model", "temperature", "top_p", "seed", "user", "metadata", "stop", "top_logprobs", "parallel_tool_calls")
-"""Parameters that have the same name and meaning in both."""
-
 ONLY = {
     "background": (False,),
     "store": (True, False),  # an answer can never be fetched again
