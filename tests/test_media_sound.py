@@ -12,6 +12,7 @@ import torch
 from transformers import AutoProcessor
 
 from transformers_omnivinci import NANO, media
+from transformers_omnivinci.processing.reading import load_clip
 
 from .conftest import PARITY
 from .media_files import Sound, read_second, remux, render_sound, write_audio, write_video
@@ -156,7 +157,7 @@ CLIPS = {
 @pytest.mark.parametrize("name", CLIPS)
 def test_clips_with_a_rate_of_their_own(ask, name):
     processor, clip = ask.processor, CLIPS[name]
-    waveform = processor._load_clip(clip, {})
+    waveform = load_clip(processor, clip, {})
     assert waveform.dtype == np.float32 and len(waveform) == 2 * RATE
     assert [read_second(waveform[4000:12_000]), read_second(waveform[20_000:28_000])] == [0, 1]
     assert np.abs(waveform).max() == pytest.approx(0.5, abs=0.02)
@@ -170,14 +171,14 @@ def test_clips_with_a_rate_of_their_own(ask, name):
 def test_clips_that_are_files_of_data_sets(tmp_path, ask):
     path = write_audio(tmp_path / "sound.wav", Sound(seconds=2.0, codec="pcm_s16le"))
     for clip in ({"bytes": path.read_bytes(), "path": None}, {"bytes": None, "path": str(path)}):
-        assert len(ask.processor._load_clip(clip, {})) == 2 * RATE
+        assert len(load_clip(ask.processor, clip, {})) == 2 * RATE
         ask({"type": "audio", "audio": clip})
-    assert len(ask.processor._load_clip(io.BytesIO(path.read_bytes()), {})) == 2 * RATE
+    assert len(load_clip(ask.processor, io.BytesIO(path.read_bytes()), {})) == 2 * RATE
 
 
 def test_samples_in_bfloat16(ask):
     samples = torch.from_numpy(render_sound(1, RATE)[0])
-    assert np.abs(ask.processor._load_clip(samples.bfloat16(), {}) - samples.numpy()).max() < 0.01
+    assert np.abs(load_clip(ask.processor, samples.bfloat16(), {}) - samples.numpy()).max() < 0.01
 
 
 @pytest.mark.parametrize(

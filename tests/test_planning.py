@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transformers_omnivinci.planning import (
-    MediaLayout,
+    Layout,
+    MediumFacts,
+    PromptPlan,
     audio_sequence,
     choose_tile_grid,
     count,
@@ -19,6 +21,7 @@ from transformers_omnivinci.planning import (
     interleave,
     plan_audio,
     plan_groups,
+    plan_medium,
     sample_at_fps,
     sample_uniformly,
     video_sequence,
@@ -48,9 +51,8 @@ def clips(draw):
     return positions, fps, total, draw(group_durations), audio, start
 
 
-def layout(**kwargs) -> MediaLayout:
-    fields = {"patches_per_side": 3, "video_pool_sizes": [[1, 1, 1]], "audio_pooling": "none"} | kwargs
-    return MediaLayout(IMAGE, VIDEO, AUDIO, **fields)
+def layout(**kwargs) -> Layout:
+    return Layout({"image": IMAGE, "video": VIDEO, "audio": AUDIO}, **{"patches_per_side": 3, **kwargs})
 
 
 @given(total=st.integers(1, 100_000), num_frames=st.integers(1, 300))
@@ -199,10 +201,71 @@ def test_sequences():
         audio_end=[END],
         video_pool_sizes=[[1, 1, 1], [2, 3, 2]],
     )
-    assert expand(image_sequence(plan, 2)) == [START] + [IMAGE] * 18 + [END]
+    assert expand(image_sequence(plan, 18)) == [START] + [IMAGE] * 18 + [END]
     assert expand(audio_sequence(plan, 4)) == [AUDIO] * 4 + [END]
     whole, pooled = [START] + [VIDEO] * 9 + [END], [START] + [VIDEO] * 2 + [END]
     assert expand(video_sequence(plan, 3)) == whole * 3 + [SEPARATOR] + pooled * 2 + [SEPARATOR]
+
+
+@st.composite
+def media(draw):
+    """Facts of a medium, also of videos without sound."""
+    modality = draw(st.sampled_from(["image", "video", "audio"]))
+    if modality == "image":
+        return MediumFacts("image", draw(st.sampled_from([(1, 1), (3, 3), (2, 6), (4, 3)])))
+    num_samples = draw(st.integers(1, 3_000_000))
+    if modality == "audio":
+        return MediumFacts("audio", num_samples=num_samples)
+    positions, fps, total, *_ = draw(clips())
+    seconds = [position / fps for position in positions]
+    return MediumFacts("video", (1, 1), seconds, positions, fps, total, draw(st.sampled_from([0, num_samples])))
+
+
+@given(st.lists(media(), max_size=4), poolings, st.booleans(), st.booleans(), group_durations, st.data())
+def test_prompt_plan_is_the_text_with_media_in_the_place_of_placeholders(
+    facts, pooling, interleave, bracketed, group_duration, data
+):
+    brackets = {"image": (1, 2), "video": (3, 4), "audio": (5, 6)} if bracketed else {}
+    shared = layout(
+        audio_pooling=pooling,
+        interleave=interleave,
+        group_duration=group_duration,
+        brackets=brackets,
+        audio_end=[END],
+        group_end=[NEWLINE],
+        s2_scales=(448, 896, 1344),
+    )
+    plans = [plan_medium(one, shared) for one in facts]
+    texts = [data.draw(st.lists(st.integers(10, 20), max_size=3)) for _ in range(len(facts) + 1)]
+    text_ids, slots, expected = list(texts[0]), [], list(texts[0])
+    for plan, text in zip(plans, texts[1:], strict=True):
+        slots.append(len(text_ids))
+        text_ids += [shared.token_ids[plan.modality], *text]
+        expected += [*expand(plan.runs), *text]
+    prompt = PromptPlan(text_ids, slots, plans)
+    assert prompt.ids() == expected and prompt.length == len(expected)
+    # Every sound vector of the sequence has its second, every frame its own, every video its groups.
+    assert sum(map(len, prompt.seconds("audio"))) == expected.count(AUDIO)
+    videos = [one for one in facts if one.modality == "video"]
+    assert prompt.seconds("video") == [one.timestamps for one in videos]
+    for one, groups in zip(videos, prompt.groups, strict=True):
+        assert bool(groups) == (interleave and one.num_samples > 0)
+        assert [frame for group in groups for frame in group.frames] == (
+            list(range(len(one.timestamps))) if groups else []
+        )
+    for one, plan in zip(facts, plans, strict=True):
+        seconds = plan.sound_seconds
+        assert list(seconds) == sorted(seconds)
+        if seconds:
+            assert seconds[0] > 0 and seconds[-1] < plan.windows.padded_duration
+        opened = [token for token in expand(plan.runs) if token in (1, 3, 5)]
+        assert len(opened) == (len(plan.modalities) if bracketed else 0)
+        assert (plan.windows is not None) == bool(one.num_samples)
+
+
+def test_sound_of_its_own_without_samples_is_refused():
+    with pytest.raises(ValueError, match="no samples"):
+        plan_medium(MediumFacts("audio"), layout())
 
 
 def test_planning_needs_no_tensor_library():

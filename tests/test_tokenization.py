@@ -5,13 +5,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from transformers_omnivinci.planning import MediumPlan, PromptPlan
 from transformers_omnivinci.processing.options import sort_options
 from transformers_omnivinci.processing.tokenization import (
-    Replacement,
     control_tokens,
     cut_control_tokens,
-    encode_prompt,
     mark_spans,
+    place_media,
+    tokenize_prompt,
 )
 
 from .conftest import CLIP
@@ -26,6 +27,15 @@ PIECES = st.lists(
 SHARED = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 
 
+def lay_out(processor, text, media):
+    """Token ids of a prompt with media in it, their offsets, and what is told of the media."""
+    prompt = tokenize_prompt(processor.tokenizer, text, with_offsets=True)
+    placeholders = (processor.image_token_id, processor.video_token_id, processor.audio_token_id)
+    slots = [place for place, token in enumerate(prompt.ids) if token in placeholders]
+    plan = PromptPlan(prompt.ids, slots, media)
+    return plan.ids(), *place_media(processor.tokenizer, prompt, plan)
+
+
 @settings(max_examples=150, **SHARED)
 @given(texts=st.lists(PIECES.map("".join), min_size=1, max_size=3))
 def test_what_the_user_writes_is_no_control_token(processor, texts):
@@ -33,7 +43,7 @@ def test_what_the_user_writes_is_no_control_token(processor, texts):
     tokens = control_tokens(tokenizer, processor.chat_template)
     assert set(TOKENS) <= set(tokens)
     prompt = "<|im_start|>" + "".join(cut_control_tokens(texts, tokens)) + "<|im_end|>"
-    ids = encode_prompt(tokenizer, prompt, [], with_offsets=True)
+    ids = tokenize_prompt(tokenizer, prompt, with_offsets=True)
     controls = set(tokenizer.convert_tokens_to_ids(tokens))
     assert [token in controls for token in ids.ids] == [True, *[False] * (len(ids.ids) - 2), True]
     assert tokenizer.decode(ids.ids) == "<|im_start|>" + "".join(texts) + "<|im_end|>"
@@ -48,25 +58,26 @@ def test_what_the_user_writes_is_no_control_token(processor, texts):
 )
 def test_ids_of_media_stand_in_the_place_of_placeholders(processor, parts, counts):
     tokenizer = processor.tokenizer
-    media = [Replacement("image", "<image>", [processor.image_token_id] * count) for count in counts[: len(parts) - 1]]
+    media = [MediumPlan("image", [[(processor.image_token_id, count)]]) for count in counts[: len(parts) - 1]]
     prompt = "<image>".join(parts)
-    encoded = encode_prompt(tokenizer, prompt, media, with_offsets=True)
+    ids, offsets, replacements = lay_out(processor, prompt, media)
     expanded = "".join(
         part + "<image>" * count for part, count in zip(parts, [*counts[: len(parts) - 1], 0], strict=True)
     )
     plain = tokenizer(expanded, return_offsets_mapping=True)
-    assert encoded.ids == plain["input_ids"] and encoded.offsets == plain["offset_mapping"]
-    for replacement in encoded.replacements:
+    assert ids == plain["input_ids"] and offsets == plain["offset_mapping"]
+    assert len(replacements) == len(media)
+    for replacement in replacements:
         (start, end), (first, last) = replacement["span"], replacement["new_span"]
         assert prompt[start:end] == "<image>" and expanded[first:last] == replacement["replacement"]
 
 
 def test_spans_move_with_what_stands_before_them(processor):
-    media = [Replacement("audio", "<sound>", [processor.audio_token_id] * 3)]
+    media = [MediumPlan("audio", [[(processor.audio_token_id, 3)]])]
     prompt = "a<sound>b c"
-    encoded = encode_prompt(processor.tokenizer, prompt, media, with_offsets=True)
-    marks = mark_spans(encoded.offsets, encoded.replacements, [(prompt.index("b"), len(prompt))])
-    chosen = [token for token, mark in zip(encoded.ids, marks, strict=True) if mark]
+    ids, offsets, replacements = lay_out(processor, prompt, media)
+    marks = mark_spans(offsets, replacements, [(prompt.index("b"), len(prompt))])
+    chosen = [token for token, mark in zip(ids, marks, strict=True) if mark]
     assert processor.decode(chosen) == "b c"
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .planning import count
+from .planning import MediumPlan, count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .processing.processing_omnivinci import OmniVinciProcessor, VideoPlan
+    from .processing.processing_omnivinci import OmniVinciProcessor
 
 VIDEO_COLOUR, AUDIO_COLOUR = "#2f6db3", "#e0812f"
 INK, FAINT, BAND = "#23272e", "#9aa3af", "#f1f4f8"
@@ -53,13 +53,13 @@ class TimelineGroup:
         return self.num_video_tokens + self.num_audio_tokens + self.num_boundary_tokens
 
 
-def timeline_groups(processor: OmniVinciProcessor, plan: VideoPlan, duration: float) -> list[TimelineGroup]:
+def timeline_groups(processor: OmniVinciProcessor, plan: MediumPlan, duration: float) -> list[TimelineGroup]:
     """
     Counts the tokens of each temporal group.
 
     Args:
         processor ([`OmniVinciProcessor`]): The one that made the plan.
-        plan (`VideoPlan`): Of a clip, see [`OmniVinciProcessor.plan_video`].
+        plan ([`MediumPlan`]): Of a clip, see [`OmniVinciProcessor.plan_video`].
         duration (`float`): Seconds of the clip.
 
     Returns:
@@ -73,7 +73,7 @@ def timeline_groups(processor: OmniVinciProcessor, plan: VideoPlan, duration: fl
     if not spans:
         if plan.windows is not None:
             spans.append(("sound", 0.0, duration, range(0), range(plan.windows.num_mel_frames)))
-        spans.append(("picture", 0.0, duration, range(len(plan.timestamps)), range(0)))
+        spans.append(("picture", 0.0, duration, range(len(plan.frame_seconds)), range(0)))
     groups = []
     for span, runs in zip(spans, plan.parts, strict=True):
         video, audio = count(runs, processor.video_token_id), count(runs, processor.audio_token_id)

@@ -66,7 +66,7 @@ def timeline(
         console = Console(highlight=False)
         facts = f"{metadata.width} x {metadata.height}, {metadata.duration:.2f} s at {metadata.fps:.2f} fps"
         console.print(Text.assemble((name, "bold"), f"  {facts}, {'no sound' if plan.windows is None else 'sound'}"))
-        console.print(_table(groups, plan.timestamps))
+        console.print(_table(groups, plan.frame_seconds))
         numbers = count_tokens(groups)
         parts = ", ".join(f"{number:,} {kind}" for kind, number in numbers.items())
         console.print(f"{sum(numbers.values()):,} tokens: {parts}")
@@ -75,7 +75,7 @@ def timeline(
         if plot is not None:
             figure = plot_timeline(
                 groups,
-                plan.timestamps,
+                plan.frame_seconds,
                 video.frames,
                 None if plan.windows is None else video.waveform,
                 sampling_rate,

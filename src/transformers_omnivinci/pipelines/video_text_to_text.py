@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from types import GeneratorType
 
-import torch
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 from transformers.generation import GenerationConfig
 from transformers.pipelines.image_text_to_text import ImageTextToTextPipeline, ReturnType
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 from transformers.utils.chat_template_utils import Chat, is_valid_message
 
+from ..processing.batch import join
 from ..processing.video_inputs import OneVideo, flatten_videos
 
 GENERATION_PARAMETERS = {name for name in vars(GenerationConfig()) if not name.startswith("_")} | {"generation_config"}
@@ -159,21 +160,14 @@ class VideoTextToTextPipeline(ImageTextToTextPipeline):
         """
         Joins what `preprocess` returned for several samples, as the processor does for a list of prompts.
 
-        Prompts are padded on the left. Media follow each other: their tensors are joined along the first axis, and
-        seconds filled up with -1.
+        Prompts are padded on the left; media follow each other, see [`join`].
         """
-        fill = {"input_ids": self.tokenizer.pad_token_id, "video_timestamps": -1.0, "audio_timestamps": -1.0}
-        per_token = ("input_ids", "attention_mask", "mm_token_type_ids")
-        names = dict.fromkeys(name for sample in samples for name in sample)
-        joined = {}
-        for name in names:
-            values = [sample[name] for sample in samples if name in sample]
-            if name == "text":
-                joined[name] = values
-            elif name in per_token or name in fill:
-                joined[name] = _join_padded(values, fill.get(name, 0), left=name in per_token)
-            else:
-                joined[name] = torch.cat(values)
+        joined = {"text": [sample["text"] for sample in samples], **join(samples)}
+        for name in ("input_ids", "attention_mask", "mm_token_type_ids"):
+            rows = [row for sample in samples if name in sample for row in sample[name]]
+            if rows:
+                fill = self.tokenizer.pad_token_id if name == "input_ids" else 0
+                joined[name] = pad_sequence(rows, batch_first=True, padding_value=fill, padding_side="left")
         return joined
 
     def _forward(self, model_inputs, generate_kwargs=None):
@@ -262,15 +256,3 @@ def _as_chat(inputs, text: str | None) -> tuple[Chat, Chat | str]:
     videos = [] if sample.get("video") is None else flatten_videos(sample["video"])
     content = [{"type": "video", "video": video} for video in videos] + [{"type": "text", "text": question}]
     return Chat([{"role": "user", "content": content}]), question
-
-
-def _join_padded(rows: Sequence[torch.Tensor], value: float, left: bool) -> torch.Tensor:
-    """Tensors (rows, length) below each other, shorter ones filled up with `value`."""
-    width = max(row.shape[1] for row in rows)
-    gaps = [width - row.shape[1] for row in rows]
-    return torch.cat(
-        [
-            torch.nn.functional.pad(row, (gap, 0) if left else (0, gap), value=value)
-            for row, gap in zip(rows, gaps, strict=True)
-        ]
-    )

@@ -4,37 +4,47 @@ Order and time, planned as plain integers and seconds: no tensor library, no mod
 - `sampling`: which frames of a clip, which tiles of an image, which windows of a waveform.
 - `temporal_embedding_grouping`: which frames and sounds stand together (TEG).
 - `sequence`: how many embeddings each medium has, and in which order they stand in the prompt.
+- `plan`: from the facts of media to the token ids and the seconds of a prompt.
 """
 
+from .plan import MediumFacts, MediumPlan, PromptPlan, plan_medium
 from .sampling import AudioWindows, choose_tile_grid, plan_audio, sample_at_fps, sample_uniformly, tile_grids
 from .sequence import (
-    MediaLayout,
+    Layout,
     Run,
     audio_sequence,
     count,
     count_audio_vectors,
+    count_image_embeddings,
     expand,
     grouped_sequence,
     image_sequence,
+    pooled_frames,
     video_sequence,
 )
 from .temporal_embedding_grouping import TemporalGroup, interleave, plan_groups
 
 __all__ = [
     "AudioWindows",
-    "MediaLayout",
+    "Layout",
+    "MediumFacts",
+    "MediumPlan",
+    "PromptPlan",
     "Run",
     "TemporalGroup",
     "audio_sequence",
     "choose_tile_grid",
     "count",
     "count_audio_vectors",
+    "count_image_embeddings",
     "expand",
     "grouped_sequence",
     "image_sequence",
     "interleave",
     "plan_audio",
     "plan_groups",
+    "plan_medium",
+    "pooled_frames",
     "sample_at_fps",
     "sample_uniformly",
     "tile_grids",

@@ -5,7 +5,7 @@ import re
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from .conversation import item_options, read_conversations, source_keys
-from .options import option_names
+from .options import hears_videos, option_names
 from .tokenization import CUT, control_tokens, cut_control_tokens, mark_spans
 from .video_inputs import one_video
 
@@ -90,9 +90,8 @@ class AppliesChatTemplates:
             options["return_tensors"] = return_tensors
         if return_assistant_tokens_mask:
             options |= {"return_offsets_mapping": True, "return_text_replacement_offsets": True}
-        if self.tokenizer.bos_token is not None and prompts[0].startswith(self.tokenizer.bos_token):
-            options["add_special_tokens"] = False  # the template has written them
-        images, videos, audio, links = self._media_of(conversations, self._hears_videos(dict(options))[0])
+        options |= self._special_tokens_options(prompts[0])
+        images, videos, audio, links = self._media_of(conversations, hears_videos(self, dict(options))[0])
         more = options.pop("images", None)  # for templates that place them from other variables
         if more:
             images = more if is_batched else [more]
@@ -118,6 +117,11 @@ class AppliesChatTemplates:
             ]
             inputs.convert_to_tensors(tensor_type=return_tensors)
         return inputs
+
+    def _special_tokens_options(self, prompt: str) -> dict:
+        """Where the template has written special tokens, the tokenizer is not to add them again."""
+        bos_token = self.tokenizer.bos_token
+        return {"add_special_tokens": False} if bos_token is not None and prompt.startswith(bos_token) else {}
 
     def _find_template(self, chat_template: str | None) -> str:
         """A template as it is given, by its name, or the processor's own."""

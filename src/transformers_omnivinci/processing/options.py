@@ -72,6 +72,22 @@ def sort_options(processor, kwargs: dict) -> dict:
     return own | options
 
 
+def hears_videos(processor, options: dict) -> tuple[bool, bool]:
+    """
+    Whether videos take their track along, and whether a call says so itself.
+
+    Args:
+        processor ([`OmniVinciProcessor`]): Its `load_audio_from_video` decides where a call does not say.
+        options (`dict`): Of the call; `load_audio_from_video` is taken out, also of `videos_kwargs`.
+    """
+    said = [options.pop("load_audio_from_video", None)]
+    if "load_audio_from_video" in (options.get("videos_kwargs") or {}):
+        options["videos_kwargs"] = dict(options["videos_kwargs"])
+        said.append(options["videos_kwargs"].pop("load_audio_from_video"))
+    said = [bool(value) for value in said if value is not None]
+    return (said[0], True) if said else (processor.load_audio_from_video, False)
+
+
 def check_options(names: type, options: dict) -> None:
     """
     Checks options against a `TypedDict`.

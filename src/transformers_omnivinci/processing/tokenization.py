@@ -1,9 +1,12 @@
-"""Prompts as token ids, with the runs of each medium in the place of its placeholder."""
+"""Prompts as token ids: control tokens, text with placeholders, and where media stand in it."""
 
 import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
+
+from ..planning import PromptPlan
 
 CUT = "\ufdd0"
 """
@@ -54,96 +57,33 @@ def cut_control_tokens(value, tokens: Sequence[str]):
 
 
 @dataclass(frozen=True)
-class Replacement:
+class TokenizedPrompt:
     """
-    What stands in the place of a placeholder.
+    A prompt as tokens, before media stand in it.
 
     Attributes:
-        modality (`str`): `"image"`, `"video"` or `"audio"`.
-        placeholder (`str`): Its text.
-        ids (`list[int]`): Placeholders of embeddings, and boundary tokens.
+        text (`str`): The prompt, with one placeholder for each medium.
+        ids (`list[int]`): Its tokens. A placeholder is a token of its own, whatever stands around it.
+        offsets (`list[tuple[int, int]]`): Between which characters of the text each token stands, on request.
     """
 
-    modality: str
-    placeholder: str
+    text: str
     ids: list[int]
+    offsets: list[tuple[int, int]]
 
 
-@dataclass
-class EncodedPrompt:
+def tokenize_prompt(
+    tokenizer, prompt: str, add_special_tokens: bool = True, with_offsets: bool = False
+) -> TokenizedPrompt:
     """
-    Attributes:
-        ids (`list[int]`): Tokens, those of media included.
-        offsets (`list[tuple[int, int]]`): Between which characters of the expanded text each token stands, on request.
-        replacements (`list[dict]`):
-            On request, where each placeholder stood in the prompt (`span`) and what stands in its place in the
-            expanded text (`new_span`, `replacement`), as in transformers.
-    """
-
-    ids: list[int]
-    offsets: list[tuple[int, int]] = field(default_factory=list)
-    replacements: list[dict] = field(default_factory=list)
-
-
-def encode_prompt(
-    tokenizer,
-    prompt: str,
-    replacements: Sequence[Replacement],
-    add_special_tokens: bool = True,
-    with_offsets: bool = False,
-) -> EncodedPrompt:
-    """
-    Tokenizes a prompt with one placeholder for each medium, and puts ids in the place of the placeholders. A
-    placeholder is a token of its own, so that the text around it is read alike, whatever stands there.
+    Tokenizes a prompt with one placeholder for each medium.
 
     Args:
         tokenizer (`PreTrainedTokenizerBase`): It knows the placeholders.
-        prompt (`str`): What [`cut_control_tokens`] has cut is read as text.
-        replacements (`Sequence[Replacement]`): In the order of the placeholders.
+        prompt (`str`): What [`cut_control_tokens`] has cut is read as text; cuts are not counted in offsets.
         add_special_tokens (`bool`, *optional*, defaults to `True`): As of the tokenizer.
         with_offsets (`bool`, *optional*, defaults to `False`): Whether to tell where in the text tokens stand.
-
-    Raises:
-        ValueError: a control token in the user's text cannot be read as text.
     """
-    read, offsets = _read(tokenizer, prompt, add_special_tokens, with_offsets)
-    placeholders = {replacement.placeholder for replacement in replacements}
-    placeholder_ids = {tokenizer.convert_tokens_to_ids(placeholder) for placeholder in placeholders}
-    encoded, waiting, gained = EncodedPrompt([]), iter(replacements), 0
-    for position, token in enumerate(read):
-        start, end = offsets[position] if with_offsets else (0, 0)
-        if token not in placeholder_ids:
-            encoded.ids.append(token)
-            encoded.offsets.append((start + gained, end + gained))
-            continue
-        replacement = next(waiting)
-        encoded.ids += replacement.ids
-        if not with_offsets:
-            continue
-        written = {one: tokenizer.decode([one]) for one in set(replacement.ids)}
-        place = start + gained
-        for one in replacement.ids:
-            encoded.offsets.append((place, place + len(written[one])))
-            place += len(written[one])
-        encoded.replacements.append(
-            {
-                "type": replacement.modality,
-                "span": (start, end),
-                "new_span": (start + gained, place),
-                "text": replacement.placeholder,
-                "replacement": "".join(written[one] for one in replacement.ids),
-            }
-        )
-        gained = place - end
-    if not with_offsets:
-        encoded.offsets.clear()
-    return encoded
-
-
-def _read(
-    tokenizer, prompt: str, add_special_tokens: bool, with_offsets: bool
-) -> tuple[list[int], list[tuple[int, int]]]:
-    """Ids, and between which characters of the prompt each stands, cuts not counted."""
     pieces, ids, offsets, start = prompt.split(CUT), [], [], 0
     for piece in pieces:
         options = {"return_offsets_mapping": True} if with_offsets else {}
@@ -152,7 +92,47 @@ def _read(
         if with_offsets:
             offsets += [(start + first, start + last) for first, last in encoded["offset_mapping"]]
         start += len(piece)
-    return ids, offsets
+    return TokenizedPrompt("".join(pieces), ids, offsets)
+
+
+def place_media(tokenizer, prompt: TokenizedPrompt, plan: PromptPlan) -> tuple[list[tuple[int, int]], list[dict]]:
+    """
+    Where everything stands in the text that a prompt would be, were its media written in it token by token.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): What writes tokens.
+        prompt ([`TokenizedPrompt`]): With offsets.
+        plan ([`PromptPlan`]): Of this prompt.
+
+    Returns:
+        `tuple[list[tuple[int, int]], list[dict]]`: between which characters each token of the plan stands; and, as in
+        transformers, where each placeholder stood (`span`) and what stands in its place (`new_span`, `replacement`).
+    """
+    write = cache(lambda token: tokenizer.decode([token]))
+    offsets, replacements, gained, position = [], [], 0, 0
+    for slot, medium in [*zip(plan.slots, plan.media, strict=True), (len(prompt.ids), None)]:
+        offsets += [(start + gained, end + gained) for start, end in prompt.offsets[position:slot]]
+        position = slot + 1
+        if medium is None:
+            break
+        start, end = prompt.offsets[slot]
+        place, written = start + gained, []
+        for token, length in medium.runs:
+            text = write(token)
+            offsets += [(place + step * len(text), place + (step + 1) * len(text)) for step in range(length)]
+            place += length * len(text)
+            written.append(text * length)
+        replacements.append(
+            {
+                "type": medium.modality,
+                "span": (start, end),
+                "new_span": (start + gained, place),
+                "text": prompt.text[start:end],
+                "replacement": "".join(written),
+            }
+        )
+        gained = place - end
+    return offsets, replacements
 
 
 def mark_spans(encoded_offsets: Sequence[tuple[int, int]], replacements: Sequence[dict], spans) -> list[int]:
@@ -160,7 +140,7 @@ def mark_spans(encoded_offsets: Sequence[tuple[int, int]], replacements: Sequenc
     Which tokens stand within spans of the prompt, such as the answers that `return_assistant_tokens_mask` asks for.
 
     Args:
-        encoded_offsets, replacements: Those of an [`EncodedPrompt`], and (0, 0) for padding.
+        encoded_offsets, replacements: As of [`place_media`], and (0, 0) for padding.
         spans (`Iterable[tuple[int, int]]`): Characters of the prompt as it was before media stood in it.
 
     Returns:

@@ -15,6 +15,7 @@ from .. import media
 from ..media import LoadedVideo, OmniVinciVideoMetadata, check_transparency
 from ..planning import sample_at_fps, sample_uniformly
 from ..remote_code import InstalledSettings
+from .batch import pad_seconds
 from .options import check_options
 from .pixels import TorchPixels
 from .video_inputs import OneVideo, flatten_metadata, flatten_videos, load_frames, one_video, plan_frames
@@ -75,7 +76,7 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
         ]
         data = {
             "pixel_values_videos": frames[0] if len(frames) == 1 else torch.cat(frames),
-            "video_timestamps": pad_timestamps([video.metadata.timestamps for video in loaded]),
+            "video_timestamps": pad_seconds([video.metadata.timestamps for video in loaded]),
         }
         if kwargs["return_metadata"]:
             data["video_metadata"] = [video.metadata for video in loaded]
@@ -276,15 +277,6 @@ def _given_frames(video: OneVideo, metadata, options: dict) -> tuple[Sequence, d
         raise ValueError("`video_start` and `video_end` choose a part of a file, not of decoded frames.")
     frames = media.list_frames_folder(video.source) if video.is_folder else video.source
     return frames, metadata if video.metadata is None else video.metadata
-
-
-def pad_timestamps(timestamps: Sequence[Sequence[float]]) -> torch.Tensor:
-    """Seconds of several media as one float32 tensor (num_media, most seconds), filled up with -1."""
-    width = max((len(seconds) for seconds in timestamps), default=0)
-    padded = torch.full((len(timestamps), width), -1.0)
-    for row, seconds in zip(padded, timestamps, strict=True):
-        row[: len(seconds)] = torch.as_tensor(seconds)
-    return padded
 
 
 __all__ = ["OmniVinciVideoProcessor"]

@@ -7,13 +7,10 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DataCollatorWithFlattening
 
 from ..labels import IGNORED
-from ..modeling.modeling_omnivinci import MEDIA_INPUTS
+from ..processing.batch import join
 
 PADDING = -1
 """The item that padding belongs to."""
-
-NO_TIME = -1.0
-"""What fills up rows of seconds."""
 
 
 @dataclass
@@ -56,10 +53,7 @@ class OmniVinciCollator:
             batch = self._share([samples] if self.packing else [[sample] for sample in samples])
         else:
             batch = self._flatten(samples) if self.packing else self._pad(samples)
-        for name in MEDIA_INPUTS:
-            parts = [sample[name] for sample in samples if name in sample]
-            if parts:
-                batch[name] = _stack_seconds(parts) if name.endswith("_timestamps") else torch.cat(parts)
+        batch |= join(samples)
         batch["sample_ids"] = [name for sample in samples for name in sample["sample_ids"]]
         batch["skipped"] = [bad for sample in samples for bad in sample.get("skipped", ())]
         return batch
@@ -105,8 +99,3 @@ def _text_of(sample: dict, item: int) -> dict[str, torch.Tensor]:
         "segment_ids": sample.get("segment_ids", torch.zeros(length, dtype=torch.long)),
         "items": torch.full((length,), item),
     }
-
-
-def _stack_seconds(rows: list[torch.Tensor]) -> torch.Tensor:
-    """(clips, most vectors) of all samples, filled up."""
-    return pad_sequence([clip for clips in rows for clip in clips], batch_first=True, padding_value=NO_TIME)

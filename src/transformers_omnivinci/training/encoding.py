@@ -8,8 +8,8 @@ import torch
 from transformers.processing_utils import ProcessorMixin
 
 from ..labels import IGNORED, without_placeholders
+from ..planning import PromptPlan
 from ..processing.conversation import MODALITIES, item_options
-from ..processing.video_inputs import one_video
 from .data import BadSample, Sample
 from .sharing import SplitSample, count_shared
 
@@ -63,8 +63,7 @@ class SampleEncoder:
         if load_audio_from_video is None:
             load_audio_from_video = processor.load_audio_from_video
         self.options = {"load_audio_from_video": load_audio_from_video, **options}
-        self._media_lengths: dict[tuple, int] = {}
-        self._tracks: dict[tuple, bool] = {}
+        self._media: dict[tuple, Measure] = {}
         self._texts: dict[str, tuple[torch.Tensor, torch.Tensor, list[int]]] = {}
 
     def measure(self, sample: Sample) -> Measure:
@@ -75,12 +74,18 @@ class SampleEncoder:
             BadSample: a medium cannot be read, or the sample is too long.
         """
         with _naming(sample):
-            items = _media_items(sample)
-            modalities = {item["type"] for item in items}
-            if self.options["load_audio_from_video"] and any(map(self._has_track, items)):
-                modalities.add("audio")
-            length = self._count(sample, items)
-        return Measure(self._check_length(sample, length), frozenset(modalities))
+            items, (input_ids, _, places) = _media_items(sample), self._read(sample)
+            # Several images of a prompt are not tiled; and a text that holds a placeholder is refused with the prompt.
+            if len(places) != len(items) or sum(item["type"] == "image" for item in items) > 1:
+                measure = _measure(self._plan(sample.messages))
+            else:
+                media = [self._measure_medium(item) for item in items]
+                measure = Measure(
+                    len(input_ids) - len(items) + sum(medium.length for medium in media),
+                    frozenset().union(*(medium.modalities for medium in media)),
+                )
+        self._check_length(sample, measure.length)
+        return measure
 
     def encode(self, sample: Sample, *others: Sample) -> dict:
         """
@@ -172,14 +177,13 @@ class SampleEncoder:
     def _placeholders(self) -> list[int]:
         return [getattr(self.processor, f"{name}_token_id") for name in MODALITIES]
 
-    def _check_length(self, sample: Sample, length: int) -> int:
+    def _check_length(self, sample: Sample, length: int) -> None:
         if self.max_length is not None and length > self.max_length:
             raise BadSample(
                 sample.id,
                 f"it has {length:,} positions, more than the limit of {self.max_length:,}: take fewer frames "
                 "(`num_frames`), shorter media or a higher limit (`max_length`).",
             )
-        return length
 
     def _read(self, sample: Sample) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
         """
@@ -203,40 +207,24 @@ class SampleEncoder:
             self._texts[key] = input_ids, is_answer, places
         return self._texts[key]
 
-    def _count(self, sample: Sample, items: list[dict]) -> int:
-        """Media are counted once for all the samples that ask about them; several images are not tiled."""
-        if sum(item["type"] == "image" for item in items) > 1:
-            return self._count_tokens(sample.messages)
-        input_ids, _, places = self._read(sample)
-        if len(places) != len(items):  # a text holds a placeholder: that is refused where prompts are checked
-            return self._count_tokens(sample.messages)
-        return len(input_ids) + sum(self._count_medium(item) - 1 for item in items)
-
-    def _count_medium(self, item: dict) -> int:
+    def _measure_medium(self, item: dict) -> Measure:
+        """What a medium takes alone. It is planned once for all the samples that ask about it."""
         key = tuple(item.items())
-        cached = all(isinstance(value, (str, int, float)) for value in item.values())
-        if cached and key in self._media_lengths:
-            return self._media_lengths[key]
-        alone, empty = ([{"role": "user", "content": content}] for content in ([item], ""))
-        length = self._count_tokens(alone) - self._count_tokens(empty)
-        if cached:
-            self._media_lengths[key] = length
-        return length
+        is_named = all(isinstance(value, (str, int, float)) for value in item.values())
+        if is_named and key in self._media:
+            return self._media[key]
+        plan = self._plan([{"role": "user", "content": [item]}])
+        measure = Measure(plan.media[0].length, frozenset(plan.media[0].modalities))
+        if is_named:
+            self._media[key] = measure
+        return measure
 
-    def _count_tokens(self, messages: list[dict]) -> int:
-        return self.processor.count_tokens(messages, add_generation_prompt=False, **self.options)
+    def _plan(self, messages: list[dict]) -> PromptPlan:
+        return self.processor.plan(messages, add_generation_prompt=False, **self.options)
 
-    def _has_track(self, item: dict) -> bool:
-        if item["type"] != "video":
-            return False
-        source, options = item["video"], item_options(item)
-        key = (source, *options.items()) if isinstance(source, str) else None
-        if key in self._tracks:
-            return self._tracks[key]
-        heard = bool(self.processor.video_processor.probe_video(one_video(source, options)).audio_duration)
-        if key is not None:
-            self._tracks[key] = heard
-        return heard
+
+def _measure(plan: PromptPlan) -> Measure:
+    return Measure(plan.length, frozenset().union(*(medium.modalities for medium in plan.media)))
 
 
 def _media_items(sample: Sample) -> list[dict]:

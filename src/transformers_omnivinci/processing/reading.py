@@ -1,0 +1,215 @@
+"""The media of a batch: read whole, or by their headers alone. Both give the same facts for the plan."""
+
+import warnings
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from .. import media
+from ..media import LoadedVideo, OmniVinciVideoMetadata
+from ..planning import Layout, MediumFacts, MediumPlan, plan_medium
+from .batch import MediaInputs
+from .prompts import PromptBatch
+from .video_inputs import flatten_metadata
+from .waveforms import count_samples, is_waveform, source_of, to_waveform
+
+# Seconds by which sound may outlast its picture without a word.
+MIN_LATE_SOUND = 1.0
+
+
+@dataclass
+class ReadMedia:
+    """
+    Media of a batch, as far as they are read.
+
+    Attributes:
+        facts (`dict[str, list[MediumFacts]]`): Of each image, video and audio clip.
+        images ([`MediaInputs`]): The tensors of images.
+        videos (`list[LoadedVideo]`): Sampled frames, with the waveform where the video is heard.
+        clips (`list[np.ndarray]`): Waveforms of the audio clips, mono samples in [-1, 1].
+    """
+
+    facts: dict[str, list[MediumFacts]]
+    images: MediaInputs = field(default_factory=dict)
+    videos: list[LoadedVideo] = field(default_factory=list)
+    clips: list[np.ndarray] = field(default_factory=list)
+
+
+def load_media(processor, batch: PromptBatch, options: dict) -> ReadMedia:
+    """
+    Decodes the media of a batch.
+
+    Args:
+        processor ([`OmniVinciProcessor`]): Its parts read images and videos, at its rate of samples.
+        batch ([`PromptBatch`]): Sources.
+        options (`dict`): Of the call, see [`sort_options`].
+
+    Raises:
+        ValueError, TypeError, OSError: a medium cannot be read.
+    """
+    images = {}
+    if batch.images:
+        image_options = _without(options["images_kwargs"], "return_tensors")
+        images = processor.image_processor(batch.images_by_prompt, **image_options)
+    clips = [load_clip(processor, clip, options["audio_kwargs"]) for clip in batch.clips]
+    videos = _load_videos(processor, batch, options)
+    facts = {
+        "image": [MediumFacts("image", tuple(grid)) for grid in images["image_grid_hw"].tolist()] if images else [],
+        "video": [
+            video_facts(video.metadata, 0 if video.waveform is None else len(video.waveform)) for video in videos
+        ],
+        "audio": [MediumFacts("audio", num_samples=len(clip)) for clip in clips],
+    }
+    return ReadMedia(facts, images, videos, clips)
+
+
+def probe_media(processor, batch: PromptBatch, options: dict) -> ReadMedia:
+    """As [`load_media`], from the headers of files alone: no pixel and no sample is decoded."""
+    facts = {
+        "image": [
+            MediumFacts("image", _probe_tile_grid(processor, image) if len(prompt) == 1 else (1, 1))
+            for prompt in batch.images_by_prompt
+            for image in prompt
+        ],
+        "video": [_probe_video(processor, batch, index, options) for index in range(len(batch.videos))],
+        "audio": [MediumFacts("audio", num_samples=_probe_clip(processor, clip)) for clip in batch.clips],
+    }
+    return ReadMedia(facts)
+
+
+def plan_media(batch: PromptBatch, facts: dict[str, list[MediumFacts]], layout: Layout) -> dict[str, list[MediumPlan]]:
+    """
+    The plan of each medium of a batch.
+
+    Raises:
+        ValueError: a video cannot be planned; the message names it.
+    """
+    plans = {modality: [plan_medium(one, layout) for one in facts[modality]] for modality in ("image", "audio")}
+    plans["video"] = []
+    for source, one in zip(batch.videos, facts["video"], strict=True):
+        try:
+            plans["video"].append(plan_medium(one, layout))
+        except ValueError as error:
+            raise ValueError(f"{_name(source)} cannot be planned: {error}") from error
+    return plans
+
+
+def video_facts(metadata: OmniVinciVideoMetadata, num_samples: int | None = None) -> MediumFacts:
+    """
+    What a plan needs to know of a video.
+
+    Args:
+        metadata ([`OmniVinciVideoMetadata`]): Of the clip, with the `frames_indices` that are looked at.
+        num_samples (`int`, *optional*): Samples of its track. `None` or 0: without sound.
+    """
+    has_constant_rate, seconds = metadata.frame_times is None, list(metadata.timestamps)
+    return MediumFacts(
+        "video",
+        timestamps=seconds,
+        frame_positions=metadata.frames_indices if has_constant_rate else [one * metadata.fps for one in seconds],
+        fps=metadata.fps,
+        total_num_frames=metadata.total_num_frames if has_constant_rate else metadata.duration * metadata.fps,
+        num_samples=num_samples or 0,
+    )
+
+
+def load_clip(processor, clip, audio_options: dict) -> np.ndarray:
+    """
+    A sound as mono samples in [-1, 1], at the rate of the feature extractor.
+
+    Raises:
+        ValueError, TypeError, OSError: it cannot be read, or `sampling_rate` is another one.
+    """
+    rate = processor.feature_extractor.sampling_rate
+    if audio_options.get("sampling_rate") not in (None, rate):
+        raise ValueError(
+            f"`sampling_rate={audio_options['sampling_rate']}` differs from the {rate} Hz of the feature extractor: "
+            "resample arrays, or pass files."
+        )
+    if is_waveform(clip):
+        return to_waveform(clip, rate)
+    backend = audio_options.get("audio_backend") or "pyav"
+    limit = _audio_limit(processor.layout)
+    return media.load_audio(source_of(clip), sampling_rate=rate, max_seconds=limit, backend=backend)
+
+
+def probe_duration(clip, sampling_rate: int) -> float:
+    """Seconds of a sound, by the header of a file."""
+    if is_waveform(clip):
+        return count_samples(clip, sampling_rate) / sampling_rate
+    return media.probe_audio(source_of(clip))
+
+
+def _load_videos(processor, batch: PromptBatch, options: dict) -> list[LoadedVideo]:
+    if not batch.videos:
+        return []
+    audio_options, layout = options["audio_kwargs"], processor.layout
+    loaded = processor.video_processor.load_videos(
+        batch.videos,
+        load_audio=[wanted and track is None for wanted, track in zip(batch.heard, batch.tracks, strict=True)],
+        audio_backend=audio_options.get("audio_backend"),
+        sampling_rate=layout.sampling_rate,
+        max_audio_seconds=_audio_limit(layout),
+        **_without(options["videos_kwargs"], "return_tensors"),
+    )
+    videos = []
+    for source, video, track, wanted in zip(batch.videos, loaded, batch.tracks, batch.heard, strict=True):
+        waveform = video.waveform if wanted else None
+        if track is not None:
+            waveform = load_clip(processor, track, audio_options)
+        if waveform is not None and layout.interleave:
+            _warn_of_late_sound(source, video.metadata.duration, len(waveform), layout)
+        videos.append(replace(video, waveform=waveform))
+    return videos
+
+
+def _warn_of_late_sound(source, duration: float, num_samples: int, layout: Layout) -> None:
+    """The groups of a video end with its picture, and sound that goes on is in none of them."""
+    seconds = num_samples / layout.sampling_rate
+    limit = _audio_limit(layout)
+    late = (seconds if limit is None else min(seconds, limit)) - duration
+    if late > MIN_LATE_SOUND:
+        warnings.warn(
+            f"The sound of {_name(source)} lasts {late:.1f} s longer than its picture of {duration:.1f} s: that part "
+            "is not heard.",
+            stacklevel=5,
+        )
+
+
+def _audio_limit(layout: Layout) -> float | None:
+    """Seconds of a sound that are read at most."""
+    return layout.max_audio_duration if layout.fixed_audio_duration is None else layout.fixed_audio_duration
+
+
+def _probe_tile_grid(processor, image) -> tuple[int, int]:
+    return processor.image_processor.tile_grid(*processor.image_processor.probe_image(image))
+
+
+def _probe_clip(processor, clip) -> int:
+    rate = processor.feature_extractor.sampling_rate
+    num_samples = round(probe_duration(clip, rate) * rate)
+    if not num_samples and not is_waveform(clip):
+        raise ValueError(f"The audio track of {_name(source_of(clip))} holds no sample that can be decoded.")
+    return num_samples
+
+
+def _probe_video(processor, batch: PromptBatch, index: int, options: dict) -> MediumFacts:
+    video_options = _without(options["videos_kwargs"], "return_tensors")
+    given = flatten_metadata(video_options.pop("video_metadata", None), len(batch.videos))[index]
+    metadata = processor.video_processor.probe_video(batch.videos[index], given, **video_options)
+    num_samples = 0
+    if batch.tracks[index] is not None:
+        num_samples = _probe_clip(processor, batch.tracks[index])
+    elif batch.heard[index] and metadata.audio_duration:
+        num_samples = round(metadata.audio_duration * processor.feature_extractor.sampling_rate)
+    return video_facts(metadata, num_samples)
+
+
+def _without(options: dict, *names: str) -> dict:
+    return {name: value for name, value in options.items() if name not in names}
+
+
+def _name(source) -> str:
+    """What messages call a source."""
+    return repr(str(source)[:200]) if isinstance(source, (str, Path)) else f"<{type(source).__name__}>"
