@@ -1,9 +1,14 @@
 """Constrained Rotary Time Embedding (CRTE): absolute seconds rotated into embeddings. Section 2.1, equations 4, 5."""
 
 import math
+from functools import partial
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+CHUNK_ELEMENTS = 2**20
+"""Channels of embeddings that are rotated at a time, in double precision."""
 
 
 def rotate_half(hidden_states: torch.Tensor) -> torch.Tensor:
@@ -33,13 +38,25 @@ class RotaryTimeEmbedding(nn.Module):
             timestamps (`torch.Tensor` of shape `(num_embeddings,)`): Their time in seconds.
 
         Returns:
-            `torch.Tensor`: as `embeddings`.
+            `torch.Tensor`: as `embeddings`. It is computed some rows at a time, which bounds the memory.
         """
+        rows = max(1, CHUNK_ELEMENTS // max(1, embeddings[:1].numel()))
+        pairs = zip(embeddings.split(rows), timestamps.to(embeddings.device).split(rows), strict=True)
+        if torch.is_grad_enabled() and embeddings.requires_grad:
+            # Angles are computed again in the backward pass: kept, they would take several times the embeddings.
+            rotate = partial(checkpoint, self._rotate, use_reentrant=False, preserve_rng_state=False)
+            return torch.cat([rotate(*pair) for pair in pairs])
+        rotated = torch.empty_like(embeddings)
+        for part, pair in zip(rotated.split(rows), pairs, strict=True):
+            part.copy_(self._rotate(*pair))
+        return rotated
+
+    def _rotate(self, embeddings: torch.Tensor, timestamps: torch.Tensor) -> torch.Tensor:
         # An hour is thousands of turns of the fastest channel, so the angles are kept in double precision where
         # the device has it.
         precision = torch.float32 if embeddings.device.type == "mps" else torch.float64
         frequencies = self.frequencies(embeddings.device, precision)
-        angles = timestamps.to(embeddings.device, precision)[:, None] * frequencies  # (num_embeddings, size)
+        angles = timestamps.to(precision)[:, None] * frequencies  # (num_embeddings, size)
         angles = angles.view(len(angles), *[1] * (embeddings.ndim - 2), self.size)
         rotated = embeddings[..., : self.size].float()
         rotated = rotated * angles.cos().float() + rotate_half(rotated) * angles.sin().float()
