@@ -16,7 +16,7 @@ from transformers_omnivinci import OmniVinciConfig, OmniVinciForConditionalGener
 from transformers_omnivinci.compat import VERSION
 from transformers_omnivinci.conversion import loading
 from transformers_omnivinci.conversion import weights as weight_files
-from transformers_omnivinci.modeling.modeling_omnivinci import MEDIA_INPUTS
+from transformers_omnivinci.processing.batch import MEDIA_INPUTS
 
 from .conftest import PARITY
 from .media_samples import audio_item, image_item, user, video_item

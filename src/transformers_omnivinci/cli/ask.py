@@ -45,8 +45,9 @@ def ask(
         import torch
         from transformers import TextStreamer
 
-        from ..modeling.modeling_omnivinci import MEDIA_INPUTS, OmniVinciForConditionalGeneration
+        from ..modeling import OmniVinciForConditionalGeneration
         from ..processing import OmniVinciProcessor
+        from ..processing.batch import take_media
 
         place = choose_device(device)
         with show_progress() as progress:
@@ -78,7 +79,7 @@ def ask(
                     video_start=start,
                     video_end=end,
                 ).to(loaded.device, loaded.dtype)
-            tensors = {name: inputs.pop(name) for name in MEDIA_INPUTS if name in inputs}
+            tensors = take_media(inputs)
             with _count_encoded(loaded, tensors, progress), torch.no_grad():
                 encoded = loaded.encode_media(**tensors)
         if encoded:

@@ -15,10 +15,11 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput
 
-from ..planning import tile_grids
+from ..planning import count_image_embeddings, pooled_frames
+from ..processing.batch import MEDIA_INPUTS, NAMES_OF, MediaInputs, join, select_media, split
 
 ATTRIBUTE = "omnivinci_prompt"
-MODALITIES = ("image", "video", "audio")
+MODALITIES = tuple(NAMES_OF)
 PADDING = -1
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Dtypes of as many bytes, which show the bits of another dtype."""
@@ -148,7 +149,7 @@ def _is_continuation(input_ids: torch.Tensor, mask: torch.Tensor | None) -> bool
     return mask is not None and mask.ndim == 2 and mask.shape[1] > input_ids.shape[1]
 
 
-def continue_generation(model, input_ids: torch.Tensor, inputs: dict, media_names: tuple[str, ...]) -> dict:
+def continue_generation(model, input_ids: torch.Tensor, inputs: dict) -> dict:
     """As [`resume`], where there is a cache to go on from; else the inputs as they are."""
     cache = _cache_of(inputs)
     if not isinstance(cache, Cache) or not cache.get_seq_length():
@@ -156,11 +157,11 @@ def continue_generation(model, input_ids: torch.Tensor, inputs: dict, media_name
     return (
         inputs
         if _is_continuation(input_ids, inputs.get("attention_mask"))
-        else resume(model, input_ids, cache, inputs, media_names)
+        else resume(model, input_ids, cache, inputs)
     )
 
 
-def resume(model, input_ids: torch.Tensor, cache: Cache, inputs: dict, media_names: tuple[str, ...]) -> dict:
+def resume(model, input_ids: torch.Tensor, cache: Cache, inputs: dict) -> dict:
     """
     The inputs of a generation that goes on from what `cache` holds of the prompt. The cache is cut back, in place,
     where the prompt differs from what it was made from.
@@ -170,7 +171,6 @@ def resume(model, input_ids: torch.Tensor, cache: Cache, inputs: dict, media_nam
         input_ids (`torch.Tensor` of shape `(batch_size, sequence_length)`): The whole prompt.
         cache (`Cache`): Of the turns before.
         inputs (`dict`): Keyword arguments of `generate`: all media of the prompt, or those that follow the cache.
-        media_names (`tuple[str]`): Which of them are media.
 
     Raises:
         ValueError: the media are neither, or the prompt cannot be gone on with.
@@ -188,7 +188,7 @@ def resume(model, input_ids: torch.Tensor, cache: Cache, inputs: dict, media_nam
         if known is None and any(in_all[name] - behind[name] for name in MODALITIES):
             agreed = 0  # what it was made from is not known
         _cut_back(cache, min(agreed, input_ids.shape[1] - 1))
-        return _without_cached(model, inputs, media, masks, cache.get_seq_length(), media_names)
+        return _without_cached(model, inputs, media, masks, cache.get_seq_length())
     for name in MODALITIES:
         if given[name] != behind[name]:
             raise ValueError(
@@ -208,43 +208,28 @@ def resume(model, input_ids: torch.Tensor, cache: Cache, inputs: dict, media_nam
 
 def media_of(config, inputs: dict) -> dict[str, list[Medium]]:
     """The media of each modality, in order, without encoding them."""
+    found = {
+        name: [Medium(_digest(embeddings), len(embeddings)) for embeddings in output.pooler_output]
+        for name, output in (inputs.get("mm_encoder_outputs") or {}).items()
+        if output is not None
+    }
     side = config.vision_config.image_size // config.vision_config.patch_size
     side = math.ceil(side / config.spatial_merge_size)
-    found: dict[str, list[Medium]] = {}
-    encoded = inputs.get("mm_encoder_outputs") or {}
-    for name, output in encoded.items():
-        if output is not None:
-            found[name] = [Medium(_digest(embeddings), len(embeddings)) for embeddings in output.pooler_output]
-    if inputs.get("pixel_values") is not None:
-        grids = [tile_grids(config.s2_scales, *grid) for grid in inputs["image_grid_hw"].tolist()]
-        tiles = inputs["pixel_values"].split([sum(map(math.prod, grid)) for grid in grids])
-        merged = [grid[config.s2_output_scale_index] if len(grid) > 1 else grid[0] for grid in grids]
-        found["image"] = [
-            Medium(_digest(values), math.prod(grid) * side**2) for values, grid in zip(tiles, merged, strict=True)
-        ]
-    if inputs.get("pixel_values_videos") is not None:
-        seconds = inputs["video_timestamps"]
-        num_frames = (seconds >= 0).sum(1).tolist()
-        clips = inputs["pixel_values_videos"].split(num_frames)
-        found["video"] = [
-            Medium(_digest(frames) + _digest(times[:count]).to(frames.device), _count_pooled(config, count, side))
-            for frames, times, count in zip(clips, seconds, num_frames, strict=True)
-        ]
-    if inputs.get("input_features") is not None:
-        seconds, windows = inputs["audio_timestamps"], inputs.get("audio_num_windows")
-        clips = inputs["input_features"].split([1] * len(seconds) if windows is None else windows.tolist())
-        found["audio"] = [
-            Medium(_digest(mel) + _digest(times[:count]).to(mel.device), count)
-            for mel, times, count in zip(clips, seconds, (seconds >= 0).sum(1).tolist(), strict=True)
-        ]
+    for modality, media in split(select_media(inputs), config.s2_scales).items():
+        found[modality] = [_describe_medium(config, modality, medium, side) for medium in media]
     return found
 
 
-def _count_pooled(config, num_frames: int, side: int) -> int:
-    return sum(
-        math.ceil(num_frames / frames) * math.ceil(side / rows) * math.ceil(side / columns)
-        for frames, rows, columns in config.video_pool_sizes
-    )
+def _describe_medium(config, modality: str, medium: MediaInputs, side: int) -> Medium:
+    if modality == "image":
+        [(rows, columns)] = medium["image_grid_hw"].tolist()
+        count = count_image_embeddings(config.s2_scales, config.s2_output_scale_index, side, rows, columns)
+        return Medium(_digest(medium["pixel_values"]), count)
+    seen, seconds = (medium[name] for name in NAMES_OF[modality][:2])
+    count = seconds.shape[1]
+    if modality == "video":
+        count = sum(map(math.prod, pooled_frames(config.video_pool_sizes, side, count)))
+    return Medium(_digest(seen) + _digest(seconds[0]).to(seen.device), count)
 
 
 def _count_agreed(prompt: CachedPrompt, known: CachedPrompt | None, length: int) -> int:
@@ -275,18 +260,18 @@ def _cut_back(cache: Cache, length: int) -> None:
     setattr(cache, ATTRIBUTE, None if known is None else known.first(int(left)))
 
 
-def _without_cached(model, inputs: dict, media: dict, masks: dict, length: int, media_names: tuple[str, ...]) -> dict:
+def _without_cached(model, inputs: dict, media: dict, masks: dict, length: int) -> dict:
     """The inputs without media whose placeholders all lie in the cache; of those partly in it, what lies behind."""
     skipped = {name: mask[:, :length].sum(1).tolist() for name, mask in masks.items()}
     if not any(map(sum, skipped.values())):
         return inputs
     shares = {name: _share(media.get(name, ()), mask.sum(1).tolist(), skipped[name]) for name, mask in masks.items()}
+    whole = split(select_media(inputs), model.config.s2_scales)
+    rest = [
+        medium for name in whole for medium, share in zip(whole[name], shares[name], strict=True) if share is not None
+    ]
     with torch.no_grad():
-        encoded = model.encode_media(
-            **_select(
-                {name: inputs[name] for name in media_names if inputs.get(name) is not None}, shares, model.config
-            )
-        )
+        encoded = model.encode_media(**join(rest))
     given = inputs.get("mm_encoder_outputs") or {}
     outputs = {}
     for name in MODALITIES:
@@ -305,7 +290,7 @@ def _without_cached(model, inputs: dict, media: dict, masks: dict, length: int, 
                     int(total) - before for total, before in zip(masks[name].sum(1), skipped[name], strict=True)
                 ],
             )
-    return {name: value for name, value in inputs.items() if name not in media_names} | {"mm_encoder_outputs": outputs}
+    return {name: inputs[name] for name in inputs if name not in MEDIA_INPUTS} | {"mm_encoder_outputs": outputs}
 
 
 @dataclass
@@ -328,33 +313,6 @@ def _share(media, per_prompt: list[int], skipped: list[int]) -> list[int | None]
         shares.append(None if before == medium.num_embeddings else before)
         position += medium.num_embeddings
     return shares
-
-
-def _select(media: dict, shares: dict[str, list[int | None]], config) -> dict:
-    """The inputs of [`encode_media`] of the media that a cache does not hold as a whole."""
-    selected = {}
-    for name, values, per_medium in (
-        ("image", "pixel_values", ("image_grid_hw",)),
-        ("video", "pixel_values_videos", ("video_timestamps",)),
-        ("audio", "input_features", ("audio_timestamps", "audio_num_windows")),
-    ):
-        kept = torch.tensor([share is not None for share in shares[name]], dtype=torch.bool)
-        if media.get(values) is None or not kept.any():
-            continue
-        if name == "image":
-            grids = media["image_grid_hw"].tolist()
-            sizes = [sum(map(math.prod, tile_grids(config.s2_scales, *grid))) for grid in grids]
-        elif name == "video":
-            sizes = (media["video_timestamps"] >= 0).sum(1).tolist()
-        else:
-            windows = media.get("audio_num_windows")
-            sizes = [1] * len(kept) if windows is None else windows.tolist()
-        parts = media[values].split(sizes)
-        selected[values] = torch.cat([part for part, keep in zip(parts, kept.tolist(), strict=True) if keep])
-        for other in per_medium:
-            if media.get(other) is not None:
-                selected[other] = media[other][kept.to(media[other].device)]
-    return selected
 
 
 def _digest(values: torch.Tensor) -> torch.Tensor:

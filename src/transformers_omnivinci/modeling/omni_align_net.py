@@ -9,6 +9,8 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer
 from transformers.utils.generic import maybe_autocast
 
+from ..processing.batch import MediaInputs
+
 MAX_LOGIT_SCALE = 100.0  # as CLIP bounds it
 
 
@@ -169,6 +171,40 @@ class OmniAlignNet(nn.Module):
 
     def extra_repr(self) -> str:
         return f"attention={self.attention!r}, temperature={self.temperature}"
+
+
+def pair_tracks(encoded: dict, media: MediaInputs) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """
+    E_v and E_a of each video that has sound.
+
+    Args:
+        encoded (`dict`): What [`OmniVinciModel.encode_media`] gave, with `projected_embeddings`.
+        media ([`MediaInputs`]): `video_has_audio` and `audio_from_video` are read. Both follow each other in the
+            order of the prompts.
+
+    Raises:
+        ValueError: these are missing, or do not match each other or the media.
+    """
+    if any(name not in encoded or not len(encoded[name].pooler_output) for name in ("video", "audio")):
+        return [], []
+    chosen = []
+    for modality, name in (("video", "video_has_audio"), ("audio", "audio_from_video")):
+        flags = media.get(name)
+        clips = encoded[modality].get("projected_embeddings")
+        if clips is None or flags is None or len(flags) != len(clips):
+            raise ValueError(
+                f"OmniAlignNet needs the media and, as the processor returns it, `{name}` with an entry for each "
+                f"{modality}: got {'no media' if clips is None else f'{len(clips)} media'} and "
+                f"{'no entries' if flags is None else f'{len(flags)} entries'}."
+            )
+        chosen.append([clip for clip, flag in zip(clips, flags.tolist(), strict=True) if flag])
+    if len(chosen[0]) != len(chosen[1]):
+        raise ValueError(
+            f"`video_has_audio` names {len(chosen[0])} videos with sound, but `audio_from_video` {len(chosen[1])} "
+            "sounds of videos: the numbers must be equal."
+        )
+    pairs = [pair for pair in zip(*chosen, strict=True) if all(map(len, pair))]
+    return [video for video, _ in pairs], [sound for _, sound in pairs]
 
 
 def _count_clips(num_clips: int, device: torch.device, group) -> list[int]:
