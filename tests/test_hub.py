@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from transformers_omnivinci import OmniVinciConfig, OmniVinciForConditionalGeneration, OmniVinciProcessor
 from transformers_omnivinci.cli import app
-from transformers_omnivinci.conversion.converter import convert, plan_conversion, settings_of
+from transformers_omnivinci.conversion.conversion_plan import plan_conversion, settings_of
+from transformers_omnivinci.conversion.converter import convert
 from transformers_omnivinci.hub_options import plain_transfer_errors
 from transformers_omnivinci.publishing.card import build_card
 from transformers_omnivinci.publishing.push import push

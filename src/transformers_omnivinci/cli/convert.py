@@ -48,7 +48,8 @@ def convert(
         }
         from transformers.utils import logging
 
-        from ..conversion.converter import convert, plan_conversion, settings_of
+        from ..conversion.conversion_plan import plan_conversion, settings_of
+        from ..conversion.converter import convert
 
         logging.disable_progress_bar()  # of loading; there are bars of ours
         console = Console(highlight=False)

@@ -1,6 +1,7 @@
 """The published layout of `nvidia/omnivinci`, which no other package of this project knows; conversion to and fro."""
 
-from .converter import Conversion, convert, plan_conversion
+from .conversion_plan import Conversion, plan_conversion
+from .converter import convert
 from .loading import (
     PublishedConfig,
     VILAProcessor,

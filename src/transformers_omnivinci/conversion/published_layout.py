@@ -97,3 +97,11 @@ def read_json(path) -> dict:
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds a {type(values).__name__}: a JSON object is accepted.")
     return values
+
+
+def write_json(path: Path, values: dict) -> None:
+    """
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,11 +1,10 @@
 """
-The settings of the published layout, read into an [`OmniVinciConfig`] and written from one.
+The settings of the published layout, read into an [`OmniVinciConfig`] and the options of a processor.
 
 Nothing is assumed about the values of a checkpoint: they are read, and what is read and cannot be computed is refused.
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from transformers import Qwen2AudioEncoderConfig, Qwen2Config, SiglipVisionConfi
 from transformers.utils import logging
 
 from ..configuration_omnivinci import OmniVinciConfig
-from ..model_types import PUBLISHED_MODEL_TYPE
 from .published_layout import COMPONENTS, read_json
 from .unread_settings import is_unknown, plain, refused_settings
 
@@ -87,9 +85,6 @@ def convert_config(folder: Path) -> tuple[OmniVinciConfig, dict]:
 def read_settings(folder: Path) -> PublishedSettings:
     """As [`convert_config`], but settings that are not supported are told and not raised."""
     return _Reader(folder).read()
-
-
-# ---------------------------------------------------------------------------------------------------------- reading
 
 
 class _Recorded:
@@ -319,158 +314,3 @@ def _read_component_config(folder: Path, name: str) -> dict:
     if not (folder / name / "config.json").is_file():
         raise OSError(f"{folder / name} has no config.json.")
     return read_json(folder / name / "config.json")
-
-
-# ---------------------------------------------------------------------------------------------------------- writing
-
-
-def published_configs(config: OmniVinciConfig, processor) -> dict[str, dict]:
-    """
-    The JSON files of the published layout that say what a config and a processor say.
-
-    Args:
-        config (`OmniVinciConfig`): Of the model.
-        processor (`OmniVinciProcessor`): Its processor.
-
-    Returns:
-        `dict[str, dict]`: contents by file name. Whether they say all, reading them again tells.
-    """
-    text, vision, audio = (_plain(part) for part in (config.text_config, config.vision_config, config.audio_config))
-    text["rope_theta"] = text.pop("rope_parameters")["rope_theta"]
-    pooling = next(name for name, pooling in AUDIO_POOLINGS.items() if pooling == config.audio_pooling)
-    merges = (name for name, size in SPATIAL_MERGE_SIZES.items() if size == config.spatial_merge_size)
-    projector = {"mm_projector_type": next(merges, "mlp_downsample"), "model_type": "v2l_projector"}
-    sound_projector = {"sound_mm_projector_type": pooling, "model_type": "sound_mm_projector"}
-    if processor.fixed_audio_duration is not None:
-        chunk_length = f"fix_{processor.fixed_audio_duration:g}"
-    else:
-        chunk_length = "max" if processor.max_audio_duration is None else f"max_{processor.max_audio_duration:g}"
-    root = {
-        "architectures": ["VILAForCausalLM"],
-        "model_type": PUBLISHED_MODEL_TYPE,
-        "dynamic_s2": True,
-        "s2_scales": ",".join(map(str, config.s2_scales)),
-        "s2_resize_output_to_scale_idx": config.s2_output_scale_index,
-        "image_aspect_ratio": "dynamic_s2",
-        "max_tiles": processor.image_processor.max_tiles,
-        "num_video_frames": processor.video_processor.num_frames,
-        "mm_vision_select_feature": "cls_patch",
-        "mm_vision_select_layer": config.vision_feature_layer,
-        "mm_use_bos_eos_tokens": processor.use_media_brackets,
-        "hidden_size": config.text_config.hidden_size,
-        "image_encoder": _encoder_settings(config, "image", "BasicImageEncoder"),
-        "video_encoder": _encoder_settings(config, "video", "TSPVideoEncoder"),
-        "sound_encoder": _encoder_settings(config, "audio", "BasicSoundEncoder"),
-        "llm_cfg": text,
-        "vision_tower_cfg": vision,
-        "sound_tower_cfg": audio,
-        "mm_projector_cfg": projector,
-        "sound_mm_projector_cfg": sound_projector,
-        "load_audio_in_video": processor.load_audio_from_video,
-        "interleaved_vis_aud_in_video": config.interleave_audio_in_video,
-        "interleaved_video_segment_duration": config.group_duration,
-        "audio_sampling_rate": processor.feature_extractor.sampling_rate,
-        "audio_hop_length": processor.feature_extractor.hop_length,
-        "audio_chunk_length": chunk_length,
-    }
-    pixels = {name: getattr(processor.image_processor, name) for name in PIXEL_OPTIONS}
-    return {
-        "config.json": root,
-        "llm/config.json": {**text, "architectures": ["Qwen2ForCausalLM"]},
-        "vision_tower/config.json": {**vision, "architectures": ["SiglipVisionModel"]},
-        "vision_tower/preprocessor_config.json": {
-            "image_processor_type": "SiglipImageProcessor",
-            "resample": processor.image_processor.resample,
-            "size": {"height": config.s2_scales[0], "width": config.s2_scales[0]},
-            **pixels,
-        },
-        "sound_tower/config.json": {**audio, "architectures": ["Qwen2AudioEncoder"]},
-        "mm_projector/config.json": {**projector, "architectures": ["MultimodalProjector"]},
-        "sound_mm_projector/config.json": {**sound_projector, "architectures": ["SoundMultimodalProjector"]},
-    }
-
-
-def check_published(folder: Path, config: OmniVinciConfig, processor, read_processor: Callable) -> None:
-    """
-    Refuses what the published layout cannot say.
-
-    Args:
-        folder (`Path`): Where the files of [`published_configs`] and the tokenizer were written.
-        config, processor: What they should say.
-        read_processor (`Callable`): Gives the processor of a folder.
-
-    Raises:
-        ValueError: names the settings that are other ones when read again.
-    """
-    said, wanted = _effective(convert_config(folder)[0]), _effective(config)
-    lost = {key for key in wanted if said.get(key) != wanted[key]}
-    said, wanted = read_processor(folder).to_dict(), processor.to_dict()
-    lost |= {key for key in wanted if said.get(key) != wanted[key]}
-    if lost:
-        raise ValueError(
-            f"The published layout has no place for these settings as they are: {', '.join(sorted(lost))}."
-        )
-
-
-NEUTRAL = {
-    "_name_or_path",
-    "architectures",
-    "audio_chunk_size",
-    "dtype",
-    "initializer_range",
-    "transformers_version",
-    "vision_chunk_size",
-}
-"""Settings that decide nothing of what a trained model computes."""
-
-
-def _effective(config: OmniVinciConfig) -> dict:
-    """What of the settings decides what a trained model computes, with what `None` stands for."""
-    values = _without_neutral(config.to_dict())
-    for modality in ("video", "audio"):
-        kind = values[f"{modality}_time_embedding"]
-        values[f"{modality}_time_rotated_size"] = getattr(config, f"{modality}_time_rotated_size") or (
-            config.text_config.hidden_size
-        )
-        read = {"none": (), "learned": ("max_time",), "rote": ("rotated_size", "theta")}
-        for name in ("max_time", "period", "rotated_size", "theta"):
-            if name not in read.get(kind, ("max_time", "period", "rotated_size")):
-                del values[f"{modality}_time_{name}" if name != "max_time" else f"{modality}_max_time"]
-    if not config.align_loss_weight:
-        values = {key: value for key, value in values.items() if not key.startswith("align_")}
-    return values
-
-
-def _without_neutral(values: dict) -> dict:
-    return {
-        key: _without_neutral(value) if isinstance(value, dict) else value
-        for key, value in values.items()
-        if key not in NEUTRAL
-    }
-
-
-def _plain(config) -> dict:
-    return {key: value for key, value in config.to_diff_dict().items() if key not in ("dtype", "transformers_version")}
-
-
-def _encoder_settings(config: OmniVinciConfig, modality: str, target: str) -> str:
-    values = {
-        "_target_": f"llava.model.encoders.{target}",
-        "start_tokens": getattr(config, f"{modality}_start_tokens"),
-        "end_tokens": getattr(config, f"{modality}_end_tokens"),
-    }
-    if modality == "video":
-        values |= {"sep_tokens": config.video_separator_tokens, "pool_sizes": config.video_pool_sizes}
-    if modality != "image":
-        embedding = getattr(config, f"{modality}_time_embedding")
-        values["embed_time"] = embedding != "none"
-        if embedding != "none":
-            size = getattr(config, f"{modality}_time_rotated_size") or config.text_config.hidden_size
-            values |= {
-                "time_embed_type": "learned_embed" if embedding == "learned" else "pixel",
-                "period_fix": getattr(config, f"{modality}_time_period"),
-                "trope_dim": 2 * size,
-                "max_time": getattr(config, f"{modality}_max_time"),
-            }
-    words = {name: str(value) if value is None or isinstance(value, bool) else value for name, value in values.items()}
-    return json.dumps(words)

@@ -43,7 +43,7 @@ def push(
         OSError: the folder does not load, or the Hub cannot be reached or refuses.
         ValueError: the folder does not load, or `repo_id` is not one.
     """
-    from ..conversion.converter import plan_conversion
+    from ..conversion.conversion_plan import plan_conversion
 
     folder = Path(folder)
     if not folder.is_dir():
