@@ -3,12 +3,12 @@
 import functools
 
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig
 from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 
 from .remote_code import InstalledSettings
+from .strict import plain_validation_errors
 
 TIME_EMBEDDINGS = ("none", "learned", "rote", "crte")
 TIME_PERIODS = ("shortest", "longest")
@@ -52,11 +52,8 @@ def _plain_errors(cls):
 
     @functools.wraps(strict_init)
     def __init__(self, *args, **kwargs):
-        try:
+        with plain_validation_errors(f"{cls.__name__}: "):
             strict_init(self, *args, **kwargs)
-        except StrictDataclassError as error:
-            cause = error.__cause__ or ValueError(str(error))
-            raise type(cause)(f"{cls.__name__}: {cause}") from error
 
     cls.__init__ = __init__
     return cls

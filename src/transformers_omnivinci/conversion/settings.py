@@ -13,7 +13,7 @@ from transformers.utils import logging
 
 from ..configuration_omnivinci import OmniVinciConfig
 from .published_layout import COMPONENTS, read_json
-from .unread_settings import is_unknown, plain, refused_settings
+from .unread_settings import is_unknown, not_supported, plain, refused_settings
 
 logger = logging.get_logger(__name__)
 
@@ -157,9 +157,7 @@ class _Reader:
         return PublishedSettings(config, options, understood, ignored, unknown, self.refused)
 
     def _refuse(self, key: str, value, supported) -> None:
-        self.refused[key] = (
-            f"`{key}={value!r}` of the published checkpoint is not supported: supported are {supported}."
-        )
+        self.refused[key] = not_supported(key, value, supported)
 
     def _require(self, key: str, supported: tuple):
         """The value of a key of the root; without one, the first that is supported."""

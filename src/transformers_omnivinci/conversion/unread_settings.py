@@ -38,9 +38,9 @@ SUPPORTED = {
 """Settings of the root that would change what is computed: the values besides those of `OFF` that do not."""
 
 SUPPORTED_PIXELS = {
-    "do_center_crop": (),
+    "do_center_crop": (False,),
     "do_normalize": (True,),
-    "do_pad": (),
+    "do_pad": (False,),
     "do_rescale": (True,),
     "do_resize": (True,),
     "resample": (3,),
@@ -88,12 +88,16 @@ def plain(value):
     return WORDS.get(value, value) if isinstance(value, str) else value
 
 
-def refusal(key: str, value, supported: tuple) -> str | None:
+def not_supported(key: str, value, supported) -> str:
+    """The sentence that refuses the value of a setting."""
+    return f"`{key}={value!r}` of the published checkpoint is not supported: supported are {supported}."
+
+
+def refusal(key: str, value, supported: tuple, off: tuple = OFF) -> str | None:
     """Why the value of a setting that nothing reads cannot be used; `None` if it changes nothing."""
-    if _is_in(plain(value), (*OFF, *supported)):
+    if _is_in(plain(value), (*off, *supported)):
         return None
-    accepted = ", ".join(map(repr, (*supported, None)))
-    return f"`{key}={value!r}` of the published checkpoint is not supported: supported are {accepted}."
+    return not_supported(key, value, ", ".join(map(repr, (*supported, None))))
 
 
 def refused_settings(root: dict, encoders: dict[str, dict], pixels: dict) -> dict[str, str]:
@@ -109,11 +113,8 @@ def refused_settings(root: dict, encoders: dict[str, dict], pixels: dict) -> dic
         for key in values.keys() - set(HARMLESS_OF_ENCODERS):
             sentences[f"{name}.{key}"] = refusal(f"{name}.{key}", values[key], ())
     for key, supported in SUPPORTED_PIXELS.items():
-        if not _is_in(pixels.get(key), (None, *(supported or (False,)))):
-            sentences[f"vision_tower.{key}"] = (
-                f"`vision_tower/preprocessor_config.json: {key}={pixels[key]!r}` of the published checkpoint is not "
-                f"supported: supported are {', '.join(map(repr, (*(supported or (False,)), None)))}."
-            )
+        where = f"vision_tower/preprocessor_config.json: {key}"
+        sentences[f"vision_tower.{key}"] = refusal(where, pixels.get(key), supported, off=(None,))
     return {key: sentence for key, sentence in sentences.items() if sentence is not None}
 
 

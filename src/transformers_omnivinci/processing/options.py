@@ -3,9 +3,9 @@
 import copy
 from typing import TypedDict
 
-from huggingface_hub.dataclasses import validate_typed_dict
-from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import logging
+
+from ..strict import check_options
 
 logger = logging.get_logger(__name__)
 
@@ -86,20 +86,6 @@ def hears_videos(processor, options: dict) -> tuple[bool, bool]:
         said.append(options["videos_kwargs"].pop("load_audio_from_video"))
     said = [bool(value) for value in said if value is not None]
     return (said[0], True) if said else (processor.load_audio_from_video, False)
-
-
-def check_options(names: type, options: dict) -> None:
-    """
-    Checks options against a `TypedDict`.
-
-    Raises:
-        TypeError, ValueError: one has a value that is not accepted.
-    """
-    try:
-        validate_typed_dict(names, options)
-    except StrictDataclassError as error:
-        cause = error.__cause__ or ValueError(str(error))
-        raise type(cause)(str(cause)) from error
 
 
 def option_names(processor) -> set[str]:

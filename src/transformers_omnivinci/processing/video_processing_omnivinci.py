@@ -15,8 +15,8 @@ from .. import media
 from ..media import LoadedVideo, OmniVinciVideoMetadata, check_transparency
 from ..planning import sample_at_fps, sample_uniformly
 from ..remote_code import InstalledSettings
+from ..strict import check_options
 from .batch import pad_seconds
-from .options import check_options
 from .pixels import TorchPixels
 from .video_inputs import OneVideo, flatten_metadata, flatten_videos, load_frames, one_video, plan_frames
 
