@@ -76,7 +76,7 @@ ROWS = {
     "+ TEG + CRTE + OmniAlignNet": {**_time("crte"), "align_loss_weight": 0.1},
     **{f"+ TEG + CRTE, T_G {seconds:g} s": {"group_duration": seconds} for seconds in (0.5, 3.0)},
 }
-"""Settings of the config in each row. Others are nano's; T_G is `T_G`."""
+"""Settings of the config and the processor in each row. Others are nano's; T_G is `T_G`."""
 
 COMPARED = list(ROWS)[:5]
 """The rows that differ in layout and time embedding: those trained from both kinds of projectors."""
@@ -106,28 +106,32 @@ class Encoded(nn.Module):
         return BaseModelOutput(last_hidden_state=features)
 
 
+def sequence_settings(row: str) -> dict:
+    """What of a row's settings decides where things stand in the sequence."""
+    settings = {"interleave_audio_in_video": True, "group_duration": T_G}
+    return {name: ROWS[row].get(name, value) for name, value in settings.items()}
+
+
 def configure(row: str) -> OmniVinciConfig:
     """Nano's config with the settings of a row."""
-    config = OmniVinciConfig.from_pretrained(NANO)
-    for name, value in ({"group_duration": T_G} | ROWS[row]).items():
-        setattr(config, name, value)
-    return config
+    return OmniVinciConfig.from_pretrained(
+        NANO, **{name: value for name, value in ROWS[row].items() if name not in sequence_settings(row)}
+    )
 
 
 def build_processor(row: str) -> OmniVinciProcessor:
     """Nano's processor, as a row lays out its sequence."""
-    processor = OmniVinciProcessor.from_pretrained(NANO)
-    for name, value in OmniVinciProcessor.settings_of(configure(row)).items():
-        setattr(processor, name, value)
+    processor = OmniVinciProcessor.from_pretrained(NANO, **sequence_settings(row))
     # To whole windows, not 30 s: token concatenation alone would keep the silence.
     processor.audio_pad_to_multiple_of = WINDOW_SECONDS
     return processor
 
 
 def layout_of(row: str) -> str:
-    """What of a row's settings decides where things stand in the sequence."""
-    config = configure(row)
-    return f"{'TEG' if config.interleave_audio_in_video else 'concatenation'}-{config.group_duration:g}"
+    """The name of a row's sequence."""
+    settings = sequence_settings(row)
+    kind = "TEG" if settings["interleave_audio_in_video"] else "concatenation"
+    return f"{kind}-{settings['group_duration']:g}"
 
 
 class _Remembered:

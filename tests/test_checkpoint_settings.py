@@ -231,7 +231,6 @@ OF_PROCESSOR = {
     "template": {"chat_template": "{{ messages[0]['content'] }}"},
     "own": {"group_duration": 7.0, "use_media_brackets": True, "load_audio_from_video": False},
     "sound": {"max_audio_duration": 5.0, "hop_length": 400},
-    "unknown": {"not_an_option": 1},
 }
 
 
@@ -272,9 +271,44 @@ def test_auto_classes_of_the_parts_find_them(auto_class, options, saved):
         assert unused["unheard_of"] == 1
 
 
-def test_unused_options_come_back(saved):
+def test_unused_options_come_back_or_are_refused(saved):
     for folder in (PUBLISHED, saved):
+        for auto_class in (AutoProcessor, OmniVinciProcessor):
+            with pytest.raises(ValueError, match="`not_an_option`: neither the processor nor a part"):
+                auto_class.from_pretrained(folder, num_frames=3, not_an_option=1)
         processor, unused = OmniVinciProcessor.from_pretrained(
             folder, num_frames=3, not_an_option=1, return_unused_kwargs=True
         )
         assert processor.video_processor.num_frames == 3 and unused == {"not_an_option": 1}
+
+
+SEQUENCES = {
+    "negative": ({"group_duration": -1}, ValueError, ["group_duration", "-1", "positive"]),
+    "infinite": ({"group_duration": float("inf")}, ValueError, ["group_duration", "inf", "positive"]),
+    "a word": ({"group_duration": "long"}, TypeError, ["group_duration", "long"]),
+    "no bool": ({"interleave_audio_in_video": "yes"}, TypeError, ["interleave_audio_in_video", "yes"]),
+    "no text": ({"image_start_tokens": 7}, TypeError, ["image_start_tokens", "7"]),
+    "both ends": ({"video_end_tokens": "\n"}, ValueError, ["video_end_tokens", "interleave_audio_in_video"]),
+}
+
+
+@pytest.mark.parametrize("values, error, words", SEQUENCES.values(), ids=SEQUENCES)
+def test_a_sequence_that_cannot_be_laid_out_is_refused(processor, saved, values, error, words):
+    parts = [getattr(processor, name) for name in processor.get_attributes()]
+    for make in (
+        lambda: OmniVinciProcessor(*parts, **values),
+        lambda: OmniVinciProcessor.from_pretrained(saved, **values),
+        lambda: AutoProcessor.from_pretrained(PUBLISHED, **values),
+    ):
+        with pytest.raises(error) as raised:
+            make()
+        assert all(word in str(raised.value) for word in words)
+
+
+def test_settings_of_the_sequence_stay_with_the_processor(saved, tmp_path):
+    ends = {"video_end_tokens": "\n", "interleave_audio_in_video": False}
+    for folder in (PUBLISHED, saved):
+        processor = AutoProcessor.from_pretrained(folder, **ends)
+        processor.save_pretrained(tmp_path)
+        assert "\n" == AutoProcessor.from_pretrained(tmp_path).video_end_tokens == processor.video_end_tokens
+        assert not processor.tokenizer.init_kwargs.keys() & ends.keys()

@@ -8,6 +8,7 @@ from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 
 from .remote_code import InstalledSettings
+from .sequence_settings import SEQUENCE_SETTINGS, refuse_sequence_settings
 from .strict import plain_validation_errors
 
 TIME_EMBEDDINGS = ("none", "learned", "rote", "crte")
@@ -106,10 +107,6 @@ class OmniVinciConfig(InstalledSettings, PreTrainedConfig):
         video_time_theta (`float`, *optional*, defaults to 50000.0): Base of the frequencies of RoTE.
         audio_time_embedding, audio_time_period, audio_max_time, audio_time_rotated_size, audio_time_theta:
             The same for audio vectors.
-        group_duration (`float`, *optional*, defaults to 30.0):
-            T_G of Temporal Embedding Grouping, in seconds (section 2.1).
-        interleave_audio_in_video (`bool`, *optional*, defaults to `True`):
-            Whether a video and its sound are placed in temporal groups. `False`: all sound, then all picture.
         align_loss_weight (`float`, *optional*, defaults to 0.0):
             What OmniAlignNet's loss (section 2.1, equation 1) counts beside the next-token loss in training. 0: the
             model has no OmniAlignNet, like the released checkpoint.
@@ -120,17 +117,12 @@ class OmniVinciConfig(InstalledSettings, PreTrainedConfig):
         align_temperature (`float`, *optional*):
             Initial value of a learnable temperature by which similarities are divided, such as 0.07. `None`:
             similarities are taken as they are, as in equation 1.
-        image_start_tokens, image_end_tokens (`str`, *optional*, default to `None` and a newline):
-            Text whose embeddings stand before and after an image.
-        video_start_tokens, video_end_tokens, video_separator_tokens (`str`, *optional*, default to `None`):
-            Text before and after each (pooled) frame, and after the last frame of each entry of `video_pool_sizes`.
-        audio_start_tokens, audio_end_tokens (`str`, *optional*, default to `None` and a newline):
-            Text before and after an audio clip.
         initializer_range (`float`, *optional*, defaults to 0.02): Standard deviation of new weights.
         tie_word_embeddings (`bool`, *optional*, defaults to `False`): Also taken from `text_config`.
 
     Raises:
-        ValueError: a value is not supported or contradicts another one.
+        ValueError: a value is not supported or contradicts another one, or it is of a setting that only
+            [`OmniVinciProcessor`] reads, such as `group_duration`.
         TypeError: a value has the wrong type.
 
     Example:
@@ -177,23 +169,15 @@ class OmniVinciConfig(InstalledSettings, PreTrainedConfig):
     audio_max_time: float | int = 3600.0
     audio_time_rotated_size: int | None = None
     audio_time_theta: float | int = 50_000.0
-    group_duration: float | int = 30.0
-    interleave_audio_in_video: bool = True
     align_loss_weight: float | int = 0.0
     align_attention: str = "batch"
     align_num_layers: int = 3
     align_temperature: float | None = None
-    image_start_tokens: str | None = None
-    image_end_tokens: str | None = "\n"
-    video_start_tokens: str | None = None
-    video_end_tokens: str | None = None
-    video_separator_tokens: str | None = None
-    audio_start_tokens: str | None = None
-    audio_end_tokens: str | None = "\n"
     initializer_range: float = 0.02
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs):
+        refuse_sequence_settings(kwargs)
         for name, (model_type, defaults) in SUB_CONFIGS.items():
             settings = getattr(self, name)
             if settings is None:
@@ -219,6 +203,35 @@ class OmniVinciConfig(InstalledSettings, PreTrainedConfig):
         if config is None:
             return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         return cls.from_dict(config.to_dict(), **{"name_or_path": str(pretrained_model_name_or_path), **kwargs})
+
+    @classmethod
+    def from_dict(cls, settings: dict, **kwargs):
+        """
+        As in transformers, but options are checked. Settings of the processor in `settings` are passed over: files
+        of earlier versions have them, beside a `processor_config.json` with the same values.
+
+        Raises:
+            ValueError: an option is one of the processor, or its value is not supported.
+            TypeError: the value of an option has the wrong type.
+        """
+        refuse_sequence_settings(kwargs)
+        settings = {name: value for name, value in settings.items() if name not in SEQUENCE_SETTINGS}
+        # Transformers would set them one by one on the finished config, where they are not validated.
+        own = {name: kwargs.pop(name) for name in OmniVinciConfig.__annotations__.keys() & kwargs.keys()}
+        for name in SUB_CONFIGS.keys() & own.keys():
+            if isinstance(own[name], dict):
+                own[name] = {**(settings.get(name) or SUB_CONFIGS[name][1]), **own[name]}
+        settings |= own
+        text = settings.get("text_config")
+        if "tie_word_embeddings" in own and isinstance(text, dict):  # which says it, too
+            settings["text_config"] = {**text, "tie_word_embeddings": own["tie_word_embeddings"]}
+        with plain_validation_errors(f"{cls.__name__}: "):
+            return super().from_dict(settings, **kwargs)
+
+    @classmethod
+    def from_json_file(cls, json_file):
+        """As [`from_pretrained`] of that file."""
+        return cls.from_pretrained(json_file)
 
     def _refuse(self, field: str, accepted: str):
         raise ValueError(f"`{field}={getattr(self, field)!r}` is not supported: it must be {accepted}.")
@@ -263,7 +276,7 @@ class OmniVinciConfig(InstalledSettings, PreTrainedConfig):
             self._refuse("audio_pooling", f"one of {AUDIO_POOLINGS}")
 
     def validate_time(self):
-        """Part of `@strict`: time embeddings (table 1) and temporal groups."""
+        """Part of `@strict`: time embeddings (table 1)."""
         hidden_size = self.text_config.hidden_size
         for modality in ("video", "audio"):
             if getattr(self, f"{modality}_time_embedding") not in TIME_EMBEDDINGS:
@@ -282,12 +295,6 @@ class OmniVinciConfig(InstalledSettings, PreTrainedConfig):
                 )
             if rotated_size is None and hidden_size % 2:
                 self._refuse(f"{modality}_time_rotated_size", f"given where the hidden size, {hidden_size}, is odd")
-        if not 0 < self.group_duration < float("inf"):
-            self._refuse("group_duration", "a positive number of seconds")
-        if self.interleave_audio_in_video and self.video_end_tokens:
-            self._refuse(
-                "video_end_tokens", "None while `interleave_audio_in_video` is True: groups end by themselves"
-            )
 
     def validate_alignment(self):
         """Part of `@strict`: OmniAlignNet."""

@@ -13,6 +13,7 @@ from transformers.integrations.peft import maybe_load_adapters
 from .. import hub_options
 from ..configuration_omnivinci import OmniVinciConfig
 from ..model_types import PUBLISHED_MODEL_TYPE
+from ..sequence_settings import SEQUENCE_SETTINGS
 from .published_layout import HUB_OPTIONS, published_folder
 from .settings import convert_config
 from .weights import check_weights, open_published
@@ -61,7 +62,8 @@ def published_processor(processor_class: type, name_or_path, /, **kwargs):
     processor = _make_processor(processor_class, folder)
     if kwargs.keys() <= {*HUB_OPTIONS, "subfolder", "trust_remote_code", "_from_auto"}:
         return processor
-    processor = _load_saved(processor_class.from_pretrained, processor, **kwargs)
+    # Whoever asked for it refuses what is unused.
+    processor, _ = _load_saved(processor_class.from_pretrained, processor, return_unused_kwargs=True, **kwargs)
     processor.tokenizer.name_or_path = str(folder / "llm")
     return processor
 
@@ -114,10 +116,7 @@ def _make_processor(processor_class: type, folder: Path):
             padding_side="left",  # the tokenizer's, or stock pipelines refuse batches
         ),
         AutoTokenizer.from_pretrained(folder / "llm", padding_side="left"),
-        max_audio_duration=options["max_audio_duration"],
-        fixed_audio_duration=options["fixed_audio_duration"],
-        use_media_brackets=options["use_media_brackets"],
-        load_audio_from_video=options["load_audio_from_video"],
+        **options["own"],
         **processor_class.settings_of(config),
     )
 
@@ -146,7 +145,7 @@ def load_published_model(model_class: type, name_or_path, /, *model_args, config
     if folder is None:
         return None
     if not isinstance(config, OmniVinciConfig):
-        known = {field.name for field in fields(OmniVinciConfig)} - {"dtype"}
+        known = {field.name for field in fields(OmniVinciConfig)} - {"dtype"} | {*SEQUENCE_SETTINGS}  # to be refused
         overrides = {name: kwargs.pop(name) for name in known & kwargs.keys()}
         config = OmniVinciConfig.from_dict(convert_config(folder)[0].to_dict(), **overrides)
     weights = check_weights(model_class, config, open_published(folder, config), may_lack=("omni_align_net",))

@@ -55,17 +55,17 @@ def published_configs(config: OmniVinciConfig, processor) -> dict[str, dict]:
         "mm_vision_select_layer": config.vision_feature_layer,
         "mm_use_bos_eos_tokens": processor.use_media_brackets,
         "hidden_size": config.text_config.hidden_size,
-        "image_encoder": _encoder_settings(config, "image", "BasicImageEncoder"),
-        "video_encoder": _encoder_settings(config, "video", "TSPVideoEncoder"),
-        "sound_encoder": _encoder_settings(config, "audio", "BasicSoundEncoder"),
+        "image_encoder": _encoder_settings(config, processor, "image", "BasicImageEncoder"),
+        "video_encoder": _encoder_settings(config, processor, "video", "TSPVideoEncoder"),
+        "sound_encoder": _encoder_settings(config, processor, "audio", "BasicSoundEncoder"),
         "llm_cfg": text,
         "vision_tower_cfg": vision,
         "sound_tower_cfg": audio,
         "mm_projector_cfg": projector,
         "sound_mm_projector_cfg": sound_projector,
         "load_audio_in_video": processor.load_audio_from_video,
-        "interleaved_vis_aud_in_video": config.interleave_audio_in_video,
-        "interleaved_video_segment_duration": config.group_duration,
+        "interleaved_vis_aud_in_video": processor.interleave_audio_in_video,
+        "interleaved_video_segment_duration": processor.group_duration,
         "audio_sampling_rate": processor.feature_extractor.sampling_rate,
         "audio_hop_length": processor.feature_extractor.hop_length,
         "audio_chunk_length": chunk_length,
@@ -91,14 +91,14 @@ def _plain(config) -> dict:
     return {key: value for key, value in config.to_diff_dict().items() if key not in ("dtype", "transformers_version")}
 
 
-def _encoder_settings(config: OmniVinciConfig, modality: str, target: str) -> str:
+def _encoder_settings(config: OmniVinciConfig, processor, modality: str, target: str) -> str:
     values = {
         "_target_": f"llava.model.encoders.{target}",
-        "start_tokens": getattr(config, f"{modality}_start_tokens"),
-        "end_tokens": getattr(config, f"{modality}_end_tokens"),
+        "start_tokens": getattr(processor, f"{modality}_start_tokens"),
+        "end_tokens": getattr(processor, f"{modality}_end_tokens"),
     }
     if modality == "video":
-        values |= {"sep_tokens": config.video_separator_tokens, "pool_sizes": config.video_pool_sizes}
+        values |= {"sep_tokens": processor.video_separator_tokens, "pool_sizes": config.video_pool_sizes}
     if modality != "image":
         embedding = getattr(config, f"{modality}_time_embedding")
         values["embed_time"] = embedding != "none"

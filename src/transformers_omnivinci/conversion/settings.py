@@ -12,6 +12,7 @@ from transformers import Qwen2AudioEncoderConfig, Qwen2Config, SiglipVisionConfi
 from transformers.utils import logging
 
 from ..configuration_omnivinci import OmniVinciConfig
+from ..sequence_settings import SEQUENCE_SETTINGS, check_sequence_settings
 from .published_layout import COMPONENTS, read_json
 from .unread_settings import is_unknown, not_supported, plain, refused_settings
 
@@ -42,7 +43,8 @@ class PublishedSettings:
 
     Attributes:
         config (`OmniVinciConfig`, *optional*): `None` if something is refused.
-        processor_options (`dict`): What only the processor needs: options of its parts by name.
+        processor_options (`dict`):
+            What only the processor needs: options of its parts by name, and in `own` arguments of its constructor.
         understood (`dict`): Values by `file: key` that decide what is computed.
         ignored (`dict`): Values that nothing reads: leftovers of training and of other tools.
         unknown (`dict`): Values that nothing reads either, and of which it is not known what they mean.
@@ -65,7 +67,7 @@ def convert_config(folder: Path) -> tuple[OmniVinciConfig, dict]:
         folder (`Path`): A checkpoint in the published layout.
 
     Returns:
-        `tuple[OmniVinciConfig, dict]`: the config, and what only the processor needs: options of its parts by name.
+        `tuple[OmniVinciConfig, dict]`: the config, and the `processor_options` of [`PublishedSettings`].
 
     Raises:
         OSError: a component folder is missing.
@@ -122,12 +124,9 @@ class _Reader:
             "audio_config": self._known_fields(Qwen2AudioEncoderConfig, "sound_tower"),
             **self._read_vision(),
             **self._read_audio(),
-            **self._read_boundary_tokens(),
             **self._read_time_embedding("video", self.encoders["video"]),
             **self._read_time_embedding("audio", self.encoders["sound"]),
             **{f"{modality}_token_id": index for modality, index in self._read_media_token_ids().items()},
-            "group_duration": self.root.get("interleaved_video_segment_duration", 30),
-            "interleave_audio_in_video": bool(self._require("interleaved_vis_aud_in_video", (True, False, None))),
         }
         options = self._read_processor_options()
         self.refused |= refused_settings(
@@ -138,13 +137,14 @@ class _Reader:
         config = None
         if not self.refused:
             try:
+                check_sequence_settings({name: options["own"][name] for name in SEQUENCE_SETTINGS})
                 config = OmniVinciConfig(
                     **values,
                     architectures=["OmniVinciForConditionalGeneration"],
                     name_or_path=str(self.folder),
                 )
             except (TypeError, ValueError) as error:
-                self.refused["OmniVinciConfig"] = str(error)
+                self.refused["config.json"] = str(error)
         understood, ignored, unknown = {}, {}, {}
         for recorded in (self.root, *self.encoders.values(), *self.components.values()):
             for key, value in recorded.divided()[0].items():
@@ -261,11 +261,16 @@ class _Reader:
             "num_frames": self.root.get("num_video_frames", 8),
             "sampling_rate": self.root.get("audio_sampling_rate", 16_000),
             "hop_length": self.root.get("audio_hop_length", 60),
-            "max_audio_duration": max_duration,
-            "fixed_audio_duration": fixed_duration,
-            "use_media_brackets": bool(self._require("mm_use_bos_eos_tokens", (False, True, None))),
-            "load_audio_from_video": bool(self._require("load_audio_in_video", (False, True, None))),
             "pixel_options": pixel_options,
+            "own": {
+                "max_audio_duration": max_duration,
+                "fixed_audio_duration": fixed_duration,
+                "use_media_brackets": bool(self._require("mm_use_bos_eos_tokens", (False, True, None))),
+                "load_audio_from_video": bool(self._require("load_audio_in_video", (False, True, None))),
+                "group_duration": self.root.get("interleaved_video_segment_duration", 30),
+                "interleave_audio_in_video": bool(self._require("interleaved_vis_aud_in_video", (True, False, None))),
+                **self._read_boundary_tokens(),
+            },
         }
 
     def _read_preprocessor(self) -> dict:

@@ -108,7 +108,6 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> OmniVinciConfig:
         audio_pooling="max",
         video_max_time=longest,
         audio_max_time=longest,
-        group_duration=1.0,
         tie_word_embeddings=True,
         initializer_range=0.06,
     )
@@ -122,6 +121,7 @@ def build_processor(config: OmniVinciConfig, tokenizer: PreTrainedTokenizerFast)
         OmniVinciVideoProcessor(size={"height": side, "width": side}, num_frames=WORLD.num_frames),
         WhisperFeatureExtractor(feature_size=MEL_BINS, hop_length=HOP_LENGTH, padding_side="left"),
         tokenizer,
+        group_duration=1.0,
         load_audio_from_video=True,
         **OmniVinciProcessor.settings_of(config),
     )

@@ -13,6 +13,7 @@ from transformers.video_utils import VideoInput
 from ..media import OmniVinciVideoMetadata
 from ..planning import Layout, MediumFacts, MediumPlan, PromptPlan, count, plan_medium, tile_grids
 from ..remote_code import InstalledCode
+from ..sequence_settings import SEQUENCE_SETTINGS, check_sequence_settings
 from .batch import MEDIA_INPUTS, MediaInputs, OmniVinciBatchFeature, pad_seconds
 from .chat_template import AUDIO_TOKEN, CHAT_TEMPLATE, IMAGE_TOKEN, VIDEO_TOKEN
 from .chats import AppliesChatTemplates
@@ -31,15 +32,6 @@ SHARED_WITH_CONFIG = (
     "s2_output_scale_index",
     "video_pool_sizes",
     "audio_pooling",
-    "group_duration",
-    "interleave_audio_in_video",
-    "image_start_tokens",
-    "image_end_tokens",
-    "video_start_tokens",
-    "video_end_tokens",
-    "video_separator_tokens",
-    "audio_start_tokens",
-    "audio_end_tokens",
 )
 
 
@@ -92,15 +84,28 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
         encoder. audio_pad_to_multiple_of (`float`, *optional*, defaults to 30.0): Seconds to a multiple of which audio
         is padded. max_audio_duration (`float`, *optional*): Seconds of a clip that are kept. `None`: all.
         fixed_audio_duration (`float`, *optional*): Seconds to which every clip is padded or cut.
-        spatial_merge_size, s2_output_scale_index, video_pool_sizes, audio_pooling, group_duration,
-        interleave_audio_in_video, image_start_tokens, image_end_tokens, video_start_tokens, video_end_tokens,
-        video_separator_tokens, audio_start_tokens, audio_end_tokens:
+        spatial_merge_size, s2_output_scale_index, video_pool_sizes, audio_pooling:
             As in [`OmniVinciConfig`], which must have the same values.
+        group_duration (`float`, *optional*, defaults to 30.0):
+            T_G of Temporal Embedding Grouping, in seconds (section 2.1).
+        interleave_audio_in_video (`bool`, *optional*, defaults to `True`):
+            Whether a video and its sound are placed in temporal groups. `False`: all sound, then all picture.
+        image_start_tokens, image_end_tokens (`str`, *optional*, default to `None` and a newline):
+            Text whose embeddings stand before and after an image.
+        video_start_tokens, video_end_tokens, video_separator_tokens (`str`, *optional*, default to `None`):
+            Text before and after each (pooled) frame, and after the last frame of each entry of `video_pool_sizes`.
+            `video_end_tokens` must be `None` where video and sound are placed in temporal groups.
+        audio_start_tokens, audio_end_tokens (`str`, *optional*, default to `None` and a newline):
+            Text before and after an audio clip.
         use_media_brackets (`bool`, *optional*, defaults to `False`):
             Whether every medium stands between tokens such as `<|image_bos|>` and `<|image_eos|>`.
         load_audio_from_video (`bool`, *optional*, defaults to `False`):
             Whether videos take their track along where a call does not say. The published layout says it as
             `load_audio_in_video`.
+
+    Raises:
+        ValueError: a value is not supported or contradicts another one, or the tokenizer lacks a placeholder.
+        TypeError: a value has the wrong type.
     """
 
     valid_processor_kwargs = OmniVinciProcessorKwargs
@@ -164,6 +169,7 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
         self.video_separator_tokens = video_separator_tokens
         self.audio_start_tokens = audio_start_tokens
         self.audio_end_tokens = audio_end_tokens
+        check_sequence_settings({name: getattr(self, name) for name in SEQUENCE_SETTINGS})
         self.use_media_brackets = use_media_brackets
         if not isinstance(load_audio_from_video, bool):
             raise ValueError(f"`load_audio_from_video` is True or False, got {load_audio_from_video!r:.80}.")
@@ -181,19 +187,33 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
         Loads what [`save_pretrained`] wrote, or the processor of a checkpoint in the published layout. Other options
         replace what either says: of the processor and of its parts, such as `num_frames`, `max_tiles` and
         `padding_side`.
+
+        Raises:
+            OSError: there is no checkpoint, or the Hub cannot be reached or refuses.
+            ValueError: the value of an option is not supported, or nothing has an option of that name.
+            TypeError: the value of an option has the wrong type.
         """
         from ..conversion.loading import HUB_OPTIONS, published_processor
 
         returns_unused = kwargs.pop("return_unused_kwargs", False)  # of the parts' loaders, some fail with it
+        # Set afterwards: the loaders of some parts give all options to the model's config, too, which refuses these.
+        sequence = {name: kwargs.pop(name) for name in SEQUENCE_SETTINGS if name in kwargs}
         processor = published_processor(cls, pretrained_model_name_or_path, **kwargs)
         if processor is None:
             processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        if not returns_unused:
-            return processor
+        check_sequence_settings({name: getattr(processor, name) for name in SEQUENCE_SETTINGS} | sequence)
+        for name, value in sequence.items():
+            setattr(processor, name, value)
         parts = (processor, *(getattr(processor, name) for name in processor.get_attributes()))
-        hub = {*HUB_OPTIONS, "subfolder", "trust_remote_code", "_from_auto"}
-        unused = {n: v for n, v in kwargs.items() if n not in hub and not any(hasattr(part, n) for part in parts)}
-        return processor, unused
+        known = {*HUB_OPTIONS, "subfolder", "trust_remote_code", "code_revision", "use_fast", "backend", "_from_auto"}
+        unused = {n: v for n, v in kwargs.items() if n not in known and not any(hasattr(part, n) for part in parts)}
+        if returns_unused:
+            return processor, unused
+        # A pipeline gives all it loads the options of the model, too.
+        if unused and "_from_pipeline" not in kwargs:
+            names = ", ".join(f"`{name}`" for name in unused)
+            raise ValueError(f"{names}: neither the processor nor a part of it has an option of that name.")
+        return processor
 
     @staticmethod
     def settings_of(config) -> dict:
