@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -25,8 +24,9 @@ from openai.types.chat import ChatCompletion
 from transformers import pipeline
 
 from transformers_omnivinci import media
-from transformers_omnivinci.publishing import handler as handler_module
-from transformers_omnivinci.publishing.handler import Downloader, Limits, RequestError, is_public
+from transformers_omnivinci.endpoint import Downloader, EndpointHandler, Limits, RequestError
+from transformers_omnivinci.endpoint.fetch import decode_base64, is_public
+from transformers_omnivinci.publishing.code import write_code
 
 from .conftest import CLIP
 from .media_files import image_bytes, write_animation
@@ -165,7 +165,7 @@ def repository(load_checkpoint, tmp_path_factory):
     folder = tmp_path_factory.mktemp("repository")
     for part in load_checkpoint():
         part.save_pretrained(folder)
-    shutil.copy(handler_module.__file__, folder / "handler.py")
+    write_code(folder)
     return folder
 
 
@@ -242,7 +242,7 @@ def test_base64_is_read_as_browsers_do():
         *("data:a/b;name=c.png;base64," + text, "DATA:A/B;BASE64," + text, " data:;base64," + lines + "\n"),
         "data:a/b;base64," + quote(text, safe=""),
     ):
-        assert handler_module.decode_base64(given, 300) == bytes(range(250)) + b"\xff\xfe\xfd"
+        assert decode_base64(given, 300) == bytes(range(250)) + b"\xff\xfe\xfd"
 
 
 @pytest.mark.compat
@@ -588,14 +588,14 @@ def test_a_wrong_limit_is_refused(value):
 
 
 def test_usual_frames_and_tokens_stay_within_the_limits(repository, pipe):
-    handler = handler_module.EndpointHandler(str(repository), Limits(max_frames=2, max_new_tokens=3))
+    handler = EndpointHandler(str(repository), Limits(max_frames=2, max_new_tokens=3))
     body = {"inputs": {"video": in_base64(MEDIA["video"]), "text": "What?"}}
     expected = pipe({"video": MEDIA["video"], "text": "What?"}, num_frames=2, max_new_tokens=3, return_full_text=False)
     assert handler(body) == [{"generated_text": expected[0]["generated_text"]}]
 
 
 def test_a_prompt_that_is_longer_than_the_context_is_refused(repository):
-    handler = handler_module.EndpointHandler(str(repository))
+    handler = EndpointHandler(str(repository))
     handler.pipeline.tokenizer.model_max_length = 40
     with pytest.raises(RequestError, match="422.*has room for 30"):
         handler({"inputs": "one two three " * 10, "parameters": {"max_new_tokens": 10}})

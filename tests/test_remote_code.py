@@ -24,7 +24,7 @@ from transformers_omnivinci import OmniVinciConfig, OmniVinciImageProcessor
 from transformers_omnivinci.compat import VERSION
 from transformers_omnivinci.conversion import convert
 from transformers_omnivinci.publishing.card import name_repository
-from transformers_omnivinci.publishing.code import write_code
+from transformers_omnivinci.publishing.code import ENDPOINT, write_code
 
 from . import media_samples
 from .conftest import CASES, CLIP, PARITY
@@ -116,10 +116,10 @@ def test_two_runs_write_the_same_bytes(saved, with_code, tmp_path):
     for _ in range(2):  # also over its own files
         written = write_code(tmp_path)
         assert {path.name for path in written} == {
-            path.name for path in tmp_path.iterdir() if path.suffix in (".py", ".txt") or path.stem.endswith("config")
+            path.name for path in tmp_path.rglob("*") if path.suffix in (".py", ".txt") or path.stem.endswith("config")
         } - {"generation_config.json", "tokenizer_config.json"}
         for path in written:
-            assert path.read_bytes() == (with_code / path.name).read_bytes(), path.name
+            assert path.read_bytes() == (with_code / path.relative_to(tmp_path)).read_bytes(), path.name
 
 
 @pytest.mark.compat
@@ -127,17 +127,19 @@ def test_every_import_finds_its_file_or_a_requirement(with_code):
     requirements = [Requirement(line) for line in (with_code / "requirements.txt").read_text().splitlines()]
     assert all(requirement.specifier for requirement in requirements)
     distributions, imported = metadata.packages_distributions(), set()
-    for name, source in flat_files(with_code).items():
+    for path in with_code.rglob("*.py"):
+        name, source = str(path.relative_to(with_code)), path.read_bytes()
         tree = ast.parse(source)
         compile(tree, name, "exec")
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.level:
                 modules = [node.module] if node.module else [alias.name for alias in node.names]
                 assert node.level == 1, (name, node.lineno)
-                assert all((with_code / f"{module}.py").is_file() for module in modules), (name, modules)
-        packages = set(get_imports(with_code / name)) - sys.stdlib_module_names
+                assert all((path.parent / f"{module}.py").is_file() for module in modules), (name, modules)
+        packages = set(get_imports(path)) - sys.stdlib_module_names
         if name == "handler.py":  # read by nobody who asks for what it imports; it takes the package where it can
-            packages -= {"transformers_omnivinci"}
+            assert (with_code / ENDPOINT / "__init__.py").is_file()
+            packages -= {"transformers_omnivinci", ENDPOINT}
         imported |= {canonicalize_name(distributions[package][0]) for package in packages}
     # transformers needs jinja2 for chat templates, which no file imports by itself.
     assert imported | {"jinja2"} == {canonicalize_name(requirement.name) for requirement in requirements}

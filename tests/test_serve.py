@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 
 from transformers_omnivinci.cli import app
 from transformers_omnivinci.compat import VERSION
-from transformers_omnivinci.publishing.handler import EndpointHandler, Limits, RequestError
+from transformers_omnivinci.endpoint import EndpointHandler, Limits, RequestError
 from transformers_omnivinci.serving.app import build_app
 from transformers_omnivinci.serving.models import Models
 from transformers_omnivinci.serving.sources import AllowedSources

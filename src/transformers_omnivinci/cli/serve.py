@@ -90,7 +90,8 @@ def serve(
             raise ValueError(f"The model is given twice, as {force_model!r} and as `--model {model}`.")
         import torch
 
-        from ..publishing.handler import EndpointHandler, Limits, RequestError, read_processing
+        from ..endpoint import EndpointHandler, Limits, RequestError
+        from ..endpoint.parameters import read_processing
         from ..serving.models import Models
         from ..serving.sources import AllowedSources
 

@@ -1,8 +1,11 @@
 """
-The code of a repository that needs no package: the modules of this package as flat files for `trust_remote_code=True`.
+The code of a repository that works without this package.
 
-Transformers loads a class from a file at the root of its repository, and fetches the files that this one imports
-relatively. The files are this package's own modules; only the places that they import from are changed.
+For `trust_remote_code=True`, transformers loads a class from a file at the root of its repository, and fetches the
+files that this one imports relatively. The files are this package's own modules; only their imports are changed.
+
+For Inference Endpoints, the toolkit puts the repository first on the path and imports `handler.py`. The modules of the
+handler lie in a folder of their own, so that none of them hides an installed package of the same name.
 """
 
 import ast
@@ -21,7 +24,9 @@ from ..model_types import MODEL_TYPE
 from ..remote_code import PACKAGE
 
 ROOT = Path(__file__).parents[1]
-HANDLER = Path(__file__).with_name("handler.py")
+HANDLER = "handler.py"
+ENDPOINT = "omnivinci_endpoint"
+"""The folder of the handler's modules in a repository; in this package they are in `endpoint`."""
 REQUIREMENTS = "requirements.txt"
 DISTRIBUTION = PACKAGE.replace("_", "-")
 
@@ -45,6 +50,19 @@ except ImportError:
     pass
 """
 
+HANDLER_CODE = '''"""The handler of Inference Endpoints."""
+
+from contextlib import suppress
+
+# Where the package is installed, its classes are used rather than the code of the repository.
+with suppress(ImportError):
+    import {package}  # noqa: F401
+
+from {endpoint} import Downloader, EndpointHandler, Limits, RequestError
+
+__all__ = ["Downloader", "EndpointHandler", "Limits", "RequestError"]
+'''
+
 NAMED_ALONE = """
 # Never run. Transformers saves along with a class what it finds imported, and until 5.9 copies from a folder no more
 # than the file of a class imports by itself.
@@ -59,8 +77,8 @@ def write_code(folder: str | Path) -> list[Path]:
     Args:
         folder (`str` or `Path`):
             What `save_pretrained` of a model and of its processor wrote. It gets the package's modules as flat files,
-            the `handler.py` of Inference Endpoints and `requirements.txt`; `config.json` and `processor_config.json`
-            get the entries `auto_map` and `custom_pipelines`. The same package writes the same bytes every time.
+            the handler of Inference Endpoints and `requirements.txt`; `config.json` and `processor_config.json` get
+            the entries `auto_map` and `custom_pipelines`. The same package writes the same bytes every time.
 
     Returns:
         `list[Path]`: the files that were written.
@@ -69,21 +87,29 @@ def write_code(folder: str | Path) -> list[Path]:
         OSError: a config cannot be read or a file cannot be written.
         ValueError: a config is not what this package's classes write.
     """
-    folder, sources = Path(folder), _find_sources()
-    files = {f"{_flat(module)}.py": _flatten(module) for module in sources}
-    files[HANDLER.name] = HANDLER.read_text(encoding="utf-8")
-    files[REQUIREMENTS] = "".join(f"{line}\n" for line in _requirements([*sources.values(), HANDLER]))
+    folder, files = Path(folder), _build_code()
     # Last, so that they never name what is not there.
     files["processor_config.json"] = _to_json(_name_processor_code(folder / "processor_config.json"))
     files["config.json"] = _to_json(_name_model_code(folder / "config.json"))
+    (folder / ENDPOINT).mkdir(exist_ok=True)
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
     return [folder / name for name in files]
 
 
 def code_files() -> list[str]:
-    """The names of the files that [`write_code`] adds."""
-    return [*(f"{_flat(module)}.py" for module in _find_sources()), HANDLER.name, REQUIREMENTS]
+    """The names of the files that [`write_code`] adds, relative to the folder."""
+    return list(_build_code())
+
+
+def _build_code() -> dict[str, str]:
+    """The contents of the files that [`write_code`] adds, by name."""
+    sources, endpoint = _find_sources(), sorted((ROOT / "endpoint").glob("*.py"))
+    files = {f"{_flat(module)}.py": _flatten(module, sources) for module in sources}
+    files[HANDLER] = HANDLER_CODE.format(package=PACKAGE, endpoint=ENDPOINT)
+    files |= {f"{ENDPOINT}/{path.name}": path.read_text(encoding="utf-8") for path in endpoint}
+    files[REQUIREMENTS] = "".join(f"{line}\n" for line in _requirements([*sources.values(), *endpoint]))
+    return files
 
 
 # ------------------------------------------------------------------------------------------------------------- configs
@@ -154,7 +180,7 @@ def _find_sources() -> dict[str, Path]:
         if module not in sources:
             sources[module] = _path_of(module)
             waiting += [name for found in _relative_imports(module) for name in found.modules]
-    files = [f"{_flat(module)}.py" for module in sources] + [HANDLER.name]
+    files = [f"{_flat(module)}.py" for module in sources] + [HANDLER]
     clashes = sorted({name for name in files if files.count(name) > 1})
     if clashes:
         raise ValueError(f"Several modules of {PACKAGE} would become the same flat file: {', '.join(clashes)}.")
@@ -186,8 +212,8 @@ def _flat(module: str) -> str:
     return module.rpartition(".")[2]
 
 
-def _flatten(module: str) -> str:
-    """The source of a module, importing from the flat files beside it."""
+def _flatten(module: str, sources: Iterable[str]) -> str:
+    """The code of one of the modules `sources`, importing from the flat files beside it."""
     path = _path_of(module)
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     for node, modules, imports_modules in reversed(_relative_imports(module)):
@@ -204,7 +230,7 @@ def _flatten(module: str) -> str:
     )
     handovers = [HANDOVER.format(package=PACKAGE, name=name) for name in MODULES if MODULES[name] == module]
     if module in MODULES.values():
-        others = [other for other in _find_sources() if other != module]
+        others = [other for other in sources if other != module]
         handovers += [NAMED_ALONE, *(f"    from .{_flat(other)} import __name__ as _\n" for other in others)]
     return "".join([header, *lines, *handovers])
 

@@ -1,1 +1,1 @@
-"""The server of `omnivinci serve`: what the handler of `publishing.handler` answers, over HTTP."""
+"""The HTTP server of `omnivinci serve`; `endpoint` reads and answers the requests."""

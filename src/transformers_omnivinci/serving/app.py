@@ -1,12 +1,8 @@
-"""
-The HTTP of the server: routes, server-sent events, and errors in OpenAI's format.
-
-Requests are read, and answered, by [`EndpointHandler`].
-"""
+"""The HTTP of the server: routes, server-sent events, and errors in OpenAI's format."""
 
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 
 from starlette.applications import Starlette
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
@@ -17,7 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from ..publishing.handler import EndpointHandler, RequestError
+from ..endpoint import EndpointHandler, RequestError
+from ..endpoint.parameters import read_flag
 from . import responses
 from .models import ModelError, Models
 from .streaming import stream_chat
@@ -27,7 +24,7 @@ logger = logging.getLogger(__name__)
 ROUTES = ("/v1/chat/completions", "/v1/responses", "/v1/models", "/health")
 ROOTS = ("", "/v1")  # some versions of `transformers chat` look below the API for what others find beside it
 OF_CONFIGS = ("transformers_version", "_from_model_config")
-"""What a `generation_config` says of itself."""
+"""Entries of a `generation_config` that are not options of `generate`."""
 
 
 def build_app(models: Models, max_body_bytes: int, enable_cors: bool = False) -> Starlette:
@@ -35,9 +32,9 @@ def build_app(models: Models, max_body_bytes: int, enable_cors: bool = False) ->
     The application.
 
     Args:
-        models ([`Models`]): Who answers.
-        max_body_bytes (`int`): The most bytes of a request.
-        enable_cors (`bool`): Whether pages of any origin may ask.
+        models ([`Models`]): The models that answer.
+        max_body_bytes (`int`): The largest accepted size of a request.
+        enable_cors (`bool`): Whether web pages of any origin may send requests.
     """
     server = _Server(models, max_body_bytes)
     origins = Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
@@ -56,27 +53,34 @@ def build_app(models: Models, max_body_bytes: int, enable_cors: bool = False) ->
 
 
 class _Server:
+    """The functions behind the routes. Each takes a request and returns its response."""
+
     def __init__(self, models: Models, max_body_bytes: int):
         self.models, self.max_body_bytes = models, max_body_bytes
 
     async def health(self, request: Request) -> Response:
+        """Tells that the server runs."""
         return JSONResponse({"status": "ok"})
 
     async def list_models(self, request: Request) -> Response:
+        """The models that can be named in requests."""
         names = await run_in_threadpool(self.models.names)
         return JSONResponse({"object": "list", "data": [_describe_model(name) for name in names]})
 
     async def get_model(self, request: Request) -> Response:
+        """The description of one model."""
         name = request.path_params["name"]
         if name not in await run_in_threadpool(self.models.names):
             raise ModelError(f"There is no model {name!r:.200}: /v1/models names those that there are.")
         return JSONResponse(_describe_model(name))
 
     async def complete_chat(self, request: Request) -> Response:
+        """OpenAI's chat completions."""
         body = await self._read_body(request)
         return await self._answer(body, _merge_generation_config(body))
 
     async def respond(self, request: Request) -> Response:
+        """OpenAI's responses."""
         body = await self._read_body(request)
         return await self._answer(
             body,
@@ -86,10 +90,11 @@ class _Server:
         )
 
     async def load_model(self, request: Request) -> Response:
-        """Loads a model before it is asked, and tells when it is there: what `transformers chat` begins with."""
+        """Loads a model ahead of its first request, which is how `transformers chat` begins."""
         name = (await self._read_body(request)).get("model")
 
-        def events():
+        def events() -> Iterator[dict]:
+            """What is reported while the model loads."""
             try:
                 is_loaded = self.models.is_loaded(name)
                 if not is_loaded:
@@ -102,7 +107,7 @@ class _Server:
         return StreamingResponse(_as_lines(events(), False, lambda: None), media_type="text/event-stream")
 
     async def _answer(self, *args, **kwargs) -> Response:
-        """As [`_complete`], with whatever fails told, too: an exception that is raised ends the connection."""
+        """Like [`_complete`], but unexpected errors become a response: an exception would end the connection."""
         try:
             return await self._complete(*args, **kwargs)
         except (RequestError, ModelError, ClientDisconnect):
@@ -114,13 +119,12 @@ class _Server:
     async def _complete(
         self, body: Mapping, chat: dict, as_object: Callable | None = None, as_events: Callable | None = None
     ) -> Response:
-        """A chat's completion, whole or in chunks; `as_object` and `as_events` give it the form of another API."""
-        is_streamed = body.get("stream")
-        if not isinstance(is_streamed, (bool, type(None))):
-            raise RequestError(422, f"`stream` is true or false, got {is_streamed!r:.80}.")
+        """Completes a chat, whole or in chunks. `as_object` and `as_events` translate into another API."""
+        is_streamed = read_flag("stream", body.get("stream"))
         chat.pop("stream", None)
 
         def complete() -> dict:
+            """The whole completion."""
             with self.models.use(body.get("model")) as handler:
                 completion = handler.complete_chat({**chat, "model": handler.name})
                 return completion if as_object is None else as_object(completion)
@@ -137,6 +141,7 @@ class _Server:
             raise
 
         def end() -> None:
+            """Ends the generation and releases the model."""
             stream.cancel()
             used.__exit__(None, None, None)
 
@@ -144,6 +149,7 @@ class _Server:
         return StreamingResponse(_as_lines(events, as_events is None, end), media_type="text/event-stream")
 
     async def _read_body(self, request: Request) -> dict:
+        """The JSON object that a request holds."""
         content = bytearray()
         async for part in request.stream():
             content += part
@@ -161,7 +167,11 @@ class _Server:
 
 
 def _merge_generation_config(body: Mapping) -> dict:
-    """A request with the entries of its `generation_config`, which `transformers chat` sends as JSON in a string."""
+    """
+    A copy of a request with the entries of its `generation_config`, if it has one, beside the others.
+
+    `transformers chat` sends such an object, as JSON in a string.
+    """
     chat = dict(body)
     config = chat.pop("generation_config", None)
     if config is None:
@@ -175,11 +185,12 @@ def _merge_generation_config(body: Mapping) -> dict:
 
 
 def _describe_model(name: str) -> dict:
+    """OpenAI's object `model`."""
     return {"id": name, "object": "model", "created": 0, "owned_by": name.partition("/")[0] if "/" in name else ""}
 
 
 async def _as_lines(events: Iterable[dict], has_end: bool, end: Callable) -> AsyncIterator[str]:
-    """Server-sent events; what goes wrong on the way is the last one."""
+    """Server-sent events. An error on the way becomes the last of them. `end` is called in any case."""
     try:
         try:
             async for event in iterate_in_threadpool(iter(events)):
@@ -194,7 +205,7 @@ async def _as_lines(events: Iterable[dict], has_end: bool, end: Callable) -> Asy
 
 
 def _describe_error(error: Exception) -> tuple[int, dict]:
-    """Status and body of an error. What a request asks wrongly is 4xx, also where it names a host that fails."""
+    """Status and body of an error. All errors of a request are 4xx, also if it names a host that does not answer."""
     kind, code = "invalid_request_error", None
     if isinstance(error, RequestError):
         status, message = (error.status if error.status < 500 else 400), error.reason
@@ -209,6 +220,7 @@ def _describe_error(error: Exception) -> tuple[int, dict]:
 
 
 async def _tell_error(request: Request, error: Exception) -> Response:
+    """The response for an error."""
     if isinstance(error, ClientDisconnect):
         return Response(status_code=499)
     status, body = _describe_error(error)

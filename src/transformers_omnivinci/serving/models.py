@@ -1,4 +1,4 @@
-"""The models of a server: one that it was given, or those that are asked for."""
+"""The models of a server: a single one, or those that requests name."""
 
 import gc
 import os
@@ -12,27 +12,27 @@ from huggingface_hub import scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
 
 from ..conversion.published_layout import read_json
+from ..endpoint import EndpointHandler
 from ..hub_options import may_be_repository
 from ..model_types import MODEL_TYPE, PUBLISHED_MODEL_TYPE
 from ..nano import NANO
-from ..publishing.handler import EndpointHandler
 
 NAMED = {"nano": NANO}
-"""Models that have a name of their own."""
+"""Models with short names."""
 
 
 class ModelError(ValueError):
-    """A model that the server cannot give: which one, and why."""
+    """A model that the server does not have or cannot load."""
 
 
 class Models:
     """
-    Loads models, and forgets those that were not asked for long.
+    Loads models when they are first used, and unloads those that were not used for a while.
 
     Args:
-        load (`Callable`): Gives an [`EndpointHandler`] for a checkpoint and the name it has in answers.
+        load (`Callable`): Returns the [`EndpointHandler`] of a checkpoint, given its path and its name in answers.
         only (`str`, *optional*): The model that answers all requests. `None`: each request names one.
-        timeout (`float`): Seconds after which a model is forgotten, where requests name them.
+        timeout (`float`): Seconds without use after which a model is unloaded, if requests name them.
     """
 
     def __init__(self, load: Callable[[str, str], EndpointHandler], only: str | None = None, timeout: float = 300.0):
@@ -45,10 +45,10 @@ class Models:
     @contextmanager
     def use(self, name) -> Iterator[EndpointHandler]:
         """
-        The handler of a model, which stays loaded meanwhile.
+        The handler of a model, which stays loaded within the `with` block.
 
         Raises:
-            ModelError: it is not named, or cannot be loaded.
+            ModelError: no model is named, or it cannot be loaded.
         """
         name = self._resolve(name)
         with self._changing:
@@ -65,15 +65,17 @@ class Models:
             self._forget_later()
 
     def is_loaded(self, name) -> bool:
+        """Whether a model is loaded. Raises a `ModelError` if none is named."""
         return self._resolve(name) in self._loaded
 
     def names(self) -> list[str]:
-        """Of the model that answers; or of all that are loaded, in the cache of the Hub, or part of this package."""
+        """The only model; or else those that are loaded, in the cache of the Hub, or part of this package."""
         if self.only is not None:
             return [self.only]
         return list(dict.fromkeys([*self._loaded, *_cached_repositories(), *NAMED]))
 
     def _resolve(self, name) -> str:
+        """The model that answers a request which names this one."""
         if self.only is not None:
             return self.only
         if not isinstance(name, str) or not name:
@@ -81,6 +83,7 @@ class Models:
         return name
 
     def _load(self, name: str) -> EndpointHandler:
+        """Loads a model, after checking that it is an OmniVinci."""
         path = NAMED.get(name, name)
         if not os.path.isdir(path) and not may_be_repository(path):
             raise ModelError(f"There is no model {name!r:.200}: a folder, or a repository such as owner/name, is one.")
@@ -95,12 +98,14 @@ class Models:
             raise ModelError(f"The model {name!r:.200} cannot be loaded: {' '.join(str(error).split())}") from error
 
     def _forget_later(self) -> None:
+        """Looks for idle models after the timeout."""
         if self.only is None:
             timer = threading.Timer(self.timeout, self._forget)
             timer.daemon = True
             timer.start()
 
     def _forget(self) -> None:
+        """Unloads idle models."""
         with self._loading, self._changing:
             now = time.monotonic()
             idle = [
@@ -119,19 +124,16 @@ class Models:
 
 
 def _cached_repositories() -> list[str]:
-    """Repositories with checkpoints of OmniVinci in the cache of the Hub."""
+    """Repositories in the cache of the Hub that hold a checkpoint of OmniVinci."""
     try:
-        repositories = scan_cache_dir().repos
+        models = [one for one in scan_cache_dir().repos if one.repo_type == "model"]
     except (CacheNotFound, OSError, ValueError):
         return []
-    found = []
-    for repository in repositories:
-        if repository.repo_type == "model" and any(_is_omnivinci(one.snapshot_path) for one in repository.revisions):
-            found.append(repository.repo_id)
-    return sorted(found)
+    return sorted(one.repo_id for one in models if any(_is_omnivinci(each.snapshot_path) for each in one.revisions))
 
 
 def _is_omnivinci(folder: Path) -> bool:
+    """Whether a folder holds a checkpoint of OmniVinci, in either layout."""
     try:
         return read_json(folder / "config.json").get("model_type") in (MODEL_TYPE, PUBLISHED_MODEL_TYPE)
     except (OSError, ValueError):

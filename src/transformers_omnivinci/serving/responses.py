@@ -1,10 +1,11 @@
-"""OpenAI's API of responses, in terms of its chat completions."""
+"""OpenAI's responses API, translated to and from its chat completions."""
 
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 
-from ..publishing.handler import RequestError
+from ..endpoint import RequestError
+from ..endpoint.parameters import given_entries, refuse_others
 
 ONLY = {
     "background": (False,),
@@ -16,19 +17,19 @@ ONLY = {
     "tools": ([],),
     "reasoning": ({},),
 }
-"""Parameters of which those values are accepted that change nothing."""
+"""Parameters of which only the values that change nothing are accepted."""
 
 TYPES = {"input_text": "text", "output_text": "text", "input_image": "image_url"}
 
 
 def as_chat(request: Mapping) -> dict:
     """
-    The request of a chat completion that asks the same.
+    The request of chat completions that asks for the same.
 
     Raises:
         RequestError: the request is refused.
     """
-    request = {name: value for name, value in request.items() if value is not None}
+    request = given_entries(request)
     request.pop("stream", None)
     messages = _read_input(request.pop("input", None))
     instructions = request.pop("instructions", None)
@@ -38,18 +39,17 @@ def as_chat(request: Mapping) -> dict:
     if "max_output_tokens" in request:
         chat["max_completion_tokens"] = request.pop("max_output_tokens")
     for name, accepted in ONLY.items():
-        if name in request and (value := request.pop(name)) not in accepted:
-            told = " or ".join(map(repr, accepted))
-            raise RequestError(422, f"`{name}` can be {told} alone here, got {value!r:.80}.")
-    if request.get("top_logprobs"):
+        if name in request:
+            refuse_others(name, request.pop(name), accepted)
+    if request.pop("top_logprobs", None):
         raise RequestError(422, "`top_logprobs` is not supported here: /v1/chat/completions tells them.")
-    request.pop("top_logprobs", None)
     if "previous_response_id" in request or "conversation" in request:
         raise RequestError(422, "Responses are not kept: give the messages of the conversation in `input`.")
     return {**request, **chat}
 
 
 def _read_input(given) -> list[dict]:
+    """The messages of a chat for the `input` of a response."""
     if isinstance(given, str):
         return [{"role": "user", "content": given}]
     if not isinstance(given, list) or not given:
@@ -66,16 +66,16 @@ def _read_input(given) -> list[dict]:
 
 
 def _read_part(part):
-    if not isinstance(part, Mapping) or part.get("type") not in TYPES:
+    """A content item of a chat for a part of a message."""
+    if not isinstance(part, Mapping) or str(part.get("type")) not in TYPES:
         return part  # of the chat's own types, or refused there
-    part = {name: value for name, value in part.items() if value is not None and name != "annotations"}
+    part = given_entries(part)
     kind = TYPES[part["type"]]
-    if kind == "image_url":
-        if "image_url" not in part:
-            raise RequestError(400, "An item of type 'input_image' has its image in `image_url`.")
-        source = {"url": part["image_url"], **{name: part[name] for name in ("detail",) if name in part}}
-        return {"type": kind, "image_url": source}
-    return {"type": kind, "text": part.get("text")}
+    if kind == "text":
+        return {"type": kind, "text": part.get("text")}
+    if "image_url" not in part:
+        raise RequestError(400, "An item of type 'input_image' has its image in `image_url`.")
+    return {"type": kind, "image_url": {"url": part["image_url"], "detail": part.get("detail")}}
 
 
 def as_response(completion: Mapping, request: Mapping) -> dict:
@@ -87,12 +87,13 @@ def as_response(completion: Mapping, request: Mapping) -> dict:
 
 
 def as_events(chunks: Iterable[Mapping], model: str, request: Mapping) -> Iterator[dict]:
-    """The events of a response, for the chunks of a chat completion."""
+    """The events of a streamed response, for the chunks of a chat completion."""
     envelope, text, finish_reason, usage = _envelope(model, request), "", "stop", None
     item = _message("")
     place = {"item_id": item["id"], "output_index": 0, "content_index": 0}
 
     def events() -> Iterator[dict]:
+        """The events without their numbers."""
         nonlocal text, finish_reason, usage
         started = {**envelope, "status": "in_progress"}
         yield {"type": "response.created", "response": started}
@@ -119,6 +120,7 @@ def as_events(chunks: Iterable[Mapping], model: str, request: Mapping) -> Iterat
 
 
 def _envelope(model: str, request: Mapping) -> dict:
+    """The object `response` before anything is generated."""
     return {
         "id": f"resp_{uuid.uuid4().hex}",
         "object": "response",
@@ -140,6 +142,7 @@ def _envelope(model: str, request: Mapping) -> dict:
 
 
 def _end(finish_reason: str, message: dict, usage: Mapping | None) -> dict:
+    """The entries of a response that are known at its end."""
     is_whole = finish_reason == "stop"
     status = "completed" if is_whole else "incomplete"
     end = {"status": status, "output": [{**message, "status": status}]}
@@ -157,6 +160,7 @@ def _end(finish_reason: str, message: dict, usage: Mapping | None) -> dict:
 
 
 def _message(text: str) -> dict:
+    """The item of `output` that holds the answer."""
     return {
         "id": f"msg_{uuid.uuid4().hex}",
         "type": "message",
@@ -167,4 +171,5 @@ def _message(text: str) -> dict:
 
 
 def _part(text: str) -> dict:
+    """The content of that item."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}

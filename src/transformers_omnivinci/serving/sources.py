@@ -1,21 +1,21 @@
-"""What the media of requests may be fetched from: the public internet, and what the server was told besides."""
+"""Where the media of requests may come from: the public internet, and what the server was started with."""
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from ..publishing.handler import Downloader, RequestError
+from ..endpoint import Downloader, RequestError
 
 
 class AllowedSources(Downloader):
     """
-    Fetches URLs of the public internet, and what is allowed besides.
+    Fetches URLs of the public internet, of some other hosts, and of local files in a folder.
 
     Args:
-        local_path (`str` or `Path`, *optional*): The folder below which `file://` URLs are read. `None`: none are.
+        local_path (`str` or `Path`, *optional*): The folder in which `file://` URLs may lie. `None`: none are read.
         hosts (`list[str]`, *optional*): Hosts, as `host` or `host:port`, that may have private addresses.
 
     Raises:
-        ValueError: there is no such folder, or a host is none.
+        ValueError: there is no such folder, or a host is malformed.
     """
 
     def __init__(self, local_path: str | Path | None = None, hosts: list[str] | None = None):
@@ -25,16 +25,17 @@ class AllowedSources(Downloader):
         self.hosts = {_read_host(host) for host in hosts or []}
 
     def allows_host(self, host: str, port: int) -> bool:
-        """As in the parent: those that were named are."""
+        """Whether a host is among `hosts`."""
         return bool({(host.lower(), port), (host.lower(), None)} & self.hosts)
 
     def fetch(self, url: str, max_bytes: int, max_redirects: int, deadline: float) -> bytes:
-        """As in the parent; `file://` URLs too. A redirect leads to none."""
+        """As in the parent; reads `file://` URLs too, but follows no redirect to one."""
         if url[:5].lower() == "file:":
             return self._read_file(url, max_bytes)
         return super().fetch(url, max_bytes, max_redirects, deadline)
 
     def _read_file(self, url: str, max_bytes: int) -> bytes:
+        """The content of a `file://` URL."""
         if self.root is None:
             raise RequestError(
                 400, f"{url:.200} is not opened: this server reads no local files (`--allowed-local-media-path`)."
@@ -43,13 +44,13 @@ class AllowedSources(Downloader):
             parts = urlsplit(url)
             path = Path(unquote(parts.path)).resolve()
             is_inside = parts.hostname in (None, "localhost") and path.is_relative_to(self.root)
-            if not is_inside or not path.is_file():  # the same words, or a stranger learns which files there are
+            if not is_inside or not path.is_file():  # one message for both, or strangers learn which files exist
                 raise RequestError(400, f"{url:.200} is no file below the folder that this server reads media from.")
             with path.open("rb") as file:
                 content = file.read(max_bytes + 1)
+        except RequestError:
+            raise
         except (OSError, ValueError) as error:
-            if isinstance(error, RequestError):
-                raise
             raise RequestError(400, f"{url:.200} cannot be read: {type(error).__name__}.") from error
         if len(content) > max_bytes:
             raise RequestError(413, f"{url:.200} has more than the {max_bytes} bytes that are accepted.")
@@ -57,6 +58,7 @@ class AllowedSources(Downloader):
 
 
 def _read_host(text: str) -> tuple[str, int | None]:
+    """Host and port of `host` or `host:port`."""
     try:
         parts = urlsplit(f"//{text}")
         host, port = parts.hostname, parts.port

@@ -1,20 +1,13 @@
-"""Answers that are told while they are generated, in chunks as of OpenAI's chat completions."""
+"""Answers that are sent while they are generated, as the chunks of OpenAI's chat completions."""
 
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from ..publishing.handler import (
-    EndpointHandler,
-    Job,
-    RequestError,
-    Token,
-    cut_at,
-    given_entries,
-    refuse_unknown,
-    write_envelope,
-    write_usage,
-)
+from ..endpoint import EndpointHandler, RequestError
+from ..endpoint.generation import Job, Token
+from ..endpoint.handler import cut_at, write_envelope, write_usage
+from ..endpoint.parameters import read_object, refuse_unknown
 
 
 def stream_chat(handler: EndpointHandler, request: Mapping) -> "ChatStream":
@@ -25,10 +18,8 @@ def stream_chat(handler: EndpointHandler, request: Mapping) -> "ChatStream":
         RequestError: the request is refused, before anything is generated.
     """
     request = dict(request)
-    options = request.pop("stream_options", None) or {}
-    if not isinstance(options, Mapping):
-        raise RequestError(422, f"`stream_options` is an object, got {options!r:.80}.")
-    refuse_unknown("`stream_options`", given_entries(options), ["include_usage", "include_obfuscation"])
+    options = read_object("stream_options", request.pop("stream_options", None))
+    refuse_unknown("`stream_options`", options, ["include_usage", "include_obfuscation"])
     job = handler.read_chat(request)
     if job.has_beams:
         raise RequestError(422, "`num_beams` does not go with `stream`: beams are compared at their end.")
@@ -37,11 +28,11 @@ def stream_chat(handler: EndpointHandler, request: Mapping) -> "ChatStream":
 
 class ChatStream:
     """
-    The chunks of an answer while it is generated, in another thread; for one iteration.
+    The chunks of the answers to a job, which are generated in another thread. Can be iterated over once.
 
     Args:
-        handler ([`EndpointHandler`]), job: Who answers what.
-        tells_usage (`bool`): Whether a chunk of its own ends it with the `usage`, which else stands in the last one.
+        handler ([`EndpointHandler`]), job ([`Job`]): What generates, and what is answered.
+        tells_usage (`bool`): Whether `usage` comes in an additional chunk at the end, instead of in the last one.
     """
 
     def __init__(self, handler: EndpointHandler, job: Job, tells_usage: bool):
@@ -56,8 +47,10 @@ class ChatStream:
 
     def __iter__(self) -> Iterator[dict]:
         """
+        Generates the answers and yields their chunks.
+
         Raises:
-            RequestError: the model cannot be asked so.
+            RequestError: the model refuses the options of the job.
         """
         job, num_answers = self.job, self.job.generation.get("num_return_sequences", 1)
         texts = [GrowingText(self.handler.decode, job.stop) for _ in range(num_answers)]
@@ -76,8 +69,7 @@ class ChatStream:
                 if text:
                     yield self._chunk(index, {"content": text}, untold[index])
                     untold[index] = []
-            num_tokens = sum(len(text.ids) for text in texts)
-            usage = write_usage(job.num_prompt_tokens, num_tokens)
+            usage = write_usage(job.num_prompt_tokens, sum(len(text.ids) for text in texts))
             for index, text in enumerate(texts):
                 rest, decoded = text.rest(), self.handler.decode(text.ids)
                 if rest:
@@ -92,6 +84,7 @@ class ChatStream:
             self.cancel()
 
     def _generate(self) -> None:
+        """Generates in the thread. At the end `None` arrives, or the error."""
         try:
             self.handler.generate(self.job, self._watch)
         except BaseException as error:
@@ -100,6 +93,7 @@ class ChatStream:
             self._arrived.put(None)
 
     def _chunk(self, index: int, delta: dict, tokens: Sequence[Token], finish_reason: str | None = None) -> dict:
+        """The chunk for an answer's next text and its tokens."""
         told = self.handler.write_logprobs(tokens) if tokens and self.job.num_top is not None else None
         choice = {"index": index, "delta": delta, "finish_reason": finish_reason, "logprobs": told}
         return {**self._envelope, "choices": [choice]}
@@ -107,8 +101,11 @@ class ChatStream:
 
 class GrowingText:
     """
-    The text of an answer as its tokens come: bytes that are no character yet, and what may become a stop sequence, are
-    held back.
+    The text of an answer, token by token. Incomplete characters and beginnings of stop sequences are held back.
+
+    Args:
+        decode (`Callable`): Turns token ids into text.
+        stop (`Sequence[str]`): Texts that end the answer.
     """
 
     def __init__(self, decode: Callable, stop: Sequence[str]):
@@ -117,7 +114,7 @@ class GrowingText:
         self.pending, self.has_ended = "", False
 
     def add(self, token: int) -> str:
-        """What can be told of the answer after one more token."""
+        """The text that one more token adds to what was returned before."""
         self.ids.append(token)
         text = self.decode(self.ids[self.start :])
         if not text.endswith("\ufffd"):
@@ -128,18 +125,15 @@ class GrowingText:
         self.has_ended = any(word in self.pending for word in self.stop)
         if self.has_ended:
             return cut_at(self.pending, self.stop)
-        held = max(
-            (size for word in self.stop for size in range(1, len(word)) if self._ends_with(word[:size])), default=0
-        )
-        told, self.pending = self.pending[: len(self.pending) - held], self.pending[len(self.pending) - held :]
-        return told
+        beginnings = [word[:size] for word in self.stop for size in range(1, len(word))]
+        held = max((len(text) for text in beginnings if self.pending.endswith(text)), default=0)
+        split = len(self.pending) - held
+        shown, self.pending = self.pending[:split], self.pending[split:]
+        return shown
 
     def rest(self) -> str:
-        """What was held back, when no more tokens come."""
+        """The text that was held back, after the last token."""
         if self.has_ended:
             return ""
         known = self.decode(self.ids[self.start : self.end])
         return cut_at(self.pending + self.decode(self.ids[self.start :])[len(known) :].rstrip("\ufffd"), self.stop)
-
-    def _ends_with(self, text: str) -> bool:
-        return self.pending.endswith(text)
