@@ -359,10 +359,20 @@ def test_push_to_a_branch_and_as_a_pull_request(hub, token, converted):
 
 def test_a_push_takes_the_place_of_the_weights_and_the_code_before(hub, token, converted, tmp_path):
     hub.create_repo("tester/new")
-    hub.add_commit("tester/new", {"model.safetensors": b"old", "modeling_old.py": b"", "notes.txt": b"mine"})
+    old = {"model.safetensors": b"old", "modeling_old.py": b"", "folder/old.py": b"", "notes.txt": b"mine"}
+    hub.add_commit("tester/new", old)
     push(converted, "tester/new")
-    names = set(hub.files("tester/new", "main"))
-    assert not {"model.safetensors", "modeling_old.py"} & names and "notes.txt" in names
+    assert set(hub.files("tester/new", "main")) - {".gitattributes"} == {*files_of(converted), "notes.txt"}
+
+
+def test_caches_and_what_is_of_git_is_not_pushed(hub, token, converted, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(converted, copy)
+    for name in (".git/config", ".DS_Store", "folder/.cache/file", "folder/__pycache__/code.pyc", "folder/kept.txt"):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_text("")
+    push(copy, "tester/new")
+    assert set(hub.files("tester/new", "main")) - {".gitattributes"} == {*files_of(converted), "folder/kept.txt"}
 
 
 def test_a_push_that_breaks_off_makes_no_commit_and_does_not_send_twice(hub, token, converted):

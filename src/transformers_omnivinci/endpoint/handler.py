@@ -222,13 +222,15 @@ class EndpointHandler:
     def _answer(self, job: Job) -> list[Answer]:
         """The answers of a job."""
         watch = self.watch(job)
-        rows = self.generate(job, watch)
+        rows, answers = self.generate(job, watch), []
         if job.has_beams:
             rows = rows[:, job.num_prompt_tokens :].tolist()
-            answers = [[Token(index) for index in self._strip(row)] for row in rows]
-        else:
-            answers = watch.rows
-        return [self._finish(tokens, job) for tokens in answers]
+            watch.rows = [[Token(index) for index in self._strip(row)] for row in rows]
+        for tokens in watch.rows:
+            ids = [token.index for token in tokens]
+            text = self.decode(ids)
+            answers.append(Answer(text, self.finish_reason(ids, text, job), tokens))
+        return answers
 
     def _strip(self, ids: list[int]) -> list[int]:
         """The ids of a row without its padding."""
@@ -237,12 +239,6 @@ class EndpointHandler:
         while length is None and ids and ids[-1] == self.pipeline.tokenizer.pad_token_id:
             ids.pop()
         return ids
-
-    def _finish(self, tokens: Sequence[Token], job: Job) -> Answer:
-        """The answer that consists of these tokens."""
-        ids = [token.index for token in tokens]
-        text = self.decode(ids)
-        return Answer(text, self.finish_reason(ids, text, job), tokens)
 
     def finish_reason(self, ids: list[int], text: str, job: Job) -> str:
         """Why an answer ended: `"stop"`, or `"length"` if it has as many tokens as it may have."""
@@ -273,7 +269,6 @@ class EndpointHandler:
         """OpenAI's object of log probabilities. A token that is only a part of a character has no `bytes`."""
 
         def entry(index: int, logprob: float) -> dict:
-            """One token with its log probability."""
             token = self.pipeline.tokenizer.decode([index])
             return {"token": token, "logprob": logprob, "bytes": None if "\ufffd" in token else list(token.encode())}
 

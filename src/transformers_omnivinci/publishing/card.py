@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -84,11 +85,8 @@ def name_repository(card: ModelCard, repo_id: str) -> ModelCard:
 def _name_of(source: str | os.PathLike) -> tuple[str, bool]:
     """The name of a source, and whether it is an id of the Hub. Of the path of a folder it is the last part."""
     if isinstance(source, str) and not os.path.isdir(source):
-        try:
+        with suppress(HFValidationError):
             validate_repo_id(source)
-        except HFValidationError:
-            pass
-        else:
             return source, True
     return Path(source).resolve().name, False
 

@@ -1,16 +1,18 @@
-"""Publishing of a checkpoint: one commit, after the folder was found to load."""
+"""Uploads a checkpoint to the Hub in one commit, if it loads."""
 
 from pathlib import Path
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
 from ..hub_options import plain_transfer_errors
 from .card import build_card, name_repository
 
-REPLACED = ("*.safetensors", "*.safetensors.index.json", "*.py")
-"""Files of the repository that vanish where the folder lacks them: a loader would mix them with the new ones."""
+REPLACED = ["*.safetensors", "*.safetensors.index.json", "*.py"]
+"""Files that are deleted from the repository if the folder lacks them, or they would be loaded with the new ones."""
+PRIVATE = [".*", "*/.*", "__pycache__/*", "*/__pycache__/*"]
+"""Caches and files of Git, which are not uploaded."""
 
 
 def push(
@@ -24,17 +26,17 @@ def push(
     token: str | None = None,
 ) -> CommitInfo:
     """
-    Uploads a checkpoint in either layout as one commit. The repository and the branch are made where they are missing.
-    What an upload that broke off has sent is not sent again.
+    Uploads a checkpoint in either layout as one commit, and creates the repository and the branch if necessary. Files
+    that arrived before an upload broke off are not sent again.
 
     Args:
         folder (`str` or `Path`): The checkpoint.
         repo_id (`str`): `owner/name`.
         private (`bool`, *optional*, defaults to `False`): Whether a new repository is private.
-        revision (`str`, *optional*): The branch. `None`: the main one.
+        revision (`str`, *optional*): The branch. Default: the main one.
         create_pr (`bool`, *optional*, defaults to `False`): Whether the commit becomes a pull request.
-        commit_message (`str`, *optional*): Its subject.
-        token (`str`, *optional*): With the right to write. `None`: the one that is logged in.
+        commit_message (`str`, *optional*): The subject of the commit.
+        token (`str`, *optional*): A token that may write. Default: that of the user who is logged in.
 
     Returns:
         [`~huggingface_hub.CommitInfo`]: with `commit_url`, and `pr_url` of a pull request.
@@ -52,12 +54,10 @@ def push(
     plan = plan_conversion(folder)
     card_file = folder / "README.md"
     card = ModelCard.load(card_file) if card_file.is_file() else build_card(source=folder)
-    additions = [
-        CommitOperationAdd(path.relative_to(folder).as_posix(), path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != card_file and not _is_private(path.relative_to(folder))
-    ]
-    additions.append(CommitOperationAdd("README.md", str(name_repository(card, repo_id)).encode()))
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    uploaded = list(filter_repo_objects(names, ignore_patterns=[*PRIVATE, card_file.name]))
+    additions = [CommitOperationAdd(name, folder / name) for name in uploaded]
+    additions.append(CommitOperationAdd(card_file.name, str(name_repository(card, repo_id)).encode()))
     api = HfApi(token=token, library_name="transformers_omnivinci")
     kept = "Another call does not send again what has arrived."
     try:
@@ -65,7 +65,8 @@ def push(
             api.create_repo(repo_id, private=private, exist_ok=True)
             if revision is not None and not create_pr:
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
-            deletions = _deletions(api, repo_id, revision, {operation.path_in_repo for operation in additions})
+            deletions = _delete_stale(api, repo_id, revision, uploaded)
+            # Not `upload_folder`, which makes several commits of a large upload.
             return api.create_commit(
                 repo_id,
                 [*additions, *deletions],
@@ -81,15 +82,11 @@ def push(
         ) from error
 
 
-def _is_private(path: Path) -> bool:
-    """Caches and what belongs to Git, not to the checkpoint."""
-    return any(part.startswith(".") or part == "__pycache__" for part in path.parts)
-
-
-def _deletions(api: HfApi, repo_id: str, revision: str | None, kept: set[str]) -> list[CommitOperationDelete]:
+def _delete_stale(api: HfApi, repo_id: str, revision: str | None, uploaded: list[str]) -> list[CommitOperationDelete]:
+    """What deletes the files of the repository that are to be replaced, but are not uploaded."""
     try:
         present = api.list_repo_files(repo_id, revision=revision)
     except RevisionNotFoundError:  # a repository without a commit
         return []
-    stale = (path for path in present if path not in kept and any(Path(path).match(glob) for glob in REPLACED))
-    return [CommitOperationDelete(path) for path in stale]
+    stale = set(filter_repo_objects(present, allow_patterns=REPLACED)).difference(uploaded)
+    return [CommitOperationDelete(name) for name in sorted(stale)]

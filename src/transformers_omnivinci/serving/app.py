@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 
 from starlette.applications import Starlette
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
@@ -13,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from ..endpoint import EndpointHandler, RequestError
+from ..endpoint import RequestError
 from ..endpoint.parameters import read_flag
 from . import responses
 from .models import ModelError, Models
@@ -94,7 +95,6 @@ class _Server:
         name = (await self._read_body(request)).get("model")
 
         def events() -> Iterator[dict]:
-            """What is reported while the model loads."""
             try:
                 is_loaded = self.models.is_loaded(name)
                 if not is_loaded:
@@ -124,7 +124,6 @@ class _Server:
         chat.pop("stream", None)
 
         def complete() -> dict:
-            """The whole completion."""
             with self.models.use(body.get("model")) as handler:
                 completion = handler.complete_chat({**chat, "model": handler.name})
                 return completion if as_object is None else as_object(completion)
@@ -132,19 +131,11 @@ class _Server:
         if not is_streamed:
             return JSONResponse(await run_in_threadpool(complete))
 
-        used = self.models.use(body.get("model"))
-        handler: EndpointHandler = await run_in_threadpool(used.__enter__)
-        try:
+        with ExitStack() as used:
+            handler = await run_in_threadpool(used.enter_context, self.models.use(body.get("model")))
             stream = await run_in_threadpool(stream_chat, handler, {**chat, "model": handler.name})
-        except BaseException:
-            used.__exit__(None, None, None)
-            raise
-
-        def end() -> None:
-            """Ends the generation and releases the model."""
-            stream.cancel()
-            used.__exit__(None, None, None)
-
+            used.callback(stream.cancel)
+            end = used.pop_all().close
         events = stream if as_events is None else as_events(stream, handler.name)
         return StreamingResponse(_as_lines(events, as_events is None, end), media_type="text/event-stream")
 

@@ -93,7 +93,6 @@ def as_events(chunks: Iterable[Mapping], model: str, request: Mapping) -> Iterat
     place = {"item_id": item["id"], "output_index": 0, "content_index": 0}
 
     def events() -> Iterator[dict]:
-        """The events without their numbers."""
         nonlocal text, finish_reason, usage
         started = {**envelope, "status": "in_progress"}
         yield {"type": "response.created", "response": started}

@@ -39,6 +39,7 @@ class ChatStream:
         self.handler, self.job, self.tells_usage = handler, job, tells_usage
         self._envelope = write_envelope("chat.completion.chunk", job)
         self._arrived: queue.SimpleQueue = queue.SimpleQueue()
+        self._unsent: list[list[Token]] = [[] for _ in range(job.generation.get("num_return_sequences", 1))]
         self._watch = handler.watch(job, lambda index, token: self._arrived.put((index, token)))
 
     def cancel(self) -> None:
@@ -52,31 +53,26 @@ class ChatStream:
         Raises:
             RequestError: the model refuses the options of the job.
         """
-        job, num_answers = self.job, self.job.generation.get("num_return_sequences", 1)
-        texts = [GrowingText(self.handler.decode, job.stop) for _ in range(num_answers)]
-        untold: list[list[Token]] = [[] for _ in texts]
+        job, texts = self.job, [GrowingText(self.handler.decode, self.job.stop) for _ in self._unsent]
         threading.Thread(target=self._generate, daemon=True).start()
         try:
-            for index in range(num_answers):
-                yield self._chunk(index, {"role": "assistant", "content": ""}, [])
+            for index in range(len(texts)):
+                yield self._chunk(index, {"role": "assistant", "content": ""})
             while (arrived := self._arrived.get()) is not None:
                 if isinstance(arrived, BaseException):
                     raise arrived
                 index, token = arrived
                 if token.index not in self.handler.ends and not texts[index].has_ended:
-                    untold[index].append(token)
-                text = texts[index].add(token.index)
-                if text:
-                    yield self._chunk(index, {"content": text}, untold[index])
-                    untold[index] = []
+                    self._unsent[index].append(token)
+                if text := texts[index].add(token.index):
+                    yield self._chunk(index, {"content": text})
             usage = write_usage(job.num_prompt_tokens, sum(len(text.ids) for text in texts))
             for index, text in enumerate(texts):
-                rest, decoded = text.rest(), self.handler.decode(text.ids)
-                if rest:
-                    yield self._chunk(index, {"content": rest}, untold[index])
-                    untold[index] = []
-                last = self._chunk(index, {}, untold[index], self.handler.finish_reason(text.ids, decoded, job))
-                is_end = index == num_answers - 1 and not self.tells_usage
+                if rest := text.rest():
+                    yield self._chunk(index, {"content": rest})
+                decoded = self.handler.decode(text.ids)
+                last = self._chunk(index, {}, self.handler.finish_reason(text.ids, decoded, job))
+                is_end = index == len(texts) - 1 and not self.tells_usage
                 yield {**last, "usage": usage} if is_end else last
             if self.tells_usage:
                 yield {**self._envelope, "choices": [], "usage": usage}
@@ -92,8 +88,9 @@ class ChatStream:
         else:
             self._arrived.put(None)
 
-    def _chunk(self, index: int, delta: dict, tokens: Sequence[Token], finish_reason: str | None = None) -> dict:
-        """The chunk for an answer's next text and its tokens."""
+    def _chunk(self, index: int, delta: dict, finish_reason: str | None = None) -> dict:
+        """The chunk for an answer's next text, with the log probabilities of the tokens that were not sent yet."""
+        tokens, self._unsent[index] = self._unsent[index], []
         told = self.handler.write_logprobs(tokens) if tokens and self.job.num_top is not None else None
         choice = {"index": index, "delta": delta, "finish_reason": finish_reason, "logprobs": told}
         return {**self._envelope, "choices": [choice]}
