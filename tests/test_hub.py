@@ -16,9 +16,9 @@ from transformers_omnivinci import OmniVinciConfig, OmniVinciForConditionalGener
 from transformers_omnivinci.cli import app
 from transformers_omnivinci.conversion.conversion_plan import plan_conversion, settings_of
 from transformers_omnivinci.conversion.converter import convert
+from transformers_omnivinci.conversion.push import push
 from transformers_omnivinci.hub_options import plain_transfer_errors
 from transformers_omnivinci.publishing.card import build_card
-from transformers_omnivinci.publishing.push import push
 
 from .checkpoints import edit, files_of, tensors_of
 from .conftest import CLIP, PARITY

@@ -22,7 +22,7 @@ def push(
 ) -> None:
     """Publish a checkpoint: one commit, refused if the folder does not load."""
     with plain_errors(traceback):
-        from ..publishing.push import push
+        from ..conversion.push import push
 
         done = push(
             folder,

@@ -7,7 +7,8 @@ from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
 from ..hub_options import plain_transfer_errors
-from .card import build_card, name_repository
+from ..publishing.card import build_card, name_repository
+from .conversion_plan import plan_conversion
 
 REPLACED = ["*.safetensors", "*.safetensors.index.json", "*.py"]
 """Files that are deleted from the repository if the folder lacks them, or they would be loaded with the new ones."""
@@ -45,8 +46,6 @@ def push(
         OSError: the folder does not load, or the Hub cannot be reached or refuses.
         ValueError: the folder does not load, or `repo_id` is not one.
     """
-    from ..conversion.conversion_plan import plan_conversion
-
     folder = Path(folder)
     if not folder.is_dir():
         raise OSError(f"There is no folder {str(folder)!r}: the folder of a checkpoint is accepted.")
