@@ -2,19 +2,23 @@
 Imitates the server of the Hugging Face inference toolkit, with the `handler.py` of a repository.
 
 It runs in a process of its own: `python endpoint_server.py FOLDER PORT` prints the port it listens on. As in the
-toolkit, `handler.py` is a top-level module, one request is answered at a time, and an exception becomes
-`{"error": ...}`; here with the status of the exception. The server on `PORT` of 127.0.0.1 counts as a public one.
+toolkit, `handler.py` is loaded as a module named `handler.EndpointHandler` with its folder first on the path, one
+request is answered at a time, and an exception becomes `{"error": ...}`; here with the status of the exception.
+The server on `PORT` of 127.0.0.1 counts as a public one.
 """
 
-import importlib
+import importlib.util
 import json
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 
 def serve(folder: str, public_port: int) -> None:
     sys.path.insert(0, folder)
-    module = importlib.import_module("handler")
+    spec = importlib.util.spec_from_file_location("handler.EndpointHandler", Path(folder) / "handler.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
 
     class Downloader(module.Downloader):
         def allows(self, address: str, port: int) -> bool:

@@ -31,11 +31,11 @@ class Contents:
     Args:
         processor ([`OmniVinciProcessor`]): Probes the media.
         limits ([`Limits`]), downloader ([`Downloader`]): What is accepted, and what fetches URLs.
-        span (`tuple[float, float]`): Start and end, in seconds, of the part of each video that is used.
+        options (`dict`): Parameters of the request; `video_start` and `video_end` choose a part of each video.
     """
 
-    def __init__(self, processor, limits: Limits, downloader: Downloader, span: tuple[float, float]):
-        self.processor, self.limits, self.downloader, self.span = processor, limits, downloader, span
+    def __init__(self, processor, limits: Limits, downloader: Downloader, options: Mapping):
+        self.processor, self.limits, self.downloader, self.options = processor, limits, downloader, options
         self.deadline = time.monotonic() + limits.max_download_seconds
         self.num_characters = self.num_media = self.num_bytes = 0
         self.seconds = 0.0
@@ -64,7 +64,7 @@ class Contents:
             raise RequestError(400, 'The sample in `inputs` has no "text".')
         text = self._read_text(sample.pop("text"))
         content = [
-            self._read_medium(MEDIA_KEYS[name], source, self.span)
+            self._read_medium(MEDIA_KEYS[name], source, {})
             for name, sources in sample.items()
             for source in (sources if isinstance(sources, list) else [sources])
         ]
@@ -109,8 +109,7 @@ class Contents:
         [source] = entries.values()
         if isinstance(source, Mapping):
             source = _read_source(kind, source)
-        span = options.get("video_start", self.span[0]), options.get("video_end", self.span[1])
-        return {**self._read_medium(modality, source, span), **options}
+        return self._read_medium(modality, source, options)
 
     def _read_text(self, text) -> str:
         """A text, counted."""
@@ -121,8 +120,8 @@ class Contents:
             raise RequestError(413, f"The texts have more than {self.limits.max_text_characters} characters.")
         return text
 
-    def _read_medium(self, modality: str, source, span: tuple[float, float]) -> dict:
-        """The content item for a medium, which is fetched and counted."""
+    def _read_medium(self, modality: str, source, options: Mapping) -> dict:
+        """The content item for a medium with options of its own. The medium is fetched and counted."""
         limits = self.limits
         if not isinstance(source, str):
             raise RequestError(400, f"A medium is a URL or base64, in a string, got {type(source).__name__}.")
@@ -136,7 +135,7 @@ class Contents:
             content = decode_base64(source, max_bytes)
         self.num_bytes += len(content)
         try:
-            num_pixels, seconds = self._probe(modality, content, span)
+            num_pixels, seconds = self._probe(modality, content, {**self.options, **options})
         except (ValueError, OSError) as error:
             raise RequestError(415, f"Medium {self.num_media} is not accepted as {modality}: {error}") from error
         if num_pixels > limits.max_pixels:
@@ -150,9 +149,9 @@ class Contents:
                 f"The videos and sounds last {self.seconds:.1f} s up to medium {self.num_media}: "
                 f"{limits.max_media_seconds:g} s are accepted in all. `video_start` and `video_end` choose a part.",
             )
-        return {"type": modality, modality: content}
+        return {"type": modality, modality: content, **options}
 
-    def _probe(self, modality: str, content: bytes, span: tuple[float, float]) -> tuple[int, float]:
+    def _probe(self, modality: str, content: bytes, options: Mapping) -> tuple[int, float]:
         """Pixels of an image or frame, and seconds. Only headers are read: the size is known before the decoding."""
         processor = self.processor
         if modality == "image":
@@ -166,9 +165,8 @@ class Contents:
         else:
             raise ValueError("it is an image, still or animated, where a video file is accepted.")
         metadata = processor.video_processor.probe_video(content)
-        start, end = span
-        seconds = min(end, max(metadata.duration, metadata.audio_duration or 0.0)) - start
-        return metadata.height * metadata.width, max(0.0, seconds)
+        end = min(options.get("video_end", math.inf), max(metadata.duration, metadata.audio_duration or 0.0))
+        return metadata.height * metadata.width, max(0.0, end - options.get("video_start", 0.0))
 
 
 def _read_source(kind: str, source: Mapping) -> str:

@@ -1,6 +1,5 @@
 """Answers requests in the style of the Hub's widgets and of OpenAI's chat completions."""
 
-import math
 import threading
 import time
 import uuid
@@ -166,8 +165,7 @@ class EndpointHandler:
 
     def _contents(self, parameters: Mapping) -> Contents:
         """The reader of a request's messages."""
-        span = parameters.get("video_start", 0.0), parameters.get("video_end", math.inf)
-        return Contents(self.pipeline.processor, self.limits, self.downloader, span)
+        return Contents(self.pipeline.processor, self.limits, self.downloader, parameters)
 
     def _prepare(self, messages: list[dict], parameters: Mapping) -> Job:
         """Turns messages, their media in memory, into the inputs of the model."""
@@ -222,9 +220,8 @@ class EndpointHandler:
     def _answer(self, job: Job) -> list[Answer]:
         """The answers of a job."""
         watch = self.watch(job)
-        rows, answers = self.generate(job, watch), []
+        rows, answers = self.generate(job, watch)[:, job.num_prompt_tokens :].tolist(), []
         if job.has_beams:
-            rows = rows[:, job.num_prompt_tokens :].tolist()
             watch.rows = [[Token(index) for index in self._strip(row)] for row in rows]
         for tokens in watch.rows:
             ids = [token.index for token in tokens]

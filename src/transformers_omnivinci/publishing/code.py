@@ -146,10 +146,12 @@ def _name_processor_code(path: Path) -> dict:
 
 
 def _reference(name: str) -> str:
+    """`file.Class`, as `auto_map` names a class."""
     return f"{_flat(MODULES[name])}.{name}"
 
 
 def _read_json(path: Path) -> dict:
+    """The object in a JSON file. Raises a `ValueError` that names the file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -204,11 +206,13 @@ def _relative_imports(module: str) -> list[RelativeImport]:
 
 
 def _path_of(module: str) -> Path:
+    """The file of a module, which need not exist."""
     path = ROOT.joinpath(*module.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def _flat(module: str) -> str:
+    """The name of a module's flat file, without `.py`."""
     return module.rpartition(".")[2]
 
 
@@ -248,6 +252,7 @@ def _requirements(files: Iterable[Path]) -> list[str]:
 
 
 def _own_requirements() -> list[str]:
+    """The package's requirements, without those of extras."""
     try:
         # Those of extras have a marker.
         return [line for line in metadata.requires(DISTRIBUTION) if ";" not in line]
@@ -258,4 +263,5 @@ def _own_requirements() -> list[str]:
 
 
 def _normalize(name: str) -> str:
+    """The canonical spelling of a distribution's name."""
     return re.sub(r"[-_.]+", "-", name).lower()
