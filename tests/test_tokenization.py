@@ -137,6 +137,17 @@ def test_options_that_are_given_twice_or_of_wrong_types(processor):
             call()
 
 
+@pytest.mark.parametrize("option, hint", [("num_frame", "; `num_frames` is"), ("not_an_option_at_all", "")])
+def test_an_option_that_would_have_no_effect_is_refused(processor, option, hint):
+    for call in (
+        lambda: processor("Hm", **{option: 2}),
+        lambda: processor.count_tokens("Hm", **{option: 2}),
+        lambda: processor.apply_chat_template(user("Hm"), tokenize=True, **{option: 2}),
+    ):
+        with pytest.raises(TypeError, match=f"`{option}` is not an option of the processor{hint}\\."):
+            call()
+
+
 def test_what_excludes_each_other_in_chats(processor):
     chat = user("Hm")
     for options, match in (

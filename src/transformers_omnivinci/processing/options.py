@@ -1,13 +1,10 @@
 """Which option of a call goes to which part of the processor."""
 
 import copy
+from itertools import chain
 from typing import TypedDict
 
-from transformers.utils import logging
-
 from ..strict import check_options
-
-logger = logging.get_logger(__name__)
 
 PARTS = {
     "text_kwargs": "tokenizer",
@@ -38,7 +35,7 @@ def sort_options(processor, kwargs: dict) -> dict:
 
     Raises:
         ValueError: an option is given twice, or has a value that is not accepted.
-        TypeError: an option has a value of the wrong type.
+        TypeError: an option is not known, or has a value of the wrong type.
     """
     annotations = processor.valid_processor_kwargs.__annotations__
     known = {group: _annotations(processor, group, annotations) for group in PARTS}
@@ -61,9 +58,9 @@ def sort_options(processor, kwargs: dict) -> dict:
                 if name in known[group]:
                     options[group][name] = copy.deepcopy(value)
         elif name != "common_kwargs":
-            logger.warning_once(
-                f"Keyword argument `{name}` is not a valid argument for this processor and will be ignored."
-            )
+            similar = difflib.get_close_matches(name, sorted({*own, *chain(*known.values())}), n=1)
+            hint = f"; `{similar[0]}` is" if similar else ""
+            raise TypeError(f"`{name}` is not an option of the processor{hint}.")
     for name in own:  # which may come as options of the text, too
         own[name] = options["text_kwargs"].pop(name, own[name])
     for group, part in PARTS.items():
