@@ -5,7 +5,8 @@ A synthetic world of short clips in which it is known what is seen and heard whe
 - `scenes`: what is shown and heard when, and which combinations are held out.
 - `pictures`, `sounds`: scenes as arrays.
 - `clips`: those as files.
-- `questions`: types, forms, wordings and true answers.
+- `candidates`: what each form of question can ask about a scene.
+- `questions`: types, forms, wordings and right answers.
 - `modalities`: what of a scene a sample gives, and which forms it answers.
 - `dataset`: balanced data sets in memory and in folders.
 
