@@ -1,4 +1,4 @@
-"""What a clip of the synthetic world shows, found in its pixels and samples alone, and answers from that."""
+"""Finds the events of a synthetic clip in its pixels and samples alone, and answers questions from them."""
 
 import re
 from typing import NamedTuple
@@ -27,8 +27,8 @@ class Heard(NamedTuple):
 
 def look(clip) -> list[Seen]:
     """Shapes, each over the frames that show its colour and form."""
-    spacing, seen = clip.seconds[1] if len(clip.seconds) > 1 else 0.0, []
-    for second, frame in zip(clip.seconds, clip.frames.astype(np.int32)):
+    spacing, seen = 1 / clip.fps, []
+    for second, frame in zip(np.arange(len(clip.frames)) / clip.fps, clip.frames.astype(np.int32)):
         red, green, blue = frame[..., 0], frame[..., 1], frame[..., 2]
         least = np.minimum(np.minimum(red, green), blue)
         mask = (np.maximum(np.maximum(red, green), blue) - least > 80) | (least > 190)

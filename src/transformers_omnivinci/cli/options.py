@@ -14,26 +14,44 @@ class DType(StrEnum):
     float16 = "float16"
 
 
+class Split(StrEnum):
+    train = "train"
+    validation = "validation"
+    test = "test"
+
+
 NumFrames = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Frames to look at. Default: as in the checkpoint.")
+    int | None, typer.Option(metavar="N", min=1, help="Frames to sample from a video. Default: as in the checkpoint.")
 ]
-Fps = Annotated[float | None, typer.Option(metavar="F", help="Frames per second to look at, instead.")]
+Fps = Annotated[float | None, typer.Option(metavar="F", help="Frames to sample per second, instead of --num-frames.")]
 Model = Annotated[
     str,
     typer.Option(
-        metavar="DIR",
-        show_default="nano, a small model of the synthetic world, for trying the software",
-        help="Checkpoint: a folder, or a repository of the Hub such as nvidia/omnivinci.",
+        metavar="MODEL",
+        show_default=False,
+        help="Checkpoint: a folder, or a repository of the Hub such as nvidia/omnivinci. Default: nano, a small model "
+        "of the synthetic world that comes with the package.",
     ),
 ]
-Start = Annotated[float | None, typer.Option(metavar="S", help="Second from which videos are looked at.")]
-End = Annotated[float | None, typer.Option(metavar="S", help="Second up to which videos are looked at.")]
+Start = Annotated[float | None, typer.Option(metavar="S", help="Start videos at this second.")]
+End = Annotated[float | None, typer.Option(metavar="S", help="End videos at this second.")]
 Audio = Annotated[
     bool | None,
-    typer.Option("--audio/--no-audio", show_default="as in the checkpoint", help="Whether videos are heard, too."),
+    typer.Option(
+        "--audio/--no-audio",
+        show_default=False,
+        help="Use the sound of videos, or not. Default: as in the checkpoint.",
+    ),
 ]
 Types = Annotated[
-    list[str] | None, typer.Option("--type", metavar="TYPE", help="Of questions; may be repeated. Default: all.")
+    list[str] | None, typer.Option("--type", metavar="TYPE", help="Type of question; repeatable. Default: all.")
 ]
-World = Annotated[Path | None, typer.Option(metavar="FILE", help="JSON with fields of WorldConfig: size, difficulty.")]
-Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error comes from.")]
+World = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="JSON file with fields of WorldConfig: size and difficulty.")
+]
+Device = Annotated[str, typer.Option(metavar="cpu|cuda|auto", help="Device to run on.")]
+WeightDType = Annotated[DType, typer.Option(help="Data type of the weights; auto keeps the stored one.")]
+AttnImplementation = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Attention kernels, such as sdpa, eager or flash_attention_2.")
+]
+Traceback = Annotated[bool, typer.Option("--traceback", help="Show the traceback of an error.")]

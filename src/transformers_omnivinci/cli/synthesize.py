@@ -5,17 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
-from .options import Traceback, Types, World
+from .options import Split, Traceback, Types, World
 from .terminal import plain_errors, show_progress
-
-
-class Split(StrEnum):
-    train = "train"
-    validation = "validation"
-    test = "test"
 
 
 class Modality(StrEnum):
@@ -24,54 +16,47 @@ class Modality(StrEnum):
     audio = "audio"
 
 
-class Media(StrEnum):
-    mp4 = "mp4"
-    png = "png"
-    wav = "wav"
-    arrays = "arrays"
-
-
 _PLURALS = {Modality.video: "clips", Modality.image: "pictures", Modality.audio: "sounds"}
 
 
 def synthesize(
     output: Annotated[
-        Path, typer.Option(metavar="DIR", help="The folder to write; other splits and modalities may be in it.")
+        Path, typer.Option(metavar="DIR", help="Folder to write to; it can hold several splits and modalities.")
     ],
     num_clips: Annotated[int, typer.Option(metavar="N", min=1, help="Number of clips, pictures or sounds.")],
-    split: Annotated[Split, typer.Option(help="Each has combinations of its own.")] = Split.train,
+    split: Annotated[Split, typer.Option(help="Split; each has its own combinations of events.")] = Split.train,
     modality: Annotated[
-        Modality, typer.Option(help="Clips with sound, pictures of one shape, or sounds without picture.")
+        Modality, typer.Option(help="Clips with sound, pictures of one shape, or sound alone.")
     ] = Modality.video,
-    seed: Annotated[int, typer.Option(metavar="S", help="The same gives the same clips.")] = 0,
-    media: Annotated[
-        Media | None, typer.Option(help="Of files. Default: mp4, png or wav, as the modality is; or NumPy arrays.")
-    ] = None,
+    seed: Annotated[int, typer.Option(metavar="S", help="Random seed; the same seed gives the same files.")] = 0,
     types: Types = None,
     forms: Annotated[
         list[str] | None,
-        typer.Option("--form", metavar="FORM", help="Of questions, within the types; may be repeated. Default: all."),
+        typer.Option("--form", metavar="FORM", help="Form of question within the types; repeatable. Default: all."),
     ] = None,
-    questions_per_clip: Annotated[int, typer.Option(metavar="N", min=1, help="At most; of all types in turn.")] = 1,
+    questions_per_clip: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Maximum number of questions about each clip.")
+    ] = 1,
     world: World = None,
-    num_workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that render.")] = 1,
+    num_workers: Annotated[int, typer.Option(metavar="N", min=1, help="Number of rendering processes.")] = 1,
     traceback: Traceback = False,
 ) -> None:
-    """Write short clips in which it is known what is seen and heard when, and chats about them.
+    """
+    Write a synthetic data set of clips and questions.
 
-    Or pictures or sounds from such clips, with the questions that these alone answer.
+    All events of a clip are known, and so are the right answers. Clips are mp4 files, and questions with their answers
+    are chats in a JSONL file. --modality gives PNG pictures or WAV sounds instead of clips.
 
-    Run again to complete what was interrupted."""
+    Run the same command again to complete an interrupted data set.
+    """
     with plain_errors(traceback):
         from ..synthetic import SyntheticDataset, WorldConfig, write_dataset
 
         config = WorldConfig() if world is None else WorldConfig.from_json(world)
         dataset = SyntheticDataset(
-            split.value, num_clips, seed, config, types or None, questions_per_clip, modality.value, forms or None
+            split, num_clips, seed, config, types or None, questions_per_clip, modality, forms or None
         )
         with show_progress() as progress:
             task = progress.add_task("Rendering", total=num_clips)
-            path = write_dataset(
-                output, dataset, media and media.value, num_workers, on_clip=lambda: progress.advance(task)
-            )
-        Console(highlight=False).print(Text(f"{path}: {num_clips} {_PLURALS[modality]}."))
+            path = write_dataset(output, dataset, num_workers, on_clip=lambda: progress.advance(task))
+        typer.echo(f"{path}: {num_clips} {_PLURALS[modality]}.")

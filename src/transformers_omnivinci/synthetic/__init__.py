@@ -1,19 +1,19 @@
 """
-A synthetic world of short clips in which it is known what is seen and heard when, and questions about them.
+A synthetic world: short clips whose events are known exactly, and questions about them.
 
 - `config`: size and difficulty.
-- `scenes`: what is shown and heard when, and which combinations are held out.
+- `scenes`: what is seen and heard, and when; which combinations are held out.
 - `pictures`, `sounds`: scenes as arrays.
-- `clips`: those as files.
+- `clips`: scenes as files.
 - `candidates`: what each form of question can ask about a scene.
 - `questions`: types, forms, wordings and right answers.
-- `modalities`: what of a scene a sample gives, and which forms it answers.
-- `dataset`: balanced data sets in memory and in folders.
+- `modalities`: video with sound, single pictures, or sound alone, and what can be asked about each.
+- `dataset`: balanced data sets, generated on access or written to a folder.
 
-None of it imports torch, but for reading media files.
+None of these modules imports torch.
 """
 
-from .clips import Clip, read_clip, render, write_clip
+from .clips import Clip, render, write_clip
 from .config import WorldConfig
 from .dataset import Sample, SyntheticDataset, write_dataset
 from .modalities import MODALITIES, Modality
@@ -40,7 +40,6 @@ __all__ = [
     "ask",
     "held_out",
     "plan_scene",
-    "read_clip",
     "render",
     "split_words",
     "vocabulary",

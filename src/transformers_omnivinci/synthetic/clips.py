@@ -1,4 +1,4 @@
-"""Clips as arrays and as files: mp4 (H.264 and AAC), PNG and WAV (16 bits), or the arrays themselves."""
+"""Clips as arrays and as files: mp4 (H.264 and AAC), PNG and WAV (16 bits)."""
 
 import os
 import secrets
@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from zipfile import BadZipFile
 
 import av
 import numpy as np
@@ -20,7 +19,7 @@ from .scenes import Scene
 from .sounds import synthesise
 
 SUFFIXES = {"video": ".mp4", "image": ".png", "audio": ".wav"}
-ARRAYS_SUFFIX = ".npz"
+"""The suffix of the files of each modality."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +28,16 @@ class Clip:
     A rendered scene.
 
     Attributes:
-        frames (`np.ndarray`, *optional*): uint8 RGB (frames, height, width, 3). `None` for sounds.
-        seconds (`np.ndarray`, *optional*): Of the frames: float64 (frames,). `None` for sounds.
-        waveform (`np.ndarray`, *optional*): float32 mono (samples,), in [-1, 1]. `None` for pictures.
+        frames (`np.ndarray` of shape `(num_frames, height, width, 3)`, *optional*): uint8 RGB. `None` for sounds.
+        waveform (`np.ndarray` of shape `(num_samples,)`, *optional*):
+            float32 mono samples in [-1, 1]. `None` for pictures.
+        fps (`int`): Frames per second; the first frame is at 0 s.
         sampling_rate (`int`): Of the waveform, in Hz.
     """
 
     frames: np.ndarray | None
-    seconds: np.ndarray | None
     waveform: np.ndarray | None
+    fps: int
     sampling_rate: int
 
     @property
@@ -46,87 +46,55 @@ class Clip:
         return "audio" if self.frames is None else "image" if self.waveform is None else "video"
 
 
-def render(scene: Scene, config: WorldConfig, seconds=None, modality: str = "video") -> Clip:
+def render(scene: Scene, config: WorldConfig, modality: str = "video") -> Clip:
     """
+    Renders a scene, all frames of it.
+
     Args:
         scene ([`Scene`]): What to render.
-        config ([`WorldConfig`]): The world's.
-        seconds (`Sequence[float]`, *optional*): Of the frames to draw. `None`: all of the clip.
-        modality (`str`, defaults to `"video"`): Or `"image"`: the frames alone; or `"audio"`: the waveform alone.
+        config ([`WorldConfig`]): The config of its world.
+        modality (`str`, *optional*, defaults to `"video"`):
+            `"image"` renders the frames alone and `"audio"` the waveform alone.
+
+    Returns:
+        [`Clip`]: the same scene gives the same bytes.
 
     Raises:
-        ValueError: there is no such modality.
+        ValueError: the modality is unknown.
     """
     if modality not in SUFFIXES:
         raise ValueError(f"Unknown modality {modality!r}: {', '.join(map(repr, SUFFIXES))} are accepted.")
-    frames = waveform = None
-    if modality == "audio":
-        seconds = None
-    else:
-        seconds = frame_seconds(scene, config) if seconds is None else np.asarray(seconds, dtype=np.float64)
-        frames = draw_frames(scene, config, seconds)
-    if modality != "image":
-        waveform = synthesise(scene, config)
-    return Clip(frames, seconds, waveform, config.sampling_rate)
+    frames = None if modality == "audio" else draw_frames(scene, config, frame_seconds(scene, config))
+    waveform = None if modality == "image" else synthesise(scene, config)
+    return Clip(frames, waveform, config.fps, config.sampling_rate)
 
 
 def write_clip(path: str | Path, clip: Clip) -> None:
     """
-    Writes a clip as what the suffix of `path` says: that of its modality in `SUFFIXES`, or npz for the arrays of
-    [`Clip`]. The file is there whole or not at all.
+    Writes a clip to an mp4, PNG or WAV file. The file appears complete or not at all.
+
+    Args:
+        path (`str` or `Path`): With the suffix of the clip's modality, see `SUFFIXES`.
+        clip ([`Clip`]): What to write.
 
     Raises:
-        ValueError:
-            The suffix is neither; or the frames of an mp4 are not evenly spaced from 0 s, or those of a PNG not one.
+        ValueError: the suffix is another one, or a picture has several frames.
         OSError: the file cannot be written.
     """
     path = Path(path)
-    writers = {".mp4": _write_mp4, ".png": _write_png, ".wav": _write_wav, ARRAYS_SUFFIX: _write_arrays}
-    accepted = (SUFFIXES[clip.modality], ARRAYS_SUFFIX)
-    if path.suffix not in accepted:
-        raise ValueError(
-            f"A clip of modality {clip.modality!r} cannot be written as {path.name!r}: {' and '.join(accepted)} are "
-            "accepted."
-        )
+    suffix = SUFFIXES[clip.modality]
+    if path.suffix != suffix:
+        raise ValueError(f"{path.name!r} cannot hold a clip of modality {clip.modality!r}: {suffix} is accepted.")
     with replaced(path) as part:
-        writers[path.suffix](part, clip)
-
-
-def read_clip(path: str | Path, sampling_rate: int = 16_000) -> Clip:
-    """
-    Reads what [`write_clip`] wrote; all but arrays through the decoders of the package.
-
-    Args:
-        path (`str` or `Path`): An mp4, PNG, WAV or npz file.
-        sampling_rate (`int`, defaults to 16000): Of decoded sound, in Hz. Arrays have that of their world.
-
-    Raises:
-        ValueError, OSError: the file cannot be read, or an mp4 has no sound.
-    """
-    suffix = Path(path).suffix
-    if suffix == ARRAYS_SUFFIX:
-        try:
-            with open(path, "rb") as file, np.load(file) as arrays:
-                given = (arrays.get(name) for name in ("frames", "seconds", "waveform"))
-                return Clip(*given, int(arrays["sampling_rate"]))
-        except (EOFError, KeyError, ValueError, BadZipFile) as error:
-            raise ValueError(f"{str(path)!r} does not hold the arrays of a clip.") from error
-    from ..media import load_audio, load_image, load_video
-
-    if suffix == SUFFIXES["image"]:
-        return Clip(np.asarray(load_image(path))[None], np.zeros(1), None, sampling_rate)
-    if suffix == SUFFIXES["audio"]:
-        return Clip(None, None, load_audio(path, sampling_rate=sampling_rate), sampling_rate)
-    video = load_video(path, load_audio=True, sampling_rate=sampling_rate)
-    if video.waveform is None:
-        raise ValueError(f"{str(path)!r} has no sound: a clip has both.")
-    frames = video.frames.permute(0, 2, 3, 1).contiguous().numpy()
-    return Clip(frames, np.array(video.metadata.timestamps), video.waveform, sampling_rate)
+        {"video": _write_mp4, "image": _write_png, "audio": _write_wav}[clip.modality](part, clip)
 
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """Gives a hidden sibling of a file, which takes its place when the block ends and is removed when it fails."""
+    """
+    Yields a hidden path beside `path` to write to. The file there replaces `path` when the block ends, and is deleted
+    if the block fails.
+    """
     part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.incomplete{path.suffix}")
     try:
         yield part
@@ -135,14 +103,9 @@ def replaced(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def _write_arrays(path: Path, clip: Clip) -> None:
-    # The frames compress well; the waveform would only take time.
-    np.savez_compressed(path, **{name: array for name, array in vars(clip).items() if array is not None})
-
-
 def _write_png(path: Path, clip: Clip) -> None:
     if len(clip.frames) != 1:
-        raise ValueError(f"A PNG is written from one frame, and the clip has {len(clip.frames)}.")
+        raise ValueError(f"A PNG holds one frame, but the clip has {len(clip.frames)}.")
     Image.fromarray(clip.frames[0]).save(path)
 
 
@@ -155,23 +118,19 @@ def _write_wav(path: Path, clip: Clip) -> None:
 
 
 def _write_mp4(path: Path, clip: Clip) -> None:
-    spacing = clip.seconds[1] - clip.seconds[0] if len(clip.seconds) > 1 else 0.0
-    if spacing <= 0 or not np.allclose(clip.seconds, np.arange(len(clip.seconds)) * spacing):
-        raise ValueError("An mp4 is written from two frames at least, evenly spaced from 0 s: `render` gives such.")
-    fps = Fraction(1 / spacing).limit_denominator(1000)
     height, width = clip.frames.shape[1:3]
-    # The same clip gives the same bytes: one thread, no dates, and no macroblock tree, with which x264 varies.
+    # The same clip must give the same bytes: one thread, no dates, and no macroblock tree, which makes x264 vary.
     options = {"crf": "16", "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0"}
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        video = container.add_stream("libx264", rate=fps, options=options)
+        video = container.add_stream("libx264", rate=clip.fps, options=options)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
-        # The default coder takes ten times as long as the picture.
+        # The default coder takes ten times as long as encoding the frames.
         audio = container.add_stream("aac", rate=clip.sampling_rate, layout="mono", options={"aac_coder": "fast"})
         audio.bit_rate = 64_000
         packets = []
         for index, picture in enumerate(clip.frames):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = index, 1 / fps
+            frame.pts, frame.time_base = index, Fraction(1, clip.fps)
             packets += video.encode(frame)
         packets += video.encode()
         block = av.AudioFrame.from_ndarray(clip.waveform[None], "fltp", "mono")

@@ -1,4 +1,4 @@
-"""Clips, pictures or sounds with questions: in memory, made when asked for, or as a folder of chats and media."""
+"""Clips, pictures or sounds with questions: generated on access, or written to a folder as chats and media files."""
 
 import json
 import os
@@ -13,13 +13,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .clips import ARRAYS_SUFFIX, SUFFIXES, Clip, render, replaced, write_clip
+from .clips import SUFFIXES, Clip, render, replaced, write_clip
 from .config import WorldConfig
 from .modalities import MODALITIES
 from .questions import Question, QuestionForm, ask
 from .scenes import SPLITS, Scene, held_out, plan_scene
 
-# Scenes that are drawn for one that has the answer that it is to have; a few hundred are enough for the rarest.
+# How many scenes are drawn to find one with the wanted answer; a few hundred suffice for the rarest answer.
 _MAX_ATTEMPTS = 50_000
 
 
@@ -29,9 +29,9 @@ class Sample:
     A scene and the questions about it.
 
     Attributes:
-        id (`str`): Unique in all splits, modalities and seeds.
-        scene ([`Scene`]): What is given of one. Render it with [`SyntheticDataset.render`].
-        questions (`tuple[Question, ...]`): Each of another form. The answer of the first one is balanced exactly.
+        id (`str`): Unique across splits, modalities and seeds.
+        scene ([`Scene`]): What the sample shows. Render it with [`SyntheticDataset.render`].
+        questions (`tuple[Question, ...]`): Each of a different form. The answers of the first are exactly balanced.
         modality (`str`): A key of `MODALITIES`.
     """
 
@@ -42,11 +42,14 @@ class Sample:
 
     def rows(self, path: str) -> list[dict]:
         """
-        A chat for each question, as it is written to the JSONL file, with `question_type`, `question_form`,
-        `num_candidates` (see [`Question`]) and `is_held_out`: whether it relates a held-out combination.
+        A chat for each question, as it is written to the JSONL file.
 
         Args:
-            path (`str`): Of the clip, picture or sound, as it shall stand in the chats.
+            path (`str`): Path of the clip, picture or sound to put into the chats.
+
+        Returns:
+            `list[dict]`: each with `id`, `messages`, `question_type`, `question_form`, `num_candidates` (see
+            [`Question`]) and `is_held_out`, whether the question relates a held-out combination.
         """
         return [
             {
@@ -72,29 +75,29 @@ class Sample:
 
 class SyntheticDataset(Sequence[Sample]):
     """
-    The samples of a split. Sample `i` depends on nothing but the seed and `i`, and is planned when it is asked for.
+    The samples of a split, generated on access. Sample `i` does not depend on `num_clips`.
 
-    Types take turns, and within a type the pairs of form and answer, in random order: in every so many samples, each
-    comes once.
+    Question types alternate. Within a type, every pair of form and answer comes once, in random order, before any
+    comes again.
 
     Args:
-        split (`str`): One of `SPLITS`. The same seed gives unlike clips in unlike splits.
-        num_clips (`int`): How many samples there are.
-        seed (`int`, defaults to 0): Of everything.
-        config ([`WorldConfig`], *optional*): The world.
-        types (`Sequence[str]`, *optional*):
-            Of the modality's types. `None`: all.
-        questions_per_clip (`int`, defaults to 1):
-            At most: short clips have fewer. Further questions are of other forms, of all types in turn, and their
-            answers as frequent as the clips make them: times are more often early than late.
-        modality (`str`, defaults to `"video"`):
-            Or `"image"`: pictures of one shape, with questions of types "visual" and "caption"; or `"audio"`: sounds,
-            with questions of types "audio", "time", "counting" and "matching". See `modalities` for what is held out.
-        forms (`Sequence[str]`, *optional*):
-            Names of the modality's forms, to ask these alone: to practise them. `None`: all of the types.
+        split (`str`): One of `SPLITS`. Splits of the same seed have different clips.
+        num_clips (`int`): Number of samples.
+        seed (`int`, *optional*, defaults to 0): Seed of the clips and questions.
+        config ([`WorldConfig`], *optional*): The world's config.
+        types (`Sequence[str]`, *optional*): Types of questions. `None`: all that the modality has.
+        questions_per_clip (`int`, *optional*, defaults to 1):
+            The maximum; short clips have fewer. Further questions have other forms, with types in turn. Their answers
+            are as frequent as the clips make them: early times, for example, are more frequent than late ones.
+        modality (`str`, *optional*, defaults to `"video"`):
+            `"image"` gives pictures of one shape, with questions of types "visual" and "caption"; `"audio"` gives
+            sounds, with questions of types "audio", "time", "counting" and "matching". See `modalities` for what is
+            held out.
+        forms (`Sequence[str]`, *optional*): Names of the only forms to ask. `None`: all of the types.
 
     Raises:
-        ValueError: there is no such split, type, form or modality, or a number is outside its limits.
+        ValueError: a split, type, form or modality is unknown, or a number is out of range.
+        IndexError: on access, if there is no such sample.
     """
 
     def __init__(
@@ -111,7 +114,7 @@ class SyntheticDataset(Sequence[Sample]):
         if split not in SPLITS:
             raise ValueError(f"Unknown split {split!r}: {', '.join(map(repr, SPLITS))} are accepted.")
         if num_clips < 1:
-            raise ValueError(f"`num_clips={num_clips}`: a data set has one clip at least.")
+            raise ValueError(f"`num_clips={num_clips}`: a data set has at least one clip.")
         if modality not in MODALITIES:
             raise ValueError(f"Unknown modality {modality!r}: {', '.join(map(repr, MODALITIES))} are accepted.")
         known = MODALITIES[modality].forms
@@ -121,14 +124,15 @@ class SyntheticDataset(Sequence[Sample]):
         self.forms = tuple(form.name for form in known if form.type in types)
         if not 1 <= questions_per_clip <= len(self.forms):
             raise ValueError(
-                f"`questions_per_clip={questions_per_clip}`: from 1 to {len(self.forms)}, the number of forms asked."
+                f"`questions_per_clip={questions_per_clip}`: from 1 to {len(self.forms)}, the number of forms, are "
+                "accepted."
             )
         self.split, self.num_clips, self.seed, self.config = split, num_clips, seed, config or WorldConfig()
         self.types, self.questions_per_clip, self.modality = types, questions_per_clip, modality
 
     @property
     def name(self) -> str:
-        """Of its files: the split, followed by the modality where that is not video (`"train-image"`)."""
+        """The name of its files: the split, with the modality if that is not video (`"train-image"`)."""
         return self.split if self.modality == "video" else f"{self.split}-{self.modality}"
 
     def __len__(self) -> int:
@@ -156,7 +160,7 @@ class SyntheticDataset(Sequence[Sample]):
         return Sample(f"{self.name}-{self.seed}-{index:06d}", scene, questions, self.modality)
 
     def _ask_others(self, scene: Scene, first: Question, rng: random.Random) -> Iterator[Question]:
-        """In rounds: one of each type, then another one of each, and so on; no form twice."""
+        """Further questions in rounds of one for each type; no form comes twice."""
         asked = [first]
         for turn in count():
             num_before = len(asked)
@@ -177,13 +181,13 @@ class SyntheticDataset(Sequence[Sample]):
     def _forms_of(self, type: str) -> tuple[QuestionForm, ...]:
         return tuple(form for form in MODALITIES[self.modality].forms if form.type == type and form.name in self.forms)
 
-    def render(self, sample: Sample, seconds: Sequence[float] | None = None) -> Clip:
-        """What is seen and heard of a sample; `seconds` of the frames to draw, all by default."""
-        return render(sample.scene, self.config, seconds, self.modality)
+    def render(self, sample: Sample) -> Clip:
+        """Renders one of the samples."""
+        return render(sample.scene, self.config, self.modality)
 
 
 def _choose(kind: str, wanted: Sequence[str] | None, known: list[str]) -> tuple[str, ...]:
-    """What is wanted of what is known. `None`: all."""
+    """Checks a selection of known names. `None`: all."""
     chosen = tuple(known if wanted is None else wanted)
     if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(known):
         raise ValueError(f"{kind} {list(chosen)}: some of {known} are accepted, each once.")
@@ -192,7 +196,7 @@ def _choose(kind: str, wanted: Sequence[str] | None, known: list[str]) -> tuple[
 
 @lru_cache(maxsize=256)
 def _strata(forms: tuple[QuestionForm, ...], config: WorldConfig) -> tuple[tuple[QuestionForm, str | None], ...]:
-    """Forms, each with all of its answers, which are thus as frequent as each other."""
+    """All pairs of form and answer."""
     return tuple((form, answer) for form in forms for answer in form.answers(config) or (None,))
 
 
@@ -204,47 +208,37 @@ def _stratum(strata: Sequence, turn: int, seed: str) -> tuple[QuestionForm, str 
 def write_dataset(
     folder: str | Path,
     dataset: SyntheticDataset,
-    media: str | None = None,
     num_workers: int = 1,
     on_clip: Callable[[], object] | None = None,
 ) -> Path:
     """
-    Writes `NAME.jsonl`, `NAME.json` (what made it) and `media/NAME/`, after [`SyntheticDataset.name`].
+    Writes `NAME.jsonl`, `NAME.json` (the settings) and `media/NAME/`, where `NAME` is [`SyntheticDataset.name`].
 
-    The clips that an interrupted run left are kept, if what made them is the same; the JSONL file comes last, so that
-    all its media are there.
+    Media of an interrupted run with the same settings are kept. The JSONL file is written last, once all its media
+    exist.
 
     Args:
-        folder (`str` or `Path`): Made where it is missing. Several splits and modalities have room in it.
+        folder (`str` or `Path`): Created if missing. It can hold several splits and modalities.
         dataset ([`SyntheticDataset`]): What to write.
-        media (`str`, *optional*):
-            `"mp4"`, `"png"` or `"wav"`, whichever the modality has, or `"arrays"`: npz files that [`read_clip`] reads.
-            `None`: not arrays.
-        num_workers (`int`, defaults to 1): Processes that render.
-        on_clip (`Callable`, *optional*): Called after each clip.
+        num_workers (`int`, *optional*, defaults to 1): Number of processes that render.
+        on_clip (`Callable`, *optional*): Called without arguments after each sample.
 
     Returns:
-        `Path` of the JSONL file.
+        `Path`: the JSONL file.
 
     Raises:
-        ValueError: `media` or `num_workers` is not accepted, or what the folder holds was made in another way.
-        OSError: the folder cannot be written.
+        ValueError: `num_workers` is less than 1, or the folder holds a data set with other settings.
+        OSError: the folder cannot be written, or another process is writing the same data set.
     """
-    suffixes = {SUFFIXES[dataset.modality][1:]: SUFFIXES[dataset.modality], "arrays": ARRAYS_SUFFIX}
-    media = next(iter(suffixes)) if media is None else media
-    if media not in suffixes:
-        raise ValueError(
-            f"Unknown media {media!r} of modality {dataset.modality!r}: {', '.join(map(repr, suffixes))} are accepted."
-        )
     if num_workers < 1:
-        raise ValueError(f"`num_workers={num_workers}`: one process at least is needed.")
+        raise ValueError(f"`num_workers={num_workers}`: at least one process is needed.")
     folder = Path(folder)
     lock = FileLock(folder / f".{dataset.name}.lock", blocking=False)
     try:
         (folder / _media_folder(dataset)).mkdir(parents=True, exist_ok=True)
         with lock:
             try:
-                return _write_files(folder, dataset, media, suffixes[media], num_workers, on_clip)
+                return _write_files(folder, dataset, num_workers, on_clip)
             finally:
                 Path(lock.lock_file).unlink(missing_ok=True)
     except Timeout as error:
@@ -253,13 +247,13 @@ def write_dataset(
         raise OSError(f"The data set cannot be written to {folder}: {error.strerror or error}.") from error
 
 
-def _write_files(folder: Path, dataset: SyntheticDataset, media: str, suffix: str, num_workers: int, on_clip) -> Path:
-    # In the folder itself, another process may be writing a data set whose name begins with that of this one.
+def _write_files(folder: Path, dataset: SyntheticDataset, num_workers: int, on_clip) -> Path:
+    # Another process may be writing a data set whose name begins with this one's to the same folder.
     for parts in (f".{dataset.name}.*.incomplete.*", f"{_media_folder(dataset)}/.*.incomplete.*"):
         for abandoned in folder.glob(parts):
             abandoned.unlink()
-    _claim(folder / f"{dataset.name}.json", _describe(dataset, media))
-    write = partial(_write_sample, dataset, folder, suffix)
+    _claim(folder / f"{dataset.name}.json", _describe(dataset))
+    write = partial(_write_sample, dataset, folder)
     result = folder / f"{dataset.name}.jsonl"
     with replaced(result) as part, open(part, "w", encoding="utf-8", newline="\n") as file:
         for rows in _map(write, range(len(dataset)), num_workers):
@@ -273,8 +267,8 @@ def _media_folder(dataset: SyntheticDataset) -> Path:
     return Path("media") / dataset.name
 
 
-def _describe(dataset: SyntheticDataset, media: str) -> dict:
-    """What made a data set, as JSON."""
+def _describe(dataset: SyntheticDataset) -> dict:
+    """The settings of a data set, as they are read from JSON."""
     settings = {
         "split": dataset.split,
         "modality": dataset.modality,
@@ -283,14 +277,14 @@ def _describe(dataset: SyntheticDataset, media: str) -> dict:
         "types": dataset.types,
         "forms": dataset.forms,
         "questions_per_clip": dataset.questions_per_clip,
-        "media": media,
+        "media": SUFFIXES[dataset.modality][1:],
         "world": asdict(dataset.config),
     }
     return json.loads(json.dumps(settings))
 
 
 def _claim(path: Path, settings: dict) -> None:
-    """Says what makes the data set of a folder, before any of it is there."""
+    """Records the settings of a data set before any of it is written; refuses to mix it with another one."""
     if path.exists():
         try:
             is_same = json.loads(path.read_text(encoding="utf-8")) == settings
@@ -298,8 +292,8 @@ def _claim(path: Path, settings: dict) -> None:
             is_same = False
         if not is_same:
             raise ValueError(
-                f"{path} says that the data set there was made in another way: a new folder is accepted, or the same "
-                "settings to complete it."
+                f"{path} belongs to a data set with other settings: give another folder, or the same settings to "
+                "complete it."
             )
         return
     with replaced(path) as part:
@@ -310,7 +304,7 @@ def _map(function: Callable, items: Sequence, num_workers: int) -> Iterator:
     if num_workers == 1:
         yield from map(function, items)
         return
-    # Forked processes would share the threads of what else is loaded, torch for one.
+    # Forked processes could inherit locks held by the threads of other libraries, such as torch.
     with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as executor:
         try:
             yield from executor.map(function, items, chunksize=8)
@@ -318,9 +312,9 @@ def _map(function: Callable, items: Sequence, num_workers: int) -> Iterator:
             executor.shutdown(cancel_futures=True)
 
 
-def _write_sample(dataset: SyntheticDataset, folder: Path, suffix: str, index: int) -> list[dict]:
+def _write_sample(dataset: SyntheticDataset, folder: Path, index: int) -> list[dict]:
     sample = dataset[index]
-    path = (_media_folder(dataset) / f"{sample.id}{suffix}").as_posix()
+    path = (_media_folder(dataset) / f"{sample.id}{SUFFIXES[dataset.modality]}").as_posix()
     if not os.path.exists(folder / path):
         write_clip(folder / path, dataset.render(sample))
     return sample.rows(path)

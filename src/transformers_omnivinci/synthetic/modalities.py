@@ -1,10 +1,10 @@
 """
-What of a scene a sample gives: picture and sound, one picture, or the sound. These are what the stages of the paper
-learn from, before and in joint training.
+The modalities of samples: video with sound, a single picture, or sound alone. They match the training stages of the
+paper, which learn from single modalities before they learn from both.
 
-What is not given is not in the scene of the sample either. Held-out combinations relate picture and sound, so that
-neither alone can show one: pictures of all splits have all pairs of colour and form, and sounds all kinds. The scenes
-that they are taken from are those of their split.
+What a sample does not show is not in its scene either. Held-out combinations relate shapes and sounds, so a single
+modality cannot show one: pictures of every split have all pairs of colour and form, and sounds all kinds. They are
+taken from scenes of their own split.
 """
 
 import random
@@ -22,8 +22,9 @@ class Modality(NamedTuple):
     A modality of samples.
 
     Attributes:
-        forms (`tuple[QuestionForm, ...]`): What may be asked.
-        take (`Callable`): Of a scene, what is given: a scene again. Given the world's config and a generator too.
+        forms (`tuple[QuestionForm, ...]`): What can be asked.
+        take (`Callable`):
+            From a scene, the world's config and a `random.Random` to a scene with only what the modality shows.
     """
 
     forms: tuple[QuestionForm, ...]
@@ -35,7 +36,7 @@ def _take_all(scene: Scene, config: WorldConfig, rng: random.Random) -> Scene:
 
 
 def _take_picture(scene: Scene, config: WorldConfig, rng: random.Random) -> Scene:
-    """A frame of the clip that shows a shape; no two are on screen at once."""
+    """A frame that shows a shape; there is never more than one on screen."""
     shape = rng.choice(scene.shapes)
     frames = (frame / config.fps for frame in range(round(scene.seconds * config.fps)))
     second = rng.choice([second for second in frames if shape.start <= second < shape.end])

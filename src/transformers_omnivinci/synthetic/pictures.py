@@ -1,4 +1,4 @@
-"""Draws the frames of a scene."""
+"""The frames of a scene."""
 
 import math
 from collections.abc import Sequence
@@ -22,28 +22,28 @@ RGB = {
 }
 _SPECK = (130, 130, 130)
 _SPECK_RADIUS = 0.025
-# Shapes are drawn so many times larger: their edges are smooth, and they move by so many parts of a pixel.
+# Shapes are drawn this many times larger: their edges are smooth and they move by fractions of a pixel.
 _FINE = 8
 
 
 def frame_seconds(scene: Scene, config: WorldConfig) -> np.ndarray:
-    """Seconds of all frames of a clip: float64 (frames,)."""
+    """Times of all frames of a scene in seconds, as float64 of shape `(num_frames,)`."""
     return np.arange(round(scene.seconds * config.fps)) / config.fps
 
 
-def draw_frames(scene: Scene, config: WorldConfig, seconds: Sequence[float] | None = None) -> np.ndarray:
+def draw_frames(scene: Scene, config: WorldConfig, seconds: Sequence[float]) -> np.ndarray:
     """
-    The picture of a scene.
+    Draws frames of a scene.
 
     Args:
         scene ([`Scene`]): What to draw.
-        config ([`WorldConfig`]): The world's.
-        seconds (`Sequence[float]`, *optional*): When. `None`: all frames of the clip, see [`frame_seconds`].
+        config ([`WorldConfig`]): The config of its world.
+        seconds (`Sequence[float]`): Times of the frames; those of a clip are [`frame_seconds`].
 
     Returns:
-        `np.ndarray` of shape (frames, height, width, 3): uint8 RGB.
+        `np.ndarray` of shape `(num_frames, height, width, 3)`: uint8 RGB.
     """
-    seconds = frame_seconds(scene, config) if seconds is None else np.asarray(seconds, dtype=np.float64)
+    seconds = np.asarray(seconds, dtype=np.float64)
     frames = np.repeat(_draw_background(scene.background, scene.seed, config)[None], len(seconds), axis=0)
     side = min(config.height, config.width)
     for origin, target in scene.background.specks:
@@ -58,9 +58,9 @@ def draw_frames(scene: Scene, config: WorldConfig, seconds: Sequence[float] | No
 
 
 def _draw_background(background: Background, seed: int, config: WorldConfig) -> np.ndarray:
-    """uint8 (height, width, 3)."""
+    """The background as uint8 of shape `(height, width, 3)`."""
     y, x = np.meshgrid(np.linspace(0, 1, config.height), np.linspace(0, 1, config.width), indexing="ij")
-    second = {  # the part of the second colour in each pixel
+    second = {  # the share of the second colour in each pixel
         "plain": lambda: np.zeros_like(x),
         "vertical": lambda: y,
         "horizontal": lambda: x,
@@ -74,10 +74,10 @@ def _draw_background(background: Background, seed: int, config: WorldConfig) -> 
 
 
 def _stamp(frame: np.ndarray, form: str, radius: float, colour: tuple[int, int, int], centre: Point) -> None:
-    """Puts a form on a frame (height, width, 3), which it is changed in. It may hang over the edges."""
+    """Draws a form into a frame of shape `(height, width, 3)`, in place. It may extend beyond the edges."""
     height, width = frame.shape[:2]
     coverage, reach = _coverage(form, round(radius * _FINE))
-    # Of the form's first pixel: whole pixels, and the parts of one by which the form is shifted.
+    # Where the form begins: whole pixels, and the fraction of a pixel by which it is shifted.
     (top, down), (left, right) = (
         divmod(round(part * side * _FINE) - reach, _FINE) for part, side in ((centre[1], height), (centre[0], width))
     )
@@ -92,8 +92,8 @@ def _stamp(frame: np.ndarray, form: str, radius: float, colour: tuple[int, int, 
 @lru_cache(maxsize=1024)
 def _coverage(form: str, radius: int) -> tuple[np.ndarray, int]:
     """
-    How much of a pixel a form covers, for a pixel at every place of the fine grid, and half the side of the form in
-    the fine grid. Element [i, j] is the pixel that starts at (i - `_FINE`, j - `_FINE`) from the form's first point.
+    How much of a pixel a form covers, for pixels at every position of the fine grid, and half the form's side on that
+    grid. Element [i, j] is the pixel that starts at (i - `_FINE`, j - `_FINE`) from the form's first point.
     """
     reach = radius + 1
     side = 2 * reach + 1
@@ -107,7 +107,7 @@ def _coverage(form: str, radius: int) -> tuple[np.ndarray, int]:
             draw.ellipse((reach - hole, reach - hole, reach + hole, reach + hole), fill=0)
     else:
         draw.polygon([(reach + radius * x, reach + radius * y) for x, y in _OUTLINES[form]], fill=1)
-    # A sum over a pixel's square at every place, by differences of running sums.
+    # Sums over a pixel's square at every position, as differences of cumulative sums.
     sums = np.pad(np.asarray(mask, dtype=np.int32), _FINE).cumsum(0).cumsum(1)
     sums = np.pad(sums, ((1, 0), (1, 0)))
     window = sums[_FINE:, _FINE:] - sums[:-_FINE, _FINE:] - sums[_FINE:, :-_FINE] + sums[:-_FINE, :-_FINE]
@@ -121,7 +121,7 @@ def _star(points: int, dent: float) -> list[Point]:
 
 
 _ARM = 0.32
-_CROSS = [(_ARM, -1.0), (_ARM, -_ARM), (1.0, -_ARM)]  # a quarter, turned three times
+_CROSS = [(_ARM, -1.0), (_ARM, -_ARM), (1.0, -_ARM)]  # a quarter, rotated three times
 _OUTLINES = {
     "square": [(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)],
     "triangle": [(0.0, -1.0), (1.0, 0.8), (-1.0, 0.8)],

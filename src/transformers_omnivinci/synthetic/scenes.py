@@ -1,13 +1,13 @@
 """
-What is shown and heard when, planned without rendering anything.
+Scenes: what is seen and heard in a clip, and when. They are planned without rendering anything.
 
-A clip is cut into slots. Which slots have a shape, and which, is drawn independently of which slots have a sound, and
-which: so that neither tells what it meets in the other. Shapes of a clip differ in colour and in form.
+A clip is divided into slots. Shapes and their slots are drawn independently of sounds and their slots, so that neither
+modality gives away what happens in the other. No two shapes of a clip share a colour or a form.
 
 **Held-out combinations.** Of the 384 combinations of colour, form and sound, 16 belong to validation and 16 to test.
-No clip of another split brings the three together, at the same time or not; each clip of these splits does so with one
-of its own. A third of the pairs of colour and form is not held out with any sound; every colour, form and sound takes
-part in combinations of all splits.
+No clip of another split contains all three, at the same time or not; each clip of these splits contains one of its
+own. A third of the pairs of colour and form is not held out with any sound, and every colour, form and sound is part
+of combinations in all splits.
 """
 
 import random
@@ -26,7 +26,7 @@ BACKGROUNDS = ("plain", "vertical", "horizontal", "diagonal", "stripes", "checks
 
 CLICK_SECONDS = 0.04
 MIN_SOUND_SECONDS, MAX_SOUND_SECONDS = 0.8, 1.2
-# Parts of the frame's sides that a moving shape crosses.
+# The fraction of the frame that a moving shape crosses.
 _WAY = 0.36
 
 Combination = tuple[str, str, str]
@@ -39,11 +39,12 @@ class VisibleShape:
     A shape on screen from `start` to `end` (seconds).
 
     Attributes:
-        slot (`int`): Its slot.
-        colour (`str`), form (`str`), motion (`str`): Of `COLOURS`, `FORMS`, `MOTIONS`.
+        slot (`int`): The index of its slot.
+        start (`float`), end (`float`): Seconds.
+        colour (`str`), form (`str`), motion (`str`): One each of `COLOURS`, `FORMS` and `MOTIONS`.
         origin (`tuple[float, float]`), target (`tuple[float, float]`):
-            Centre at the start and at the end, (x, y) in parts of the frame, between which it goes straight.
-        radius (`float`): In parts of the shorter side.
+            Its centre at the start and at the end, (x, y) as fractions of the frame. It moves in a straight line.
+        radius (`float`): As a fraction of the shorter side.
     """
 
     slot: int
@@ -59,7 +60,15 @@ class VisibleShape:
 
 @dataclass(frozen=True)
 class AudibleSound:
-    """A sound of `SOUNDS`, heard from `start` to `end` (seconds), within the time of a shape of the same `slot`."""
+    """
+    A sound from `start` to `end` (seconds), which a shape in the same slot begins before and outlasts.
+
+    Attributes:
+        slot (`int`): The index of its slot.
+        start (`float`), end (`float`): Seconds.
+        kind (`str`): One of `SOUNDS`.
+        gain (`float`): Its loudness, up to 1.
+    """
 
     slot: int
     start: float
@@ -71,8 +80,14 @@ class AudibleSound:
 @dataclass(frozen=True)
 class Background:
     """
-    What is behind the shapes: two RGB colours in one of the patterns of `BACKGROUNDS`, `grain` levels of noise, and
-    grey specks, each from `origin` to `target` (x, y in parts of the frame) in the time of the clip.
+    The background of the shapes.
+
+    Attributes:
+        pattern (`str`): One of `BACKGROUNDS`.
+        first (`tuple[int, int, int]`), second (`tuple[int, int, int]`): Its two RGB colours.
+        grain (`float`): Amplitude of its noise, in levels of 255.
+        specks (`tuple[tuple[Point, Point], ...]`):
+            Centres of grey specks at the start and at the end of the clip, (x, y) as fractions of the frame.
     """
 
     pattern: str
@@ -85,13 +100,15 @@ class Background:
 @dataclass(frozen=True)
 class Scene:
     """
-    A clip of `seconds`.
+    Everything that happens in a clip.
 
     Attributes:
-        slots (`tuple[tuple[float, float], ...]`): Start and end, in seconds; they do not overlap.
-        shapes (`tuple[VisibleShape, ...]`), sounds (`tuple[AudibleSound, ...]`): At most one a slot, in order.
-        noise (`float`), hum (`float`): Amplitudes under all sounds.
-        seed (`int`): Of the noise in picture and sound.
+        seconds (`float`): The duration of the clip.
+        slots (`tuple[tuple[float, float], ...]`): Start and end of each slot in seconds; slots do not overlap.
+        shapes (`tuple[VisibleShape, ...]`), sounds (`tuple[AudibleSound, ...]`): At most one each per slot, in order.
+        background ([`Background`]): What is behind the shapes.
+        noise (`float`), hum (`float`): Amplitudes of the background sound; full scale is 1.
+        seed (`int`): Seed of the noise in picture and sound.
     """
 
     seconds: float
@@ -104,24 +121,29 @@ class Scene:
     seed: int
 
     def shape_in(self, slot: int) -> VisibleShape | None:
+        """The shape in a slot; `None` if there is none, or no such slot."""
         return next((shape for shape in self.shapes if shape.slot == slot), None)
 
     def sound_in(self, slot: int) -> AudibleSound | None:
+        """The sound in a slot; `None` if there is none, or no such slot."""
         return next((sound for sound in self.sounds if sound.slot == slot), None)
 
     @property
     def combinations(self) -> set[Combination]:
-        """Colour, form and sound of every shape and every sound of the clip."""
+        """Colour, form and sound for every pair of a shape and a sound, at the same time or not."""
         return {(shape.colour, shape.form, sound.kind) for shape, sound in product(self.shapes, self.sounds)}
 
 
 @lru_cache
 def held_out(split: str) -> frozenset[Combination]:
     """
-    The combinations of colour, form and sound that only this split has: none for `"train"`.
+    The combinations of colour, form and sound that are reserved for a split: none for `"train"`.
+
+    Args:
+        split (`str`): One of `SPLITS`.
 
     Raises:
-        ValueError: there is no such split.
+        ValueError: the split is unknown.
     """
     if split not in SPLITS:
         raise ValueError(f"Unknown split {split!r}: {', '.join(map(repr, SPLITS))} are accepted.")
@@ -133,18 +155,18 @@ def held_out(split: str) -> frozenset[Combination]:
 
 
 def between(origin: Point, target: Point, part: float) -> Point:
-    """The point at a part of the way from `origin` to `target`."""
+    """The point at the fraction `part` of the way from `origin` to `target`, all (x, y)."""
     return origin[0] + (target[0] - origin[0]) * part, origin[1] + (target[1] - origin[1]) * part
 
 
 def freeze(scene: Scene, second: float, seconds: float) -> Scene:
     """
-    A moment of a scene as a silent scene of its own, in which nothing moves.
+    Freezes a moment of a scene into a silent scene in which nothing moves.
 
     Args:
-        scene ([`Scene`]): Whose moment.
-        second (`float`): When.
-        seconds (`float`): How long the new scene lasts.
+        scene ([`Scene`]): The scene.
+        second (`float`): The moment, in seconds.
+        seconds (`float`): The duration of the new scene.
     """
     shapes = []
     for shape in scene.shapes:
@@ -165,15 +187,15 @@ def freeze(scene: Scene, second: float, seconds: float) -> Scene:
 
 def plan_scene(config: WorldConfig, split: str, rng: random.Random) -> Scene:
     """
-    Draws a scene. The same state of `rng` gives the same scene on all machines.
+    Plans a random scene. The same state of `rng` gives the same scene on every machine.
 
     Args:
-        config ([`WorldConfig`]): Of the world.
-        split (`str`): One of `SPLITS`; see above for what differs.
-        rng (`random.Random`): Is advanced.
+        config ([`WorldConfig`]): The world's config.
+        split (`str`): One of `SPLITS`, which differ in their combinations, see [`held_out`].
+        rng (`random.Random`): The generator to draw from.
 
     Raises:
-        ValueError: there is no such split.
+        ValueError: the split is unknown.
     """
     required = held_out(split)
     forbidden = frozenset().union(*(held_out(other) for other in SPLITS if other != split))
@@ -195,7 +217,7 @@ def plan_scene(config: WorldConfig, split: str, rng: random.Random) -> Scene:
 
 
 def _draw_slots(config: WorldConfig, rng: random.Random) -> tuple[float, tuple[tuple[float, float], ...]]:
-    """Length of the clip and its slots, all counted in half-seconds: what is left over lengthens slots and gaps."""
+    """The duration of the clip and its slots. Time is dealt out in half-seconds to slots and the gaps between them."""
     total = rng.randint(*(round(2 * seconds) for seconds in config.clip_seconds))
     shortest, longest = (round(2 * seconds) for seconds in config.slot_seconds)
     most = min(config.max_slots, total // shortest)
@@ -215,7 +237,7 @@ def _draw_slots(config: WorldConfig, rng: random.Random) -> tuple[float, tuple[t
 
 
 def _draw_occupied(num_slots: int, probability: float, rng: random.Random) -> list[int]:
-    """Slots with an event, at least one."""
+    """The slots that have an event; at least one."""
     return [slot for slot in range(num_slots) if rng.random() < probability] or [rng.randrange(num_slots)]
 
 
@@ -236,8 +258,8 @@ def _draw_pairs(
     rng: random.Random,
 ) -> list[tuple[str, str]]:
     """
-    Colours and forms that meet a required combination, if there are any, and no forbidden one. Sounds are drawn before
-    and shapes put into slots in random order: when which of them is on is no part of the condition.
+    Colours and forms that form a required combination with the sounds, if there are any, and no forbidden one. The
+    condition ignores time: sounds are drawn first, and the shapes are shuffled over their slots.
     """
     choices = sorted((colour, form) for colour, form, kind in required if kind in kinds)
     while True:
@@ -279,7 +301,7 @@ def _draw_shape(
 def _draw_sound(
     slot: int, start: float, end: float, kind: str, config: WorldConfig, rng: random.Random
 ) -> AudibleSound:
-    """A sound that a shape of the slot begins before and outlasts, whatever the jitter of both."""
+    """A sound that a shape in the same slot begins before and outlasts, whatever the jitter of both."""
     latest = end - 0.5 - config.jitter
     room = latest - start - config.jitter - MIN_SOUND_SECONDS
     onset = _round(start + rng.randint(1, max(1, int(2 * room + 1e-9))) / 2 + rng.uniform(0, config.jitter))
@@ -294,7 +316,7 @@ def _draw_sound(
 
 
 def _draw_background(config: WorldConfig, rng: random.Random) -> Background:
-    """Greyish and dark, for colours to stand out."""
+    """A dark, greyish background, so that the colours of shapes stand out."""
 
     def draw_colour() -> tuple[int, int, int]:
         grey = rng.randint(35, 95)
@@ -314,5 +336,5 @@ def _draw_background(config: WorldConfig, rng: random.Random) -> Background:
 
 
 def _round(seconds: float) -> float:
-    """Hundredths of a second, as captions and tests can write them."""
+    """Rounds to hundredths of a second."""
     return round(seconds, 2)

@@ -1,4 +1,4 @@
-"""Synthesises the sound of a scene."""
+"""The sound of a scene."""
 
 import math
 
@@ -15,7 +15,16 @@ _EDGE_SECONDS = 0.02
 
 
 def synthesise(scene: Scene, config: WorldConfig) -> np.ndarray:
-    """The sound of a scene: float32 (samples,) mono in [-1, 1] at the rate of the world."""
+    """
+    Synthesises the sound of a scene.
+
+    Args:
+        scene ([`Scene`]): What to synthesise.
+        config ([`WorldConfig`]): The config of its world.
+
+    Returns:
+        `np.ndarray` of shape `(num_samples,)`: float32 mono in [-1, 1], at `config.sampling_rate`.
+    """
     rate = config.sampling_rate
     generator = np.random.Generator(np.random.PCG64([scene.seed, 1]))
     time = np.arange(round(scene.seconds * rate)) / rate
