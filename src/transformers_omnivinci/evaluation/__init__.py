@@ -1,4 +1,4 @@
-"""How well a model answers: `synthetic` asks about clips of the synthetic world."""
+"""Evaluation of models: `synthetic` asks questions about clips of the synthetic world."""
 
 from .synthetic import SENSES, SyntheticScore, evaluate_synthetic, score_answers
 

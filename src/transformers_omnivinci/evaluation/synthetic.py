@@ -1,6 +1,6 @@
 """
-The suite `synthetic`: questions about clips of the synthetic world, answered from the mp4 files through the whole
-processor; and the same questions to the model when it is blind, deaf, or given the question alone.
+The suite `synthetic`: questions about clips of the synthetic world, answered from mp4 files through the whole
+processor. The same questions are also asked without the sound, without the picture, and without both.
 """
 
 import json
@@ -20,22 +20,22 @@ SENSES = {
     "blind": ("sound",),
     "text only": (),
 }
-"""What of a clip the model is given: `"blind"` gets the sound as a clip of its own, `"deaf"` the silent video."""
+"""What the model gets of a clip. A `"blind"` model gets its sound as an audio clip."""
 
 
 @dataclass(frozen=True)
 class SyntheticScore:
     """
-    How the questions of one type were answered.
+    The score of one type of question.
 
     Attributes:
-        type (`str`): Of the questions.
+        type (`str`): One of `CLOSED_TYPES`.
         senses (`str`): One of `SENSES`.
-        num_questions (`int`): How many.
-        accuracy (`float`): The share of answers that are the right one, word for word.
-        chance (`float`): The mean of one in so many candidates, see [`Question`].
+        num_questions (`int`): Number of questions.
+        accuracy (`float`): Share of answers that match the right one exactly.
+        chance (`float`): Mean of 1 / `num_candidates`, see [`Question`].
         median_error (`float`, *optional*):
-            For `"time"`: the median distance to the right second. An answer without a number is infinitely far.
+            For `"time"`, the median absolute error in seconds. An answer without a number counts as infinite.
     """
 
     type: str
@@ -62,26 +62,27 @@ def evaluate_synthetic(
     on_answers: Callable[[int], object] | None = None,
 ) -> list[SyntheticScore]:
     """
-    Asks a model one question about each clip.
+    Renders clips, asks a model one question about each, and scores its answers.
 
     Args:
-        model ([`OmniVinciForConditionalGeneration`]), processor ([`OmniVinciProcessor`]): Who answers.
-        folder (`str` or `Path`): Where the clips are written as mp4; those of an earlier call are taken.
-        clips_per_type (`int`, *optional*, defaults to 200): How many clips each type of question gets.
-        split (`str`, *optional*, defaults to `"test"`): Of the synthetic world.
-        seed (`int`, *optional*, defaults to 0): Of the clips.
+        model ([`OmniVinciForConditionalGeneration`]): The model.
+        processor ([`OmniVinciProcessor`]): Its processor.
+        folder (`str` or `Path`): Where the clips are written as mp4 files. Those of an earlier call are reused.
+        clips_per_type (`int`, *optional*, defaults to 200): Number of clips for each type of question.
+        split (`str`, *optional*, defaults to `"test"`): Split of the synthetic world.
+        seed (`int`, *optional*, defaults to 0): Seed of the clips.
         senses (`Iterable[str]`, *optional*): Keys of `SENSES`. Default: all.
-        types (`Iterable[str]`, *optional*): Of questions, some of `CLOSED_TYPES`. Default: all.
-        batch_size (`int`, *optional*, defaults to 16): Questions that are answered together.
-        config ([`WorldConfig`], *optional*): The world.
-        num_workers (`int`, *optional*, defaults to 1): Processes that render the clips.
-        on_answers (`Callable`, *optional*): Called with the number of questions that were just answered.
+        types (`Iterable[str]`, *optional*): Types of questions, some of `CLOSED_TYPES`. Default: all.
+        batch_size (`int`, *optional*, defaults to 16): Number of questions in a batch.
+        config ([`WorldConfig`], *optional*): The world's config.
+        num_workers (`int`, *optional*, defaults to 1): Number of processes that render clips.
+        on_answers (`Callable`, *optional*): Called after each batch with the number of its questions.
 
     Returns:
-        `list[SyntheticScore]`: one for each type and each of the senses.
+        `list[SyntheticScore]`: one for each of the senses and each type.
 
     Raises:
-        ValueError: an argument is not accepted.
+        ValueError: an argument is out of range, or the folder holds other clips.
         OSError: the clips cannot be written or read.
     """
     senses = tuple(senses)
@@ -102,7 +103,15 @@ def evaluate_synthetic(
 
 
 def read_rows(path: Path) -> list[dict]:
-    """The rows that [`write_dataset`] wrote."""
+    """
+    Reads the rows of a JSONL file that [`write_dataset`] wrote.
+
+    Args:
+        path (`Path`): The file.
+
+    Returns:
+        `list[dict]`: see [`Sample.rows`].
+    """
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
@@ -116,15 +125,19 @@ def answer_rows(
     on_answers: Callable[[int], object] | None = None,
 ) -> list[str]:
     """
-    The answers to the questions of rows.
+    Answers the questions of rows.
 
     Args:
-        model ([`OmniVinciForConditionalGeneration`]), processor ([`OmniVinciProcessor`]): Who answers.
-        rows (`list[dict]`): Of [`read_rows`].
-        folder (`Path`): That their paths begin in.
-        senses (`str`, *optional*, defaults to `"both"`): One of `SENSES`.
-        batch_size (`int`, *optional*, defaults to 16): Questions that are answered together.
-        on_answers (`Callable`, *optional*): Called with the number of questions that were just answered.
+        model ([`OmniVinciForConditionalGeneration`]): The model.
+        processor ([`OmniVinciProcessor`]): Its processor.
+        rows (`list[dict]`): As [`read_rows`] returns them.
+        folder (`Path`): The folder that their paths are relative to.
+        senses (`str`, *optional*, defaults to `"both"`): A key of `SENSES`.
+        batch_size (`int`, *optional*, defaults to 16): Number of questions in a batch.
+        on_answers (`Callable`, *optional*): Called after each batch with the number of its questions.
+
+    Returns:
+        `list[str]`: an answer for each row.
     """
     answers = []
     for first in range(0, len(rows), batch_size):
@@ -140,7 +153,19 @@ def answer_rows(
 def answer(
     model, processor, chats: list[list[dict]], max_new_tokens: int = 16, load_audio_from_video: bool = True
 ) -> list[str]:
-    """The answers to a batch of chats, greedily chosen."""
+    """
+    Answers a batch of chats by greedy decoding.
+
+    Args:
+        model ([`OmniVinciForConditionalGeneration`]): The model.
+        processor ([`OmniVinciProcessor`]): Its processor.
+        chats (`list[list[dict]]`): The chats, each ending with a question.
+        max_new_tokens (`int`, *optional*, defaults to 16): Maximum length of an answer in tokens.
+        load_audio_from_video (`bool`, *optional*, defaults to `True`): Whether to use the sound of videos.
+
+    Returns:
+        `list[str]`: an answer for each chat.
+    """
     inputs = processor.apply_chat_template(
         chats,
         tokenize=True,
@@ -155,7 +180,17 @@ def answer(
 
 
 def score_answers(rows: list[dict], answers: list[str], senses: str = "both") -> list[SyntheticScore]:
-    """Compares answers with those of the rows, type by type."""
+    """
+    Scores answers by comparing them with the right ones, type by type.
+
+    Args:
+        rows (`list[dict]`): As [`read_rows`] returns them.
+        answers (`list[str]`): An answer for each row.
+        senses (`str`, *optional*, defaults to `"both"`): How the questions were asked, noted in the scores.
+
+    Returns:
+        `list[SyntheticScore]`: one for each type of `CLOSED_TYPES` that the rows have.
+    """
     scores = []
     for type in CLOSED_TYPES:
         chosen = [(row, given) for row, given in zip(rows, answers, strict=True) if row["question_type"] == type]
@@ -186,12 +221,15 @@ def _seconds(text: str) -> float:
 
 def chat_of(row: dict, folder: Path, senses: str = "both") -> list[dict]:
     """
-    The question of a row as a chat about what the senses get of its clip.
+    Turns a row into a chat with its question and the part of its clip that the senses get.
 
     Args:
-        row (`dict`): Of those of [`Sample`].
-        folder (`Path`): That its paths begin in.
-        senses (`str`, *optional*, defaults to `"both"`): One of `SENSES`.
+        row (`dict`): One of the rows of [`Sample.rows`].
+        folder (`Path`): The folder that its path is relative to.
+        senses (`str`, *optional*, defaults to `"both"`): A key of `SENSES`.
+
+    Returns:
+        `list[dict]`: one message of the user, with the clip as a path.
     """
     video, question = row["messages"][0]["content"]
     path, given = str(folder / video["path"]), SENSES[senses]

@@ -1,10 +1,10 @@
 """
-Nano: OmniVinci with few enough parameters for a laptop, trained on the synthetic world and shipped with this package.
+Nano: an OmniVinci small enough for a laptop, trained on the synthetic world and shipped with this package.
 
-It answers questions about clips of that world, for trying the software. Of the real world it knows nothing.
+It answers questions about clips of that world, to try out the software. It knows nothing of the real world.
 """
 
 from pathlib import Path
 
 NANO = str(Path(__file__).parent / "checkpoint")
-"""The folder of the checkpoint, for `from_pretrained`."""
+"""The folder of its checkpoint, for `from_pretrained`."""

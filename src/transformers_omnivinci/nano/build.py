@@ -1,7 +1,7 @@
 """
-Nano before training, with its tokenizer and processor, and its way into the package.
+Builds nano, its tokenizer and its processor before training, and puts the trained model into the package.
 
-`python -m transformers_omnivinci.nano.build build DIR` and `... ship RUN`; `make nano` does both.
+Run as `python -m transformers_omnivinci.nano.build build DIR` and `... ship RUN`; `make nano` does both.
 """
 
 import argparse
@@ -22,13 +22,13 @@ from . import NANO
 WORLD = WorldConfig()
 VOCABULARY_SIZE = 768
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *TOKENS.values())
-HOP_LENGTH = 400  # samples: 40 mel frames a second, of which 8 make a vector
+HOP_LENGTH = 400  # samples, so 40 mel frames a second; 8 of them become one embedding
 MEL_BINS = 64
-MAX_AUDIO_POSITIONS = 60  # after a convolution of stride 2: windows of 120 mel frames, which are 3 seconds
+MAX_AUDIO_POSITIONS = 60  # after a convolution of stride 2: windows have 120 mel frames, or 3 seconds
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer, for any text, in which a word of the synthetic world is one token."""
+    """Trains a byte-level BPE tokenizer in which every word of the synthetic world is one token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -45,13 +45,13 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _texts() -> Iterator[str]:
-    types = (*CLOSED_TYPES, "caption")  # what it is trained on
+    types = (*CLOSED_TYPES, "caption")
     dataset = SyntheticDataset("train", num_clips=600, config=WORLD, types=types, questions_per_clip=6)
     for sample in dataset:
         for question in sample.questions:
             yield question.text
             yield question.answer
-        yield "system\nYou are a helpful assistant"  # of the chat template, in each prompt
+        yield "system\nYou are a helpful assistant"  # the chat template's, in every prompt
         yield "user\n"
         yield "assistant\n"
     for word in vocabulary(WORLD):
@@ -60,10 +60,10 @@ def _texts() -> Iterator[str]:
 
 def build_config(tokenizer: PreTrainedTokenizerFast) -> OmniVinciConfig:
     """
-    The architecture. A frame is one embedding of the language model, and a second of sound five.
+    The architecture. A frame becomes one embedding for the language model, and a second of sound five.
 
     Args:
-        tokenizer (`PreTrainedTokenizerFast`): Whose tokens stand for media.
+        tokenizer (`PreTrainedTokenizerFast`): Its tokenizer, which has the placeholders of media.
     """
     side, longest = WORLD.height, WORLD.clip_seconds[1]
     return OmniVinciConfig(
@@ -114,7 +114,13 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> OmniVinciConfig:
 
 
 def build_processor(config: OmniVinciConfig, tokenizer: PreTrainedTokenizerFast) -> OmniVinciProcessor:
-    """The processor: small pictures that are not tiled."""
+    """
+    The processor, which resizes images to a single small tile.
+
+    Args:
+        config ([`OmniVinciConfig`]): The config of the model.
+        tokenizer (`PreTrainedTokenizerFast`): Its tokenizer.
+    """
     side = config.vision_config.image_size
     return OmniVinciProcessor(
         OmniVinciImageProcessor(s2_scales=config.s2_scales, max_tiles=1),
@@ -129,11 +135,11 @@ def build_processor(config: OmniVinciConfig, tokenizer: PreTrainedTokenizerFast)
 
 def build(folder: str | Path, seed: int = 0) -> None:
     """
-    Writes nano with random weights, in bfloat16: what `omnivinci train --recipe scratch` starts from.
+    Writes nano with random bfloat16 weights, for `omnivinci train --recipe scratch` to start from.
 
     Args:
-        folder (`str` or `Path`): Of the checkpoint.
-        seed (`int`, *optional*, defaults to 0): Of the weights.
+        folder (`str` or `Path`): The folder to write the checkpoint to.
+        seed (`int`, *optional*, defaults to 0): Seed of the weights.
     """
     set_seed(seed)
     tokenizer = build_tokenizer()
@@ -151,8 +157,8 @@ def ship(run: str | Path, folder: str | Path = NANO) -> None:
     Puts a trained nano into the package, in bfloat16.
 
     Args:
-        run (`str` or `Path`): What `omnivinci train` wrote.
-        folder (`str` or `Path`, *optional*): Where to.
+        run (`str` or `Path`): The output folder of `omnivinci train`.
+        folder (`str` or `Path`, *optional*): Where to write it. Default: the folder of the package.
     """
     OmniVinciForConditionalGeneration.from_pretrained(run, dtype=torch.bfloat16).save_pretrained(folder)
     OmniVinciProcessor.from_pretrained(run).save_pretrained(folder)
@@ -161,6 +167,6 @@ def ship(run: str | Path, folder: str | Path = NANO) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("command", choices=("build", "ship"))
-    parser.add_argument("folder", metavar="DIR", help="Of the checkpoint to build, or of the run to ship.")
+    parser.add_argument("folder", metavar="DIR", help="The checkpoint to build, or the run to ship.")
     arguments = parser.parse_args()
     {"build": build, "ship": ship}[arguments.command](arguments.folder)
