@@ -2,21 +2,25 @@
 
 import functools
 import http.server
+import re
 import subprocess
 import sys
 import threading
 import wave
+from xml.etree import ElementTree
 
 import numpy as np
 import PIL.Image
 import pytest
 import torch
+import typer
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from transformers_omnivinci import __version__, plotting
+from transformers_omnivinci import __version__
 from transformers_omnivinci.cli import app
-from transformers_omnivinci.plotting import TimelineGroup, format_seconds, plot_timeline, timeline_groups
+from transformers_omnivinci.cli.timeline.groups import Timeline, TimelineGroup, plan_timeline
+from transformers_omnivinci.cli.timeline.plot import MOST_BORDERS, format_seconds, plot_timeline
 
 from .conftest import CLIP, PARITY
 from .media_files import write_animation, write_video
@@ -26,9 +30,9 @@ TINY = str(PARITY / "published-tiny")
 SHORT_GROUPS = str(PARITY / "published-tiny-short-groups")
 
 
-def run(*args, code=0):
+def run(*args, code=0, **options):
     """Runs the command in this process; errors are not to escape it."""
-    result = CliRunner().invoke(app, [str(arg) for arg in args])
+    result = CliRunner().invoke(app, [str(arg) for arg in args], **options)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == code, result.output
@@ -80,16 +84,22 @@ def files(tmp_path):
 def test_help_imports_neither_torch_nor_transformers():
     script = (
         "import sys\n"
-        "from transformers_omnivinci.cli import main\n"
-        "sys.argv = ['omnivinci', *sys.argv[1:]]\n"
-        "try:\n"
-        "    main()\n"
-        "finally:\n"
-        "    assert not {'torch', 'transformers', 'numpy'} & sys.modules.keys()\n"
+        "from transformers_omnivinci.cli import app\n"
+        "for arguments in (['--help'], ['ask', '--help'], ['--version']):\n"
+        "    app(arguments, prog_name='omnivinci', standalone_mode=False)\n"
+        "assert not {'torch', 'transformers', 'numpy'} & sys.modules.keys()\n"
     )
-    for args, text in ((["--help"], "timeline"), (["ask", "--help"], "--num-frames"), (["--version"], __version__)):
-        done = subprocess.run([sys.executable, "-c", script, *args], capture_output=True, text=True, check=True)
-        assert text in done.stdout
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert re.findall("^Usage: (.*)$", done.stdout, re.M)[0] == "omnivinci [OPTIONS] COMMAND [ARGS]..."
+    assert "--num-frames" in done.stdout and done.stdout.endswith(f"omnivinci {__version__}\n")
+
+
+@pytest.mark.parametrize("name", typer.main.get_command(app).commands)
+def test_help_fits_into_80_columns_and_says_what_each_command_is_for(name):
+    lines = run(name, "--help", env={"COLUMNS": "80"}).stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert re.fullmatch(r"  [A-Z][^.]+\.", lines[2])
+    assert f"{name:10}  {lines[2].strip()}" in run("--help", env={"COLUMNS": "80"}).stdout  # not cut off
 
 
 @pytest.mark.compat
@@ -195,13 +205,13 @@ def test_ask_shows_progress_on_a_terminal(monkeypatch):
         (("What?", CLIP, "--model", TINY), f"The last argument is the question, but {CLIP!r} is a file."),
         (("What?", "--model", "no-where"), "There is no folder 'no-where': `--model` is a folder, or a repository"),
         (("What?", "--model", PARITY), "Unrecognized model in"),
-        (("What?", "--model", TINY, "--device", "abacus"), "`--device abacus` is not known: cpu, cuda and auto are"),
+        (("What?", "--model", TINY, "--device", "abacus"), "`--device abacus` is unknown: cpu, cuda and auto are"),
         ((CLIP, "What?", "--model", TINY, "--fps", 1, "--num-frames", 2), "Got both `num_frames=2` and `fps=1.0`"),
         (
             (CLIP, "What?", "--model", TINY, "--start", 9, "--end", 3),
             "`video_end=3.0` is not after `video_start=9.0`.",
         ),
-        ((__file__, "What?", "--model", TINY), "is read neither as video nor as image or sound"),
+        ((__file__, "What?", "--model", TINY), "cannot be read as a video, image or sound"),
     ),
 )
 def test_ask_refuses_in_one_line(arguments, message):
@@ -227,9 +237,7 @@ def test_ask_refuses_weights_that_do_not_fit(load_checkpoint, tmp_path, change):
     change(weights)
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     result = run("ask", "What?", "--model", tmp_path, code=1)
-    assert (
-        result.stdout == "" and "lacks these weights, or has them in another shape: lm_head.weight." in result.stderr
-    )
+    assert result.stdout == "" and "lacks these weights or has them in another shape: lm_head.weight." in result.stderr
 
 
 def test_traceback_is_shown_when_asked_for():
@@ -301,7 +309,7 @@ def test_timeline_lists_the_seconds_of_frames():
 def test_timeline_is_drawn(tmp_path, arguments):
     path = tmp_path / "out.png"
     output = run("timeline", CLIP, "--plot", path, "--num-frames", 8, *arguments).stdout
-    assert f"The figure is in {path}." in output
+    assert output.endswith(f"The timeline is drawn in {path}.\n")
     with PIL.Image.open(path) as picture:
         assert picture.format == "PNG"
         assert picture.width == 2100
@@ -317,7 +325,9 @@ def test_timeline_is_drawn(tmp_path, arguments):
 def test_timeline_of_a_folder_and_of_a_vector_graphic(files):
     path = files / "out.svg"
     run("timeline", files / "frames", "--plot", path, "--num-frames", 3)
-    assert "<svg" in path.read_text()
+    drawn = ElementTree.parse(path).getroot()
+    assert drawn.get("width") == "1008pt"
+    assert len(drawn.findall(".//{*}image")) == 1  # all thumbnails
 
 
 @pytest.mark.parametrize(
@@ -353,13 +363,15 @@ def test_groups_hold_all_tokens_of_the_plan(load_checkpoint, monkeypatch, interl
     monkeypatch.setattr(processor, "interleave_audio_in_video", interleaved)
     monkeypatch.setattr(processor, "use_media_brackets", brackets)
     metadata = processor.video_processor.probe_video(CLIP, num_frames=9)
-    plan = processor.plan_video(metadata, 12 * 16_000)
-    groups = timeline_groups(processor, plan, metadata.duration)
+    groups = plan_timeline(processor, metadata, 12 * 16_000).groups
     assert [index for group in groups for index in group.frames] == list(range(9))
     if not brackets:
         assert groups[0].num_boundary_tokens == (2 if interleaved else 1)
-    assert sum(group.num_tokens for group in groups) == sum(length for _, length in plan.runs)
-    assert (groups[0].name, len(groups)) == (("group 1", len(plan.groups)) if interleaved else ("sound", 2))
+    clip, options = {"type": "video", "path": CLIP}, {"load_audio_from_video": True, "num_frames": 9}
+    length = processor.count_tokens(user(clip, ""), **options) - processor.count_tokens(user(""))
+    assert sum(group.num_tokens for group in groups) == length
+    num_groups = np.ceil(12 / processor.group_duration)
+    assert (groups[0].name, len(groups)) == (("group 1", num_groups) if interleaved else ("sound", 2))
 
 
 def test_figure_of_a_long_clip_with_many_groups():
@@ -368,11 +380,11 @@ def test_figure_of_a_long_clip_with_many_groups():
         TimelineGroup(f"group {i + 1}", 30.0 * i, 30.0 * (i + 1), range(i, i + 1), range(3000 * i), 256, 750, 2)
         for i in range(120)
     ]
-    assert len(groups) > plotting.MOST_BORDERS
+    assert len(groups) > MOST_BORDERS
     frames = np.zeros((120, 3, 90, 160), dtype=np.uint8)
     timestamps = [seconds * i / 120 for i in range(120)]
     waveform = np.sin(np.arange(3600 * 100) / 9).astype(np.float32)
-    figure = plot_timeline(groups, timestamps, frames, waveform, sampling_rate=100)
+    figure = plot_timeline(Timeline(groups, timestamps, True), frames, waveform, sampling_rate=100)
     pictures = [artist for axes in figure.axes for artist in axes.images]
     edges = [picture.get_extent()[:2] for picture in pictures]
     assert 8 <= len(edges) <= 14
@@ -380,14 +392,14 @@ def test_figure_of_a_long_clip_with_many_groups():
     labels = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert "120,960 tokens: 30,720 video, 90,000 audio, 240 boundary" in " ".join(labels)
     with pytest.raises(ValueError, match="Got 120 frames but 1 timestamps"):
-        plot_timeline(groups, [0.0], frames)
+        plot_timeline(Timeline(groups, [0.0], True), frames)
 
 
 def test_thumbnails_keep_the_shape_of_the_clip():
     groups = [TimelineGroup("picture", 0.0, 8.0, range(4), range(0), 64, 0, 0)]
     frames = np.zeros((4, 3, 32, 32), dtype=np.uint8)
     for ratio in (16 / 9, 1.0, 9 / 16):
-        figure = plot_timeline(groups, [0.0, 2.0, 4.0, 6.0], frames, aspect_ratio=ratio)
+        figure = plot_timeline(Timeline(groups, [0.0, 2.0, 4.0, 6.0], False), frames, aspect_ratio=ratio)
         (axes,) = (axes for axes in figure.axes if axes.images)
         left, right, bottom, top = axes.images[0].get_extent()
         width, height = axes.transData.transform((right, top)) - axes.transData.transform((left, bottom))

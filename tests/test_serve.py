@@ -641,4 +641,4 @@ def test_what_is_missing_is_said_in_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     result = CliRunner().invoke(app, ["serve"])
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: Serving needs more") and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: Serving needs an extra") and result.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""The command `omnivinci`: each subcommand has a module of its own."""
+"""The command `omnivinci`, with a module for each subcommand."""
 
 from typing import Annotated
 
@@ -15,14 +15,15 @@ from .synthesize import synthesize
 from .timeline import timeline
 from .train import train
 
-# torch and transformers are imported by the commands: `omnivinci --help` needs neither.
+# torch and transformers are imported inside the commands, so that `omnivinci --help` is fast.
 
 app = typer.Typer(
     name="omnivinci",
-    help="OmniVinci: a model that sees, listens and reads.",
+    help="OmniVinci, a model that understands videos, images, sounds and text.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # in rich's boxes, four columns share 80 characters
 )
 for command in (ask, timeline, demo, convert, push, serve, synthesize):
     app.command()(command)
@@ -31,7 +32,7 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
 
 
 def main() -> None:
-    """The entry point of the command."""
+    """The entry point of the command; exits the process."""
     app()
 
 

@@ -1,4 +1,4 @@
-"""The command for launchers that start modules: `torchrun -m transformers_omnivinci.cli train`."""
+"""Runs the command as a module, for launchers: `torchrun -m transformers_omnivinci.cli train`."""
 
 from . import main
 

@@ -1,4 +1,4 @@
-"""`omnivinci ask`: an answer about media."""
+"""`omnivinci ask`: answers a question about media."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,19 @@ import typer
 from rich.progress import Progress
 
 from ..nano import NANO
-from .options import Audio, DType, End, Fps, Model, NumFrames, Start, Traceback
+from .options import (
+    AttnImplementation,
+    Audio,
+    Device,
+    DType,
+    End,
+    Fps,
+    Model,
+    NumFrames,
+    Start,
+    Traceback,
+    WeightDType,
+)
 from .sources import check_model, content_item
 from .terminal import count_decoded, introduce_nano, plain_errors, show_progress
 
@@ -18,24 +30,26 @@ def ask(
     *,
     media: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MEDIA", help="Videos, images and sounds: files, URLs, folders of frames."),
+        typer.Argument(metavar="MEDIA", help="Videos, images or sounds: files, URLs or folders of frames."),
     ] = None,
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What is asked about them.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Question about them.")],
     model: Model = NANO,
     num_frames: NumFrames = None,
     fps: Fps = None,
     start: Start = None,
     end: End = None,
     audio: Audio = None,
-    max_new_tokens: Annotated[int, typer.Option(metavar="N", min=1, help="The most tokens of the answer.")] = 512,
-    device: Annotated[str, typer.Option(metavar="cpu|cuda|auto", help="Where the model runs.")] = "auto",
-    dtype: Annotated[DType, typer.Option(help="Of the weights. auto: as stored.")] = DType.auto,
-    attn_implementation: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Such as sdpa, eager or flash_attention_2.")
-    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(metavar="N", min=1, help="Maximum length of the answer.")] = 512,
+    device: Device = "auto",
+    dtype: WeightDType = DType.auto,
+    attn_implementation: AttnImplementation = None,
     traceback: Traceback = False,
 ) -> None:
-    """Answer a question about videos, images and sounds. The answer is printed as it is generated."""
+    """
+    Answer a question about videos, images and sounds.
+
+    The answer is printed while it is generated.
+    """
     with plain_errors(traceback):
         if os.path.isfile(question):
             raise ValueError(f"The last argument is the question, but {question!r} is a file.")
@@ -58,12 +72,12 @@ def ask(
                 model,
                 dtype="auto" if dtype == DType.auto else getattr(torch, dtype.value),
                 output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are told below
+                ignore_mismatched_sizes=True,  # reported below
                 **options,
             )
             unfit = sorted({*found["missing_keys"], *(key[0] for key in found["mismatched_keys"])})
             if unfit:
-                raise ValueError(f"{model} lacks these weights, or has them in another shape: {', '.join(unfit)}.")
+                raise ValueError(f"{model} lacks these weights or has them in another shape: {', '.join(unfit)}.")
             loaded.to(place)
             progress.remove_task(task)
             with count_decoded(processor.video_processor, progress):
@@ -89,26 +103,34 @@ def ask(
 
 
 def choose_device(name: str):
-    """The device of a name; "auto" is the best that there is."""
+    """
+    The device that `--device` names.
+
+    Args:
+        name (`str`): A device of torch, or `"auto"` for the accelerator if there is one, else the CPU.
+
+    Returns:
+        `torch.device`
+
+    Raises:
+        ValueError: there is no such device.
+    """
     import torch
 
     if name == "auto":
-        if torch.cuda.is_available():
-            name = "cuda"
-        else:
-            name = "mps" if torch.backends.mps.is_available() else "cpu"
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ValueError(f"`--device {name}` is not known: cpu, cuda and auto are accepted.") from error
+        raise ValueError(f"`--device {name}` is unknown: cpu, cuda and auto are accepted.") from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"`--device {name}` is not there, as torch sees no CUDA device: cpu and auto are accepted.")
+        raise ValueError(f"`--device {name}` is not available: torch finds no CUDA device. cpu and auto are accepted.")
     return device
 
 
 @contextmanager
 def _count_encoded(model, media: dict, progress: Progress) -> Iterator[None]:
-    """Shows how many frames, tiles and windows of sound are encoded."""
+    """Shows how many frames, tiles and audio windows have been encoded."""
     names = ("pixel_values", "pixel_values_videos", "input_features")
     task = progress.add_task("Encoding", total=sum(len(media[name]) for name in names if name in media))
 

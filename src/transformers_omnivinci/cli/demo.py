@@ -1,4 +1,4 @@
-"""`omnivinci demo`: questions about a new clip, with the truth beside the answers."""
+"""`omnivinci demo`: questions about a new clip, with the right answers beside those of a model."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,12 +17,16 @@ TYPES = ("visual", "synchrony", "time")
 
 
 def demo(
-    output: Annotated[Path, typer.Argument(metavar="FILE", help="The mp4 file to write.")] = Path("demo.mp4"),
-    seed: Annotated[int, typer.Option(metavar="S", help="Of the clip; another one gives another clip.")] = 0,
+    output: Annotated[Path, typer.Argument(metavar="FILE", help="mp4 file to write.")] = Path("demo.mp4"),
+    seed: Annotated[int, typer.Option(metavar="S", help="Random seed; another seed gives another clip.")] = 0,
     model: Model = NANO,
     traceback: Traceback = False,
 ) -> None:
-    """Render a clip of the synthetic world, and ask a model what is seen and heard in it, and when."""
+    """
+    Ask a model about a new clip and show the right answers.
+
+    The clip is rendered from the synthetic world. The questions are what is seen and heard in it, and when.
+    """
     with plain_errors(traceback):
         check_model(model)
         introduce_nano(model)
@@ -46,6 +50,5 @@ def demo(
             table.add_column(name)
         for question, given in zip(sample.questions, answers):
             table.add_row(question.text, given, question.answer)
-        console = Console(highlight=False)
-        console.print(f"{output}: {sample.scene.seconds:g} seconds, rendered just now.", soft_wrap=True)
-        console.print(table)
+        typer.echo(f"Rendered {output} ({sample.scene.seconds:g} seconds).")
+        Console(highlight=False).print(table)

@@ -1,4 +1,4 @@
-"""`omnivinci eval`: how well a model answers."""
+"""`omnivinci eval`: measures how well a model answers."""
 
 import json
 import tempfile
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..nano import NANO
-from .options import Model, Traceback, Types, World
+from .options import Model, Split, Traceback, Types, World
 from .sources import check_model
 from .terminal import plain_errors, show_progress
 
@@ -25,24 +25,29 @@ class Suite(StrEnum):
 
 def evaluate(
     model: Model = NANO,
-    suite: Annotated[Suite, typer.Option(help="What is asked.")] = Suite.synthetic,
+    suite: Annotated[Suite, typer.Option(help="Questions to ask.")] = Suite.synthetic,
     clips_per_type: Annotated[int, typer.Option(metavar="N", min=1, help="Clips for each type of question.")] = 200,
-    split: Annotated[str, typer.Option(metavar="SPLIT", help="test, validation or train.")] = "test",
-    seed: Annotated[int, typer.Option(metavar="S", help="Of the clips.")] = 0,
+    split: Annotated[Split, typer.Option(help="Split of the synthetic world.")] = Split.test,
+    seed: Annotated[int, typer.Option(metavar="S", help="Random seed of the clips.")] = 0,
     senses: Annotated[
         list[str] | None,
-        typer.Option(metavar="SENSES", help="both, deaf, blind or 'text only'; may be repeated. Default: all."),
+        typer.Option(metavar="SENSES", help="both, deaf, blind or 'text only'; repeatable. Default: all four."),
     ] = None,
     types: Types = None,
     world: World = None,
-    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Questions answered together.")] = 16,
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Questions per batch.")] = 16,
     folder: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the clips are kept. Default: they are not.")
+        Path | None, typer.Option(metavar="DIR", help="Folder to keep the clips in. Default: they are deleted.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the scores as JSON, too.")] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON file to write the scores to.")] = None,
     traceback: Traceback = False,
 ) -> None:
-    """Ask a model about clips of which the truth is known, and about them when it is deaf, blind or both."""
+    """
+    Measure how well a model answers questions about clips.
+
+    The clips are rendered from the synthetic world, so the right answers are known. The questions are also asked
+    without the picture, without the sound and without both, to show what the model needs them for.
+    """
     with plain_errors(traceback):
         check_model(model)
         from ..evaluation import SENSES, evaluate_synthetic
@@ -69,11 +74,8 @@ def evaluate(
                 batch_size=batch_size,
                 on_answers=lambda number: progress.advance(task, number),
             )
-        console = Console(highlight=False)
-        console.print(_table(scores))
-        console.print(
-            "Deaf, blind and text only: the same model without the sound, the picture, or both.", style="dim"
-        )
+        Console(highlight=False).print(_table(scores))
+        typer.secho("Deaf, blind and text only: the same model without the sound, the picture, or both.", dim=True)
         if output is not None:
             output.write_text(json.dumps([asdict(score) for score in scores], indent=2) + "\n", encoding="utf-8")
 

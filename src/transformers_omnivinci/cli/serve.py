@@ -1,4 +1,4 @@
-"""`omnivinci serve`: an OpenAI-compatible API."""
+"""`omnivinci serve`: serves models over an OpenAI-compatible API."""
 
 import json
 from enum import StrEnum
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import DType
+from .options import AttnImplementation, Device, DType, WeightDType
 from .terminal import plain_errors
 
 
@@ -27,28 +27,27 @@ def serve(
     force_model: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]",
+            metavar="MODEL",
             show_default=False,
-            help="Checkpoint that answers all requests: a folder, a repository, or nano. Default: the one that a "
-            "request names.",
+            help="Checkpoint that answers all requests: a folder, a repository of the Hub, or nano. Default: the "
+            "checkpoint that a request names.",
         ),
     ] = None,
-    model: Annotated[str | None, typer.Option(metavar="MODEL", help="The same as an option.")] = None,
-    host: Annotated[str, typer.Option(metavar="HOST", help="Address to listen at.")] = "localhost",
-    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="Port to listen at.")] = 8000,
-    device: Annotated[str, typer.Option(metavar="cpu|cuda|auto", help="Where models run.")] = "auto",
-    dtype: Annotated[DType, typer.Option(help="Of the weights. auto: as stored.")] = DType.auto,
-    attn_implementation: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Such as sdpa, eager or flash_attention_2.")
-    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="The same, as an option.")] = None,
+    host: Annotated[str, typer.Option(metavar="HOST", help="Address to listen on.")] = "localhost",
+    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="Port to listen on.")] = 8000,
+    device: Device = "auto",
+    dtype: WeightDType = DType.auto,
+    attn_implementation: AttnImplementation = None,
     quantization: Annotated[
-        Quantization | None, typer.Option(help="Of the weights as they are loaded, by bitsandbytes.")
+        Quantization | None, typer.Option(help="Quantize the weights with bitsandbytes while loading.")
     ] = None,
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that a repository carries.")
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with a repository.")
     ] = False,
     model_timeout: Annotated[
-        float, typer.Option(metavar="S", min=0, help="Seconds after which a model that requests name is forgotten.")
+        float,
+        typer.Option(metavar="S", min=0, help="Seconds after which an unused model that a request named is unloaded."),
     ] = 300,
     mm_processor_kwargs: Annotated[
         str,
@@ -56,28 +55,29 @@ def serve(
             "--mm-processor-kwargs",
             "--chat-template-kwargs",
             metavar="JSON",
-            help="Options of the processor where a request has none, such as fps. {}: the checkpoint's.",
+            help="Default options of the processor, such as fps; {} keeps those of the checkpoint.",
         ),
     ] = '{"num_frames": 32}',
     allowed_local_media_path: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder below which file:// URLs are read. Default: none are.")
+        Path | None, typer.Option(metavar="DIR", help="Folder in which requests may read file:// URLs.")
     ] = None,
     allow_media_host: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="HOST[:PORT]", help="Host that media may come from beside the public internet; may be repeated."
+            metavar="HOST[:PORT]", help="Host outside the public internet that media may come from; repeatable."
         ),
     ] = None,
-    default_seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of the process.")] = None,
-    enable_cors: Annotated[bool, typer.Option("--enable-cors", help="Let pages of any origin ask.")] = False,
-    log_level: Annotated[LogLevel, typer.Option(help="What is logged.")] = LogLevel.info,
+    default_seed: Annotated[int | None, typer.Option(metavar="N", help="Random seed at start.")] = None,
+    enable_cors: Annotated[bool, typer.Option("--enable-cors", help="Allow web pages of any origin.")] = False,
+    log_level: Annotated[LogLevel, typer.Option(help="Least severe messages to log.")] = LogLevel.info,
 ) -> None:
     """
-    Serve models over an OpenAI-compatible API: /v1/chat/completions and /v1/responses, streaming too, /v1/models and
-    /health.
+    Serve models over an OpenAI-compatible API.
 
-    Media are http and https URLs of the public internet, data URLs and base64. Environment variables bound what a
-    request may ask for: OMNIVINCI_MAX_NEW_TOKENS, OMNIVINCI_MAX_MEDIA_BYTES, ...
+    The routes are /v1/chat/completions and /v1/responses, with streaming, /v1/models and /health.
+
+    Requests give media as http or https URLs of the public internet, data URLs or base64. Environment variables such
+    as OMNIVINCI_MAX_NEW_TOKENS and OMNIVINCI_MAX_MEDIA_BYTES limit what a request may ask for.
     """
     with plain_errors(with_traceback=False):
         try:
@@ -85,7 +85,9 @@ def serve(
 
             from ..serving.app import build_app
         except ImportError as error:
-            raise ImportError(f"Serving needs more: pip install 'transformers-omnivinci[serve]' ({error}).") from error
+            raise ImportError(
+                f"Serving needs an extra: pip install 'transformers-omnivinci[serve]' ({error})."
+            ) from error
         if force_model is not None and model is not None:
             raise ValueError(f"The model is given twice, as {force_model!r} and as `--model {model}`.")
         import torch
@@ -117,7 +119,7 @@ def serve(
         if models.only is not None:
             with models.use(models.only):
                 pass
-        # In base64 media take a third more.
+        # Base64 makes media a third larger.
         app = build_app(models, 2 * limits.max_total_bytes + 8 * limits.max_text_characters, enable_cors)
         uvicorn.run(app, host=host, port=port, log_level=log_level.value)
 
@@ -126,9 +128,9 @@ def _read_object(option: str, text: str) -> dict:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"`{option}` is no JSON: {error}.") from error
+        raise ValueError(f"`{option}` is not JSON: {error}.") from error
     if not isinstance(value, dict):
-        raise ValueError(f'`{option}` is an object such as {{"fps": 2}}, got {text!r:.80}.')
+        raise ValueError(f'`{option}` got {text!r:.80}: an object such as {{"fps": 2}} is accepted.')
     return value
 
 
@@ -143,7 +145,7 @@ def _model_options(attn_implementation: str | None, quantization: Quantization |
 
 
 def _place(device: str) -> dict:
-    """Options of a pipeline that say where its model is."""
+    """The options of a pipeline that place its model."""
     import torch
 
     from .ask import choose_device

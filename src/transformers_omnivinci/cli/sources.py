@@ -1,18 +1,26 @@
-"""What the arguments of commands name: media and checkpoints."""
+"""Media and checkpoints that the arguments of commands name."""
 
 import os
-import re
 
 from ..hub_options import may_be_repository
 from ..model_types import MODEL_TYPE
 
 
-def is_url(source: str) -> bool:
-    return re.match(r"(https?|file|data):", source, re.IGNORECASE) is not None
-
-
 def content_item(source: str) -> dict:
-    """A source as item of a message; what it is its content tells. What a URL leads to is downloaded once."""
+    """
+    Makes an item of a message of a file, URL or folder of frames. Whether it is a video, an image or a sound is read
+    from its content, not its name. URLs are downloaded once.
+
+    Args:
+        source (`str`): Path or URL.
+
+    Returns:
+        `dict`: with `type` (`"video"`, `"image"` or `"audio"`) and the path or content under that key.
+
+    Raises:
+        ValueError: it is none of the three.
+        OSError: it cannot be read or downloaded.
+    """
     from .. import media
 
     if os.path.isdir(source):
@@ -24,13 +32,22 @@ def content_item(source: str) -> dict:
         try:
             media.probe_audio(content)
         except ValueError:
-            raise ValueError(f"{source!r} is read neither as video nor as image or sound: {no_video}") from no_video
+            raise ValueError(f"{source!r} cannot be read as a video, image or sound: {no_video}") from no_video
         kind = "audio"
     return {"type": kind, kind: content}
 
 
 def check_model(model: str) -> None:
-    """Refuses what is no folder of a checkpoint of OmniVinci; other names are left to the Hub."""
+    """
+    Checks that a checkpoint is one of OmniVinci, by its config.
+
+    Args:
+        model (`str`): A folder, or a repository of the Hub.
+
+    Raises:
+        ValueError: there is no such folder and the name cannot be a repository, or it holds another model.
+        OSError: the config cannot be read.
+    """
     if not os.path.isdir(model) and not may_be_repository(model):
         raise ValueError(f"There is no folder {model!r}: `--model` is a folder, or a repository such as owner/name.")
     from transformers import AutoConfig

@@ -1,4 +1,4 @@
-"""What commands show on the terminal: plain errors and progress."""
+"""What commands show on the terminal: errors in one line, and progress."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -6,34 +6,38 @@ from contextlib import contextmanager, nullcontext
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.text import Text
 
 from ..nano import NANO
 
 
 @contextmanager
 def plain_errors(with_traceback: bool) -> Iterator[None]:
-    """Turns what the library raises into one red line and exit code 1."""
+    """
+    Reports errors of the library in one line on stderr, with exit code 1.
+
+    Args:
+        with_traceback (`bool`): Whether to let errors through instead.
+    """
     try:
         yield
     except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
         if with_traceback or isinstance(error, BrokenPipeError):
             raise
         message = " ".join(str(error).split()) or type(error).__name__
-        Console(stderr=True).print(Text(f"error: {message}", style="red"), soft_wrap=True)
+        typer.secho(f"error: {message}", fg="red", err=True)
         raise typer.Exit(1) from None
 
 
 def introduce_nano(model: str) -> None:
-    """Says who answers where no model was named."""
+    """Tells on stderr that nano answers, if `model` is the path of nano."""
     if model == NANO:
-        text = "Nano answers: it knows the synthetic world alone. The 9B model: --model nvidia/omnivinci"
-        Console(stderr=True, highlight=False).print(text, style="dim", soft_wrap=True)
+        text = "Answered by nano, which only knows the synthetic world. For the 9B model: --model nvidia/omnivinci"
+        typer.secho(text, dim=True, err=True)
 
 
 @contextmanager
 def show_progress() -> Iterator[Progress]:
-    """Progress bars on stderr, if that is a terminal; they vanish at the end."""
+    """Yields progress bars on stderr that vanish at the end. They are disabled if stderr is not a terminal."""
     from transformers.utils import logging
 
     console = Console(stderr=True)
@@ -43,7 +47,7 @@ def show_progress() -> Iterator[Progress]:
         progress = Progress(
             *columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal
         )
-        # rich before 14.3 ends a line that it has not begun, also where the bars are disabled.
+        # Before 14.3, rich prints an empty line at the end even if the bars are disabled.
         with nullcontext() if progress.disable else progress:
             yield progress
     finally:
@@ -52,7 +56,13 @@ def show_progress() -> Iterator[Progress]:
 
 @contextmanager
 def count_decoded(video_processor, progress: Progress) -> Iterator[None]:
-    """Shows how many of the sampled frames of all videos are decoded: each is resized as it is."""
+    """
+    Shows how many of the sampled frames of all videos have been decoded: each is resized right after.
+
+    Args:
+        video_processor ([`OmniVinciVideoProcessor`]): The processor that loads the videos in this context.
+        progress (`rich.progress.Progress`): Where the bar is shown.
+    """
     task = progress.add_task("Decoding", total=None)
     total, sample_frames, resize = 0, video_processor.sample_frames, video_processor.resize
 
@@ -73,11 +83,3 @@ def count_decoded(video_processor, progress: Progress) -> Iterator[None]:
     finally:
         del video_processor.sample_frames, video_processor.resize
         progress.remove_task(task)
-
-
-def format_size(num_bytes: int) -> str:
-    """A size as "17.5 GB", in powers of ten."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if num_bytes >= size:
-            return f"{num_bytes / size:.1f} {unit}"
-    return f"{num_bytes} B"

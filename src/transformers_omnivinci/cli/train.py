@@ -1,4 +1,4 @@
-"""`omnivinci train`: a stage of training."""
+"""`omnivinci train`: trains a model."""
 
 import os
 import sys
@@ -6,43 +6,48 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from .options import Audio, Fps, NumFrames, Traceback
 from .sources import check_model
 from .terminal import plain_errors
 
-Data = typer.Option(metavar="FILE[:WEIGHT]", help="Chats, one JSON object a line; may be given several times.")
+Data = typer.Option(metavar="FILE[:WEIGHT]", help="JSONL file of chats, with a sampling weight; repeatable.")
 
 
 def train(
     context: typer.Context,
-    recipe: Annotated[str, typer.Option(metavar="NAME", help="vision-1 to -5, audio-1 and -2, omni, scratch, full.")],
+    recipe: Annotated[
+        str, typer.Option(metavar="NAME", help="Stage: vision-1 to -5, audio-1 or -2, omni, scratch or full.")
+    ],
     data: Annotated[list[str], Data],
-    model: Annotated[str, typer.Option(metavar="DIR", help="Checkpoint: a folder, or a repository of the Hub.")],
-    output: Annotated[Path, typer.Option(metavar="DIR", help="The folder of the run.")],
+    model: Annotated[
+        str, typer.Option(metavar="MODEL", help="Checkpoint to start from: a folder, or a repository of the Hub.")
+    ],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write the trained model to.")],
     eval_data: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="Chats to evaluate on; the best checkpoint is kept.")
+        list[str] | None,
+        typer.Option(metavar="FILE", help="JSONL file to evaluate on, keeping the best model; repeatable."),
     ] = None,
     num_frames: NumFrames = None,
     fps: Fps = None,
     audio: Audio = None,
-    max_length: Annotated[int | None, typer.Option(metavar="N", min=1, help="The most positions of a sample.")] = None,
-    packing: Annotated[bool, typer.Option("--packing", help="Put several samples in a row of --max-length.")] = False,
+    max_length: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Maximum number of tokens in a sample.")
+    ] = None,
+    packing: Annotated[bool, typer.Option("--packing", help="Pack samples into sequences of --max-length.")] = False,
     share_media: Annotated[
-        bool, typer.Option("--share-media", help="Encode media once for the chats about them that follow each other.")
+        bool, typer.Option("--share-media", help="Encode media once for consecutive chats about them.")
     ] = False,
-    lora: Annotated[bool, typer.Option("--lora", help="Train low-rank additions to the language model.")] = False,
-    lora_rank: Annotated[int, typer.Option(metavar="N", min=1, help="Their rank.")] = 16,
-    muon: Annotated[
-        bool, typer.Option("--muon", help="Muon for the matrices and AdamW for the rest, in place of --optim.")
-    ] = False,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out bad samples, and list them.")] = False,
+    lora: Annotated[bool, typer.Option("--lora", help="Train LoRA adapters of the language model.")] = False,
+    lora_rank: Annotated[int, typer.Option(metavar="N", min=1, help="Rank of the adapters.")] = 16,
+    muon: Annotated[bool, typer.Option("--muon", help="Optimize matrices with Muon and the rest with AdamW.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip unreadable samples, and list them.")] = False,
     traceback: Traceback = False,
 ) -> None:
     """
-    Train a model on chats with media, as one of the stages of the paper.
+    Train a model on chats with media.
+
+    A recipe is a training stage of the paper, from vision-1 to omni; scratch and full train all parts at once.
 
     All options of transformers' TrainingArguments are accepted as well, such as --learning-rate, --max-steps,
     --per-device-train-batch-size, --bf16, --activation-checkpointing and --resume-from-checkpoint.
@@ -56,7 +61,7 @@ def train(
             from ..training import DataSource, command, get_recipe
         except ImportError as error:
             raise ImportError(
-                f"Training needs more: pip install 'transformers-omnivinci[train]' ({error})."
+                f"Training needs an extra: pip install 'transformers-omnivinci[train]' ({error})."
             ) from error
 
         if not sys.stderr.isatty():
@@ -80,16 +85,14 @@ def train(
         )
         end_training(trainer)
         if trainer.is_world_process_zero():
-            console = Console(highlight=False)
-            console.print(Text(f"{output} holds the model after {trainer.state.global_step:,} steps."), soft_wrap=True)
+            typer.echo(f"{output} holds the model after {trainer.state.global_step:,} steps.")
             skipped = trainer.skipped.values()
             if skipped:
-                count = "1 sample was" if len(skipped) == 1 else f"{len(skipped):,} samples were"
-                console.print(Text(f"{count} left out:"), soft_wrap=True)
+                typer.echo(f"{'1 sample was' if len(skipped) == 1 else f'{len(skipped):,} samples were'} left out:")
                 for bad in skipped:
-                    console.print(Text(f"  {bad}"), soft_wrap=True)
+                    typer.echo(f"  {bad}")
         if trainer.args.world_size > 1:
-            # Threads of gloo that still hold tensors abort a process that ends in the usual way, now and then.
+            # A normal exit sometimes aborts, as threads of gloo still hold tensors.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(0)

@@ -1,94 +1,29 @@
-"""The timeline of a clip: what its temporal groups hold, as numbers and as a figure."""
+"""Draws the timeline of a clip with matplotlib."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .planning import MediumPlan, count
+from .groups import Timeline, TimelineGroup
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .processing.processing_omnivinci import OmniVinciProcessor
-
 VIDEO_COLOUR, AUDIO_COLOUR = "#2f6db3", "#e0812f"
-INK, FAINT, BAND = "#23272e", "#9aa3af", "#f1f4f8"
+INK, GREY, FAINT, BAND = "#23272e", "#5b6470", "#9aa3af", "#f1f4f8"
 WIDTH, DPI = 14.0, 150
 MARGIN = 0.055
-"""Of the width of the figure, on both sides of what is drawn."""
+"""The margins on both sides, as a fraction of the figure's width."""
 MOST_BORDERS = 24
-"""With more groups than this, shades alone tell them apart."""
-
-
-@dataclass(frozen=True)
-class TimelineGroup:
-    """
-    A temporal group of a clip and its share of the sequence. Where a clip has none, its whole sound or picture.
-
-    Attributes:
-        name (`str`): Such as "group 1", or "sound" or "picture".
-        start (`float`), end (`float`): Seconds.
-        frames (`range`): Positions among the sampled frames.
-        mel_frames (`range`): STFT frames of its sound.
-        num_video_tokens (`int`), num_audio_tokens (`int`): Embeddings of its picture and of its sound.
-        num_boundary_tokens (`int`): Text tokens around them.
-    """
-
-    name: str
-    start: float
-    end: float
-    frames: range
-    mel_frames: range
-    num_video_tokens: int
-    num_audio_tokens: int
-    num_boundary_tokens: int
-
-    @property
-    def num_tokens(self) -> int:
-        return self.num_video_tokens + self.num_audio_tokens + self.num_boundary_tokens
-
-
-def timeline_groups(processor: OmniVinciProcessor, plan: MediumPlan, duration: float) -> list[TimelineGroup]:
-    """
-    Counts the tokens of each temporal group.
-
-    Args:
-        processor ([`OmniVinciProcessor`]): The one that made the plan.
-        plan ([`MediumPlan`]): Of a clip, see [`OmniVinciProcessor.plan_video`].
-        duration (`float`): Seconds of the clip.
-
-    Returns:
-        `list[TimelineGroup]`: as they follow each other in the sequence. Media brackets stand around the whole clip:
-        they count to the first and the last one.
-    """
-    spans = [
-        (f"group {index}", group.start, group.end, group.frames, group.mel_frames)
-        for index, group in enumerate(plan.groups, 1)
-    ]
-    if not spans:
-        if plan.windows is not None:
-            spans.append(("sound", 0.0, duration, range(0), range(plan.windows.num_mel_frames)))
-        spans.append(("picture", 0.0, duration, range(len(plan.frame_seconds)), range(0)))
-    groups = []
-    for span, runs in zip(spans, plan.parts, strict=True):
-        video, audio = count(runs, processor.video_token_id), count(runs, processor.audio_token_id)
-        groups.append(TimelineGroup(*span, video, audio, count(runs) - video - audio))
-    return groups
-
-
-def count_tokens(groups: Sequence[TimelineGroup]) -> dict[str, int]:
-    """The tokens of all groups by kind: `"video"`, `"audio"` and `"boundary"`."""
-    kinds = ("video", "audio", "boundary")
-    return {kind: sum(getattr(group, f"num_{kind}_tokens") for group in groups) for kind in kinds}
+"""With more groups than this, only shading separates them."""
 
 
 def format_seconds(second: float, digits: int = 1) -> str:
-    """Seconds as `7.5 s`, from two minutes on as `2:05` or `1:02:05`."""
+    """Formats a time as `"7.5 s"`, or from two minutes on as `"2:05"` or `"1:02:05"`."""
     if second < 120:
         return f"{second:.{digits}f} s"
     minutes, rest = divmod(round(second), 60)
@@ -97,8 +32,7 @@ def format_seconds(second: float, digits: int = 1) -> str:
 
 
 def plot_timeline(
-    groups: Sequence[TimelineGroup],
-    timestamps: Sequence[float],
+    timeline: Timeline,
     frames,
     waveform: np.ndarray | None = None,
     sampling_rate: int = 16_000,
@@ -106,31 +40,31 @@ def plot_timeline(
     title: str = "",
 ) -> Figure:
     """
-    Draws a clip as the model reads it: sampled frames at their seconds, the sound below, and how both stand in the
-    sequence, group by group.
+    Draws a clip as the model reads it: the sampled frames at their times, the sound below them, and the place of each
+    group in the sequence.
 
     Args:
-        groups (`Sequence[TimelineGroup]`): See [`timeline_groups`].
-        timestamps (`Sequence[float]`): Seconds of the frames, ascending.
+        timeline ([`Timeline`]): The groups of the clip and the times of its sampled frames.
         frames (`torch.Tensor` or `np.ndarray` of shape `(num_frames, 3, height, width)`): uint8 RGB.
-        waveform (`np.ndarray` of shape `(num_samples,)`, *optional*): Samples in [-1, 1]. `None`: no sound.
+        waveform (`np.ndarray` of shape `(num_samples,)`, *optional*): Mono samples in [-1, 1]. `None`: no sound.
         sampling_rate (`int`, *optional*, defaults to 16000): Of the waveform, in Hz.
-        aspect_ratio (`float`, *optional*): Width by height of the clip. `None`: that of the frames.
-        title (`str`, *optional*): Such as the name of the clip.
+        aspect_ratio (`float`, *optional*): Width divided by height of the clip. `None`: that of the frames.
+        title (`str`, *optional*): Title of the figure, such as the name of the clip.
 
     Returns:
-        `matplotlib.figure.Figure`, 14 inches wide, to be saved with `savefig`.
+        `matplotlib.figure.Figure`: 14 inches wide.
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError: there are not as many frames as seconds.
+        ValueError: the number of frames is not that of the times.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
-            'The timeline is drawn with matplotlib, which is missing: pip install "transformers-omnivinci[plot]".'
+            'Drawing the timeline needs matplotlib: pip install "transformers-omnivinci[plot]".'
         ) from error
+    groups, timestamps = timeline.groups, timeline.timestamps
     if len(frames) != len(timestamps):
         raise ValueError(f"Got {len(frames)} frames but {len(timestamps)} timestamps: one for each is accepted.")
     pictures = np.moveaxis(np.asarray(frames), 1, -1)
@@ -139,9 +73,9 @@ def plot_timeline(
     start, end = groups[0].start, groups[-1].end
     span = max(end - start, 1e-3)
 
-    # Inches, from the top: what is drawn below each other.
+    # Heights of the rows in inches, from the top.
     inner = WIDTH * (1 - 2 * MARGIN)
-    shown, thumbnail = _choose_thumbnails(timestamps, span)  # width in seconds
+    shown, thumbnail = _choose_thumbnails(timestamps, span)  # its width in seconds
     pad = max(start + thumbnail / 2 - timestamps[shown[0]], timestamps[shown[-1]] + thumbnail / 2 - end, 0.0)
     seconds_per_inch = (span + 2 * pad) / inner
     film_height = min(3.0, thumbnail / seconds_per_inch / aspect_ratio)
@@ -170,7 +104,7 @@ def plot_timeline(
         axes[name].set_xlim(*limits)
         axes[name].set_ylim(0, 1)
         _draw_groups(axes[name], groups)
-    _draw_head(axes["head"], groups, timestamps, title)
+    _draw_head(axes["head"], timeline, title)
     _draw_film(axes["film"], pictures, timestamps, shown, thumbnail, film_height / heights["film"])
     _draw_waveform(axes["wave"], groups, waveform, sampling_rate)
     _draw_links(axes["links"], groups, limits)
@@ -179,7 +113,7 @@ def plot_timeline(
 
 
 def _choose_thumbnails(timestamps: Sequence[float], span: float) -> tuple[list[int], float]:
-    """Which frames are shown, left to right without overlap, and how wide they are, in seconds."""
+    """The indices of the frames that are shown without overlap, and their width in seconds."""
     gap = float(np.diff(timestamps).min()) if len(timestamps) > 1 else span
     width = min(max(gap * 0.95, span / 12), span / 5)
     shown: list[int] = []
@@ -197,19 +131,19 @@ def _draw_groups(axes: Axes, groups: Sequence[TimelineGroup]) -> None:
             axes.axvline(group.start, color=FAINT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
 
 
-def _draw_head(axes: Axes, groups: Sequence[TimelineGroup], timestamps: Sequence[float], title: str) -> None:
-    numbers = count_tokens(groups)
+def _draw_head(axes: Axes, timeline: Timeline, title: str) -> None:
+    groups, numbers = timeline.groups, timeline.num_tokens
     parts = ", ".join(f"{number:,} {kind}" for kind, number in numbers.items() if number)
     num_groups = sum(group.name.startswith("group") for group in groups)
     facts = [
         format_seconds(groups[-1].end - groups[0].start),
-        _plural(len(timestamps), "frame"),
+        _plural(len(timeline.timestamps), "frame"),
         _plural(num_groups, "temporal group") if num_groups else "no temporal groups",
         f"{_plural(sum(numbers.values()), 'token')}: {parts}",
     ]
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.text(0, 0.62, title, fontsize=15, fontweight="bold", color=INK, va="center")
-    axes.text(0, 0.26 if title else 0.5, "   ·   ".join(facts), fontsize=10, color="#5b6470", va="center")
+    axes.text(0, 0.26 if title else 0.5, "   ·   ".join(facts), fontsize=10, color=GREY, va="center")
 
 
 def _draw_film(
@@ -225,11 +159,7 @@ def _draw_film(
     for index in shown:
         second = timestamps[index]
         left, right = second - width / 2, second + width / 2
-        # imshow would set the limits and the aspect of the axes.
-        limits = axes.get_xlim()
         axes.imshow(pictures[index], extent=(left, right, bottom, 1), aspect="auto", interpolation="lanczos", zorder=4)
-        axes.set_xlim(*limits)
-        axes.set_ylim(0, 1)
         axes.vlines(second, 0.1, 0.14, color=VIDEO_COLOUR, linewidth=1.4, zorder=3)
         axes.vlines(second, bottom - 0.06, bottom, color=VIDEO_COLOUR, linewidth=1.4, zorder=3)
         axes.text(second, bottom / 2 + 0.04, format_seconds(second), fontsize=9, color=INK, ha="center", va="center")
@@ -261,7 +191,7 @@ def _draw_waveform(
 
 
 def _draw_links(axes: Axes, groups: Sequence[TimelineGroup], limits: tuple[float, float]) -> None:
-    """From the seconds of each group to its place in the sequence."""
+    """Connects the time span of each group with its place in the sequence."""
     axes.set(xlim=(0, 1), ylim=(0, 1))
     total = sum(group.num_tokens for group in groups)
     position, last_label = 0, -1.0
@@ -269,12 +199,12 @@ def _draw_links(axes: Axes, groups: Sequence[TimelineGroup], limits: tuple[float
         left, right = ((second - limits[0]) / (limits[1] - limits[0]) for second in (group.start, group.end))
         first, last = position / total, (position + group.num_tokens) / total
         position += group.num_tokens
-        # The upper part is left to the seconds of the axis above.
+        # The upper part is left to the tick labels of the axis above.
         corners = [(left, 0.66), (right, 0.66), (last, 0), (first, 0)]
         axes.fill(*zip(*corners), color="#dfe5ee" if index % 2 == 0 else BAND, linewidth=0)
         centre = (left + right + first + last) / 4
         if centre - last_label > 0.055:
-            axes.text(centre, 0.33, group.name, fontsize=9, color="#5b6470", ha="center", va="center")
+            axes.text(centre, 0.33, group.name, fontsize=9, color=GREY, ha="center", va="center")
             last_label = centre
 
 
@@ -309,7 +239,7 @@ def _draw_tokens(axes: Axes, foot: Axes, groups: Sequence[TimelineGroup]) -> Non
         0.3,
         f"position in the sequence of {total:,} tokens →",
         fontsize=9,
-        color="#5b6470",
+        color=GREY,
         ha="right",
         va="center",
         transform=foot.transAxes,
@@ -317,7 +247,7 @@ def _draw_tokens(axes: Axes, foot: Axes, groups: Sequence[TimelineGroup]) -> Non
 
 
 def _round_seconds(start: float, end: float) -> list[float]:
-    """About ten round seconds between `start` and `end`."""
+    """About ten round times between `start` and `end`, in seconds."""
     steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 3600)
     step = next((step for step in steps if (end - start) / step <= 14), 7200)
     return [float(second) for second in np.arange(np.ceil(start / step) * step, end + step * 1e-6, step)]

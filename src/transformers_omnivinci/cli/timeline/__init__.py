@@ -1,4 +1,9 @@
-"""`omnivinci timeline`: the temporal groups of a clip."""
+"""
+`omnivinci timeline`: shows the temporal groups of a clip.
+
+- `groups`: counts their tokens.
+- `plot`: draws them.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,20 +13,19 @@ import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from .options import Audio, End, Fps, NumFrames, Start, Traceback
-from .sources import check_model, content_item, is_url
-from .terminal import count_decoded, plain_errors, show_progress
+from ..options import Audio, End, Fps, NumFrames, Start, Traceback
+from ..sources import check_model, content_item
+from ..terminal import count_decoded, plain_errors, show_progress
 
 MOST_LISTED = 10
-"""Of more frames than this, the table lists only the first and the last ones."""
+"""The table lists only the first and the last times of groups with more frames than this."""
 
 
 def timeline(
-    clip: Annotated[str, typer.Argument(metavar="CLIP", help="A video: a file, a URL, a folder of frames.")],
+    clip: Annotated[str, typer.Argument(metavar="CLIP", help="Video: a file, a URL or a folder of frames.")],
     model: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Checkpoint to plan for. Default: the 9B model.")
+        str | None, typer.Option(metavar="MODEL", help="Checkpoint to plan for. Default: the 9B model.")
     ] = None,
     num_frames: NumFrames = None,
     fps: Fps = None,
@@ -29,11 +33,15 @@ def timeline(
     end: End = None,
     audio: Audio = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the timeline, too: .png, .svg or .pdf.")
+        Path | None, typer.Option(metavar="FILE", help="Draw the timeline to a .png, .svg or .pdf file.")
     ] = None,
     traceback: Traceback = False,
 ) -> None:
-    """Show which frames and sounds of a clip stand together, in temporal groups, and how many tokens they take."""
+    """
+    Show the temporal groups of a clip and their tokens.
+
+    A group holds the frames and the sound of the same seconds, side by side in the prompt.
+    """
     with plain_errors(traceback):
         item = content_item(clip)
         kind, source = item["type"], item[item["type"]]
@@ -41,7 +49,8 @@ def timeline(
             raise ValueError(f"{clip!r} is {'an image' if kind == 'image' else 'a sound'}: a video is accepted.")
         if model is not None:
             check_model(model)
-        from ..plotting import count_tokens, plot_timeline, timeline_groups
+        from ...media import is_url
+        from .groups import plan_timeline
 
         processor = _processor_of(model)
         hears = processor.load_audio_from_video if audio is None else audio
@@ -60,35 +69,34 @@ def timeline(
                     **options,
                 )
             metadata, num_samples = video.metadata, 0 if video.waveform is None else len(video.waveform)
-        plan = processor.plan_video(metadata, num_samples if num_samples and hears else None)
-        groups = timeline_groups(processor, plan, metadata.duration)
+        plan = plan_timeline(processor, metadata, num_samples if num_samples and hears else None)
         name = Path(urlparse(clip).path if is_url(clip) else clip).name
-        console = Console(highlight=False)
         facts = f"{metadata.width} x {metadata.height}, {metadata.duration:.2f} s at {metadata.fps:.2f} fps"
-        console.print(Text.assemble((name, "bold"), f"  {facts}, {'no sound' if plan.windows is None else 'sound'}"))
-        console.print(_table(groups, plan.frame_seconds))
-        numbers = count_tokens(groups)
+        typer.echo(f"{typer.style(name, bold=True)}  {facts}, {'sound' if plan.has_sound else 'no sound'}")
+        Console(highlight=False).print(_table(plan))
+        numbers = plan.num_tokens
         parts = ", ".join(f"{number:,} {kind}" for kind, number in numbers.items())
-        console.print(f"{sum(numbers.values()):,} tokens: {parts}")
+        typer.echo(f"{sum(numbers.values()):,} tokens: {parts}")
         if model is None:
-            console.print("Planned for the 9B model; --model plans for another checkpoint.", style="dim")
+            typer.secho("Planned for the 9B model; --model plans for another checkpoint.", dim=True)
         if plot is not None:
+            from .plot import plot_timeline
+
             figure = plot_timeline(
-                groups,
-                plan.frame_seconds,
+                plan,
                 video.frames,
-                None if plan.windows is None else video.waveform,
+                video.waveform if plan.has_sound else None,
                 sampling_rate,
                 aspect_ratio=metadata.width / metadata.height,
                 title=name,
             )
             figure.savefig(plot)
-            console.print(Text(f"The figure is in {plot}."), soft_wrap=True)
+            typer.echo(f"The timeline is drawn in {plot}.")
 
 
 def _processor_of(model: str | None):
-    """The processor of a checkpoint; without one, a processor that plans as that of the 9B model."""
-    from ..processing import OmniVinciImageProcessor, OmniVinciProcessor, OmniVinciVideoProcessor
+    """The processor of a checkpoint; for `None`, one that plans like that of the 9B model."""
+    from ...processing import OmniVinciImageProcessor, OmniVinciProcessor, OmniVinciVideoProcessor
 
     if model is not None:
         return OmniVinciProcessor.from_pretrained(model)
@@ -96,10 +104,10 @@ def _processor_of(model: str | None):
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast, WhisperFeatureExtractor
 
-    from ..configuration_omnivinci import OmniVinciConfig
-    from ..processing.chat_template import AUDIO_TOKEN, IMAGE_TOKEN, VIDEO_TOKEN
+    from ...configuration_omnivinci import OmniVinciConfig
+    from ...processing.chat_template import AUDIO_TOKEN, IMAGE_TOKEN, VIDEO_TOKEN
 
-    # All that plans need of the tokenizer is that placeholders and newlines are one token each.
+    # Plans only need a tokenizer in which placeholders and newlines are one token each.
     words = ("<unk>", "\n", IMAGE_TOKEN, VIDEO_TOKEN, AUDIO_TOKEN)
     vocabulary = WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>")
     config = OmniVinciConfig()
@@ -113,14 +121,17 @@ def _processor_of(model: str | None):
     )
 
 
-def _table(groups, timestamps: list[float]) -> Table:
-    """The temporal groups with what stands in them, and the totals."""
+def _table(plan) -> Table:
+    """A row for each group, and the totals."""
+    groups = plan.groups
     table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False, footer_style="bold")
     columns = {
         "group": [group.name.removeprefix("group ") for group in groups],
         "seconds": [f"{group.start:.1f} - {group.end:.1f}" for group in groups],
         "frames": [len(group.frames) for group in groups],
-        "seconds of the frames": [_list_seconds([timestamps[index] for index in group.frames]) for group in groups],
+        "seconds of the frames": [
+            _list_seconds([plan.timestamps[index] for index in group.frames]) for group in groups
+        ],
         "mel frames": [len(group.mel_frames) for group in groups],
         "video tokens": [group.num_video_tokens for group in groups],
         "audio tokens": [group.num_audio_tokens for group in groups],
