@@ -130,7 +130,7 @@ def _read_object(option: str, text: str) -> dict:
     except ValueError as error:
         raise ValueError(f"`{option}` is not JSON: {error}.") from error
     if not isinstance(value, dict):
-        raise ValueError(f'`{option}` got {text!r:.80}: an object such as {{"fps": 2}} is accepted.')
+        raise ValueError(f'`{option}` is an object such as {{"fps": 2}}, but got {text!r:.80}.')
     return value
 
 

@@ -1,6 +1,7 @@
 """Which option of a call goes to which part of the processor."""
 
 import copy
+import difflib
 from itertools import chain
 from typing import TypedDict
 
