@@ -1,4 +1,4 @@
-"""Importing the package is cheap and makes transformers know it, in whatever order things are imported."""
+"""Importing the package makes transformers know it, in whatever order things are imported."""
 
 import subprocess
 import sys
@@ -14,12 +14,6 @@ def run(code: str) -> str:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
-
-
-@pytest.mark.compat
-def test_import_brings_no_heavy_library():
-    heavy = "{'torch', 'transformers', 'av', 'PIL', 'numpy', 'typer'}"
-    assert run(f"import sys, transformers_omnivinci; print({heavy} & set(sys.modules))") == "set()"
 
 
 @pytest.mark.compat

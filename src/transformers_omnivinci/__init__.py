@@ -8,9 +8,9 @@ OmniVinci. It imports neither torch nor transformers: classes are imported when 
 import importlib
 import sys
 
+from .checkpoint_formats import PUBLISHED_MODEL_TYPE, CheckpointFormat, register_format
 from .registration import register
-
-__version__ = "0.1.0"
+from .version import __version__
 
 _MODULE_OF = {
     "OmniVinciConfig": "configuration_omnivinci",
@@ -41,4 +41,7 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+register_format(
+    CheckpointFormat(PUBLISHED_MODEL_TYPE, f"{__name__}.conversion.loading", "PublishedConfig", "VILAProcessor")
+)
 register(sys.modules[__name__])

@@ -7,6 +7,7 @@ from transformers import AutoConfig
 from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 
+from .checkpoint_formats import load_registered
 from .remote_code import InstalledSettings
 from .sequence_settings import SEQUENCE_SETTINGS, refuse_sequence_settings
 from .strict import plain_validation_errors
@@ -196,13 +197,9 @@ class OmniVinciConfig(InstalledSettings, PreTrainedConfig):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
-        """Loads what [`save_pretrained`] wrote, or the settings of a checkpoint in the published layout."""
-        from .conversion.loading import published_config
-
-        config = published_config(pretrained_model_name_or_path, **kwargs)
-        if config is None:
-            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        return cls.from_dict(config.to_dict(), **{"name_or_path": str(pretrained_model_name_or_path), **kwargs})
+        """Loads what [`save_pretrained`] wrote, or the settings of a checkpoint in a registered format."""
+        config = load_registered("config", cls, pretrained_model_name_or_path, **kwargs)
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs) if config is None else config
 
     @classmethod
     def from_dict(cls, settings: dict, **kwargs):

@@ -1,12 +1,18 @@
-"""How the Hub is asked, where transformers does not pass it on, and what is said when it breaks off."""
+"""How the Hub is asked, and what is said when a transfer breaks off."""
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
-of_auto_config: ContextVar[dict | None] = ContextVar("of_auto_config", default=None)
-"""The arguments of the `AutoConfig.from_pretrained` that is running, which config classes do not get to see."""
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision")
+"""The options of a `from_pretrained` that say how the Hub is asked."""
+LOADER_OPTIONS = {*HUB_OPTIONS, "subfolder", "trust_remote_code", "_from_auto"}
+"""Those that say where something is loaded from, and nothing about what it is like."""
+
+
+def hub_options(options: dict) -> dict:
+    """What of the options of a `from_pretrained` says how the Hub is asked."""
+    return {name: options[name] for name in HUB_OPTIONS if options.get(name) is not None}
 
 
 def may_be_repository(name: str) -> bool:

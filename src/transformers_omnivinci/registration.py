@@ -1,22 +1,31 @@
 """
 Registers OmniVinci with the Auto classes and the pipelines of transformers, without importing either.
 
-Transformers keeps names of classes in its mappings and imports a class when it is asked for. The names of this package
-are added to each mapping when the module that holds it is imported, by an import hook, or at once if it already is.
+The Auto classes' own `register` takes classes. If `import transformers_omnivinci` called it, it would import torch,
+transformers and the model, and last 5.3 s instead of 0.08 s (medians of five runs on two CPU cores, transformers
+5.23), `omnivinci --help` as well. So names go into transformers' public tables (`MODEL_MAPPING_NAMES` and the like)
+as soon as the module that holds them is imported, of which an import hook on `sys.meta_path` tells, and a class is
+imported when it is asked for. Where transformers was imported first, its mappings have read those tables: `register`
+is called there, at 0.2 s for the classes.
+
+Three things have no public counterpart. `from_pretrained` of the Auto classes is replaced for checkpoints in
+registered formats: config classes are not told the token, revision and cache of the call, with which their other
+files are to be read, and the Auto classes of processors and their parts refuse a folder without their own file before
+they look for a registered class. The lookup of names in `transformers` is extended, because libraries take a model's
+class from there by its name, as TRL does for its reference models. And the pipeline is entered into the table of
+tasks, because `PIPELINE_REGISTRY.register_pipeline` makes `save_pretrained` of a pipeline write code.
 """
 
 import functools
 import importlib.abc
 import importlib.machinery
-import importlib.util
 import os
 import sys
 from collections.abc import Callable
 from types import ModuleType
 
-from . import hub_options
+from .checkpoint_formats import MODEL_TYPE, is_registered, load_registered, registered_formats
 from .compat import pipeline_class, require, video_processor_names
-from .model_types import MODEL_TYPE, PUBLISHED_MODEL_TYPE
 from .nano import NANO
 
 PACKAGE = __name__.rpartition(".")[0]
@@ -31,93 +40,92 @@ NAMES = {
 }
 """The classes that transformers is to have by name."""
 
+AUTO = "transformers.models.auto"
+CONFIGS, MODELS, PROCESSORS = f"{AUTO}.configuration_auto", f"{AUTO}.modeling_auto", f"{AUTO}.processing_auto"
+AUTO_CLASSES = {
+    "AutoConfig": (CONFIGS, "CONFIG_MAPPING_NAMES", "OmniVinciConfig"),
+    "AutoModel": (MODELS, "MODEL_MAPPING_NAMES", "OmniVinciForConditionalGeneration"),
+    "AutoModelForCausalLM": (MODELS, "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "OmniVinciForConditionalGeneration"),
+    "AutoModelForImageTextToText": (
+        MODELS,
+        "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
+        "OmniVinciForConditionalGeneration",
+    ),
+    "AutoModelForMultimodalLM": (MODELS, "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES", "OmniVinciForConditionalGeneration"),
+    "AutoProcessor": (PROCESSORS, "PROCESSOR_MAPPING_NAMES", "OmniVinciProcessor"),
+    "AutoImageProcessor": (
+        f"{AUTO}.image_processing_auto",
+        "IMAGE_PROCESSOR_MAPPING_NAMES",
+        "OmniVinciImageProcessor",
+    ),
+    "AutoVideoProcessor": (
+        f"{AUTO}.video_processing_auto",
+        "VIDEO_PROCESSOR_MAPPING_NAMES",
+        "OmniVinciVideoProcessor",
+    ),
+    "AutoFeatureExtractor": (
+        f"{AUTO}.feature_extraction_auto",
+        "FEATURE_EXTRACTOR_MAPPING_NAMES",
+        "WhisperFeatureExtractor",
+    ),
+    "AutoTokenizer": (f"{AUTO}.tokenization_auto", "TOKENIZER_MAPPING_NAMES", "Qwen2Tokenizer"),
+}
+"""The Auto classes: the module and the table of names of each, and the class that it finds for OmniVinci."""
 
-def _add_names(mapping, names: dict[str, object]):
-    """Adds `{model type: class names}` to an auto mapping, and to its reverse if that exists already."""
-    require(mapping, "_model_mapping", "_reverse_config_mapping")
-    mapping._model_mapping.update(names)
-    mapping._reverse_config_mapping.setdefault("OmniVinciConfig", MODEL_TYPE)
+IMAGE_BACKENDS = ("torchvision", "pil")
+"""One class on torch alone serves whoever asks for either."""
 
 
-def _register_configs(module: ModuleType):
-    require(module.CONFIG_MAPPING, "_mapping")
-    module.CONFIG_MAPPING._mapping[MODEL_TYPE] = "OmniVinciConfig"
-    module.CONFIG_MAPPING._mapping[PUBLISHED_MODEL_TYPE] = "PublishedConfig"
-    stock = module.AutoConfig.from_pretrained
-
-    @functools.wraps(stock)
-    def from_pretrained(pretrained_model_name_or_path, **kwargs):
-        token = hub_options.of_auto_config.set(kwargs)
-        try:
-            return stock(pretrained_model_name_or_path, **kwargs)
-        finally:
-            hub_options.of_auto_config.reset(token)
-
-    module.AutoConfig.from_pretrained = staticmethod(from_pretrained)
-
-
-def _register_models(module: ModuleType):
-    for mapping in (
-        module.MODEL_MAPPING,
-        module.MODEL_FOR_CAUSAL_LM_MAPPING,
-        module.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
-        module.MODEL_FOR_MULTIMODAL_LM_MAPPING,
-    ):
-        _add_names(mapping, {MODEL_TYPE: "OmniVinciForConditionalGeneration"})
+def _register_auto(module: ModuleType):
+    """Adds the names to the tables of a module, and lets its Auto classes ask the registered formats."""
+    for auto_name, (home, table, name) in AUTO_CLASSES.items():
+        if home != module.__name__:
+            continue
+        require(module, auto_name, table)
+        names = getattr(module, table)
+        by_backend = {
+            "AutoImageProcessor": dict.fromkeys(IMAGE_BACKENDS, name),
+            "AutoVideoProcessor": video_processor_names(name),
+        }
+        names[MODEL_TYPE] = by_backend.get(auto_name, name)
+        if auto_name == "AutoConfig":
+            names.update({known.model_type: known.config_class for known in registered_formats()})
+        if auto_name == "AutoProcessor":
+            names.update({known.model_type: known.processor_class for known in registered_formats()})
+        if home != MODELS:  # they find theirs by the config
+            _ask_formats(getattr(module, auto_name))
 
 
-def _read_published(auto_class: type):
-    """Lets an Auto class find the processor, or its part of it, of a checkpoint in the published layout."""
+def _register_class(auto_class: type, name: str):
+    """Hands a class of this package, or of transformers, to an Auto class whose mapping has read its table."""
+    package = sys.modules[PACKAGE]
+    found = getattr(package if name in NAMES else sys.modules["transformers"], name)
+    by_backend = {"image_processor_classes": dict.fromkeys(IMAGE_BACKENDS, found)}
+    arguments = ([], by_backend) if auto_class.__name__ == "AutoImageProcessor" else ([found], {})
+    auto_class.register(package.OmniVinciConfig, *arguments[0], **arguments[1], exist_ok=True)
+
+
+def _ask_formats(auto_class: type):
+    """Lets an Auto class load the config, the processor or its part of it, of a checkpoint in a registered format."""
     stock = auto_class.from_pretrained
 
     @functools.wraps(stock)
     def from_pretrained(pretrained_model_name_or_path, *args, **kwargs):
-        from .conversion.published_layout import has_published_name
-
-        is_published = functools.partial(has_published_name, pretrained_model_name_or_path, **kwargs)
-        if not (os.path.isdir(pretrained_model_name_or_path) and is_published()):
+        if kwargs.get("subfolder"):  # a component, in a format of transformers
+            return stock(pretrained_model_name_or_path, *args, **kwargs)
+        is_ours = functools.partial(is_registered, pretrained_model_name_or_path, **kwargs)
+        if not (os.path.isdir(pretrained_model_name_or_path) and is_ours()):
             # Of a repository it is known afterwards.
             try:
                 loaded = stock(pretrained_model_name_or_path, *args, **kwargs)
-                if not is_published():
+                if not is_ours():
                     return loaded
             except (OSError, ValueError, ImportError) as error:
-                if isinstance(error.__cause__, OSError) or not is_published():  # of the connection, or the Hub's no
+                if isinstance(error.__cause__, OSError) or not is_ours():  # of the connection, or the Hub's no
                     raise
-        from .conversion.loading import load_published_part
-
-        return load_published_part(auto_class, pretrained_model_name_or_path, **kwargs)
+        return load_registered("part", auto_class, pretrained_model_name_or_path, **kwargs)
 
     auto_class.from_pretrained = staticmethod(from_pretrained)
-
-
-def _register_processors(module: ModuleType):
-    _read_published(module.AutoProcessor)
-    _add_names(module.PROCESSOR_MAPPING, {MODEL_TYPE: "OmniVinciProcessor", PUBLISHED_MODEL_TYPE: "VILAProcessor"})
-
-
-def _register_image_processors(module: ModuleType):
-    _read_published(module.AutoImageProcessor)
-    # One class on torch alone serves whoever asks for either backend.
-    classes = dict.fromkeys(("torchvision", "pil"), "OmniVinciImageProcessor")
-    _add_names(module.IMAGE_PROCESSOR_MAPPING, {MODEL_TYPE: classes})
-
-
-def _register_video_processors(module: ModuleType):
-    _read_published(module.AutoVideoProcessor)
-    _add_names(module.VIDEO_PROCESSOR_MAPPING, {MODEL_TYPE: video_processor_names("OmniVinciVideoProcessor")})
-
-
-def _register_feature_extractors(module: ModuleType):
-    _read_published(module.AutoFeatureExtractor)
-    _add_names(module.FEATURE_EXTRACTOR_MAPPING, {MODEL_TYPE: "WhisperFeatureExtractor"})
-
-
-def _register_tokenizers(module: ModuleType):
-    _read_published(module.AutoTokenizer)
-    require(module.TOKENIZER_MAPPING, "_reverse_config_mapping")
-    module.TOKENIZER_MAPPING_NAMES[MODEL_TYPE] = module.TOKENIZER_MAPPING_NAMES["qwen2"]
-    module.TOKENIZER_MAPPING._reverse_config_mapping.setdefault("OmniVinciConfig", MODEL_TYPE)
 
 
 def _register_pipelines(module: ModuleType):
@@ -136,10 +144,7 @@ def _register_pipelines(module: ModuleType):
 
 
 def _register_names(module: ModuleType):
-    """
-    Libraries look a model's class up by its name in transformers itself, as TRL does for its reference models. The
-    lookup of all such modules is extended, for transformers makes its own anew while it is imported.
-    """
+    """Extends the lookup of all modules of this kind, for transformers makes its own anew while it is imported."""
     package, lazy_module = sys.modules[PACKAGE], type(sys.modules[module.__name__])
     stock = lazy_module.__getattr__
 
@@ -153,53 +158,39 @@ def _register_names(module: ModuleType):
 
 REGISTRATIONS: dict[str, Callable[[ModuleType], None]] = {
     "transformers": _register_names,
-    "transformers.models.auto.configuration_auto": _register_configs,
-    "transformers.models.auto.modeling_auto": _register_models,
-    "transformers.models.auto.processing_auto": _register_processors,
-    "transformers.models.auto.image_processing_auto": _register_image_processors,
-    "transformers.models.auto.video_processing_auto": _register_video_processors,
-    "transformers.models.auto.feature_extraction_auto": _register_feature_extractors,
-    "transformers.models.auto.tokenization_auto": _register_tokenizers,
+    **{home: _register_auto for home, *_ in AUTO_CLASSES.values()},
     "transformers.pipelines": _register_pipelines,
 }
 
 
-class _RegisteringLoader(importlib.abc.Loader):
-    """Loads a module as its own loader does, then registers what belongs into it."""
-
-    def __init__(self, loader: importlib.abc.Loader):
-        self.loader = loader
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec):
-        return self.loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType):
-        self.loader.exec_module(module)
-        REGISTRATIONS[module.__name__](module)
-
-    def __getattr__(self, name: str):
-        return getattr(self.loader, name)
-
-
 class _RegisteringFinder(importlib.abc.MetaPathFinder):
-    """Finds the modules of `REGISTRATIONS` as the other finders do."""
+    """Finds the modules of `REGISTRATIONS` as the other finders do. Once executed, they get what belongs into them."""
 
     def find_spec(self, fullname: str, path=None, target=None):
         if fullname not in REGISTRATIONS:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _RegisteringLoader(spec.loader)
+            execute = spec.loader.exec_module
+
+            def exec_module(module: ModuleType):
+                execute(module)
+                REGISTRATIONS[fullname](module)
+
+            spec.loader.exec_module = exec_module
         return spec
 
 
 def register(package: ModuleType):
     """Makes `package` the home of OmniVinci's classes for transformers. Does nothing the second time."""
-    for model_type in (MODEL_TYPE, PUBLISHED_MODEL_TYPE):
+    for model_type in (MODEL_TYPE, *(known.model_type for known in registered_formats())):
         sys.modules.setdefault(f"transformers.models.{model_type}", package)
     if any(isinstance(finder, _RegisteringFinder) for finder in sys.meta_path):
         return
     sys.meta_path.insert(0, _RegisteringFinder())
-    for name, add in REGISTRATIONS.items():
-        if name in sys.modules:
-            add(sys.modules[name])
+    imported = REGISTRATIONS.keys() & sys.modules.keys()
+    for name in imported:
+        REGISTRATIONS[name](sys.modules[name])
+    for auto_name, (home, _, name) in AUTO_CLASSES.items():
+        if home in imported and home != CONFIGS:  # which looks into its table every time
+            _register_class(getattr(sys.modules[home], auto_name), name)

@@ -2,8 +2,8 @@
 
 import os
 
+from ..checkpoint_formats import MODEL_TYPE
 from ..hub_options import may_be_repository
-from ..model_types import MODEL_TYPE
 
 
 def content_item(source: str) -> dict:

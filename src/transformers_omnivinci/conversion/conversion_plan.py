@@ -8,14 +8,15 @@ import torch
 from huggingface_hub import HfApi, split_state_dict_into_shards_factory
 from transformers import AutoConfig, GenerationConfig
 
+from ..checkpoint_formats import MODEL_TYPE, read_json
 from ..configuration_omnivinci import OmniVinciConfig
-from ..hub_options import may_be_repository
-from ..model_types import MODEL_TYPE
-from .loading import published_generation_config, published_processor
+from ..hub_options import hub_options, may_be_repository
+from ..weight_files import INDEX, TensorHeader, open_folder
+from .loading import load_processor, published_generation_config
 from .published_files import check_can_be_published, published_configs
-from .published_layout import COMPONENTS, FILES, WEIGHTS, download, hub_options, is_published, read_json
+from .published_layout import COMPONENTS, FILES, WEIGHTS, download, is_published
 from .settings import PublishedSettings, read_settings
-from .weights import INDEX, TensorHeader, by_model_names, check_weights, open_folder, open_published, to_published
+from .weights import by_model_names, check_weights, open_published, to_published
 
 LAYOUTS = ("transformers", "published")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -200,7 +201,7 @@ def _read_parts(folder: Path, settings: PublishedSettings | None):
     from ..processing import OmniVinciProcessor
 
     if settings is not None:
-        config, processor = settings.config, published_processor(OmniVinciProcessor, folder)
+        config, processor = settings.config, load_processor(OmniVinciProcessor, folder)
         generation_config = published_generation_config(folder, GenerationConfig.from_model_config(config))
     else:
         model_type = read_json(folder / "config.json").get("model_type")

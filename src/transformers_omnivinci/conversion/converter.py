@@ -15,12 +15,13 @@ from huggingface_hub.utils import tqdm
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from .. import __version__
+from ..version import __version__
+from ..weight_files import open_folder
 from .conversion_plan import Conversion, Shard, plan_conversion
 from .new_folder import check_vacant, new_folder
 from .published_files import write_published_files
 from .published_layout import write_json
-from .weights import check_checksum, open_folder
+from .weights import check_checksum
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 """How far logits of equal weights may lie from each other, of the largest of them."""

@@ -10,11 +10,11 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.integrations.peft import maybe_load_adapters
 
-from .. import hub_options
+from ..checkpoint_formats import PUBLISHED_MODEL_TYPE
 from ..configuration_omnivinci import OmniVinciConfig
-from ..model_types import PUBLISHED_MODEL_TYPE
+from ..hub_options import HUB_OPTIONS, LOADER_OPTIONS
 from ..sequence_settings import SEQUENCE_SETTINGS
-from .published_layout import HUB_OPTIONS, published_folder
+from .published_layout import published_folder
 from .settings import convert_config
 from .weights import check_weights, open_published
 
@@ -25,12 +25,18 @@ class PublishedConfig(PreTrainedConfig):
     model_type = PUBLISHED_MODEL_TYPE
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+        """As that of [`OmniVinciConfig`]."""
+        return OmniVinciConfig.from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):
+        """
+        Raises:
+            OSError: always. The settings of this layout stand in several files.
+        """
         name_or_path = kwargs.get("name_or_path") or config_dict.get("_name_or_path", "")
-        config = published_config(name_or_path, **(hub_options.of_auto_config.get() or {}))
-        if config is None:
-            raise OSError(f"{str(name_or_path)!r} is not a checkpoint in the published layout.")
-        return OmniVinciConfig.from_dict(config.to_dict(), **kwargs)
+        raise OSError(f"{str(name_or_path)!r} is not a checkpoint in the published layout.")
 
 
 class VILAProcessor:
@@ -38,18 +44,26 @@ class VILAProcessor:
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+        """As that of [`OmniVinciProcessor`]."""
         from ..processing import OmniVinciProcessor
 
         return OmniVinciProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs)
 
 
-def published_config(name_or_path, /, **kwargs) -> OmniVinciConfig | None:
+# ---------------------------------------------------------------------- what `checkpoint_formats` asks this module for
+
+
+def load_config(config_class: type, name_or_path, /, **kwargs):
     """The config of a checkpoint in the published layout; `None` for any other."""
     folder = published_folder(name_or_path, weights=False, **kwargs)
-    return None if folder is None else convert_config(folder)[0]
+    if folder is None:
+        return None
+    _, overrides = config_class.get_config_dict(folder, **kwargs)  # without how the Hub is asked
+    settings = convert_config(folder)[0].to_dict()
+    return config_class.from_dict(settings, **{"name_or_path": str(name_or_path), **overrides})
 
 
-def published_processor(processor_class: type, name_or_path, /, **kwargs):
+def load_processor(processor_class: type, name_or_path, /, **kwargs):
     """
     The processor of a checkpoint in the published layout; `None` for any other.
 
@@ -60,7 +74,7 @@ def published_processor(processor_class: type, name_or_path, /, **kwargs):
     if folder is None:
         return None
     processor = _make_processor(processor_class, folder)
-    if kwargs.keys() <= {*HUB_OPTIONS, "subfolder", "trust_remote_code", "_from_auto"}:
+    if kwargs.keys() <= LOADER_OPTIONS:
         return processor
     # Whoever asked for it refuses what is unused.
     processor, _ = _load_saved(processor_class.from_pretrained, processor, return_unused_kwargs=True, **kwargs)
@@ -68,11 +82,11 @@ def published_processor(processor_class: type, name_or_path, /, **kwargs):
     return processor
 
 
-def load_published_part(auto_class: type, name_or_path, /, **kwargs):
+def load_part(auto_class: type, name_or_path, /, **kwargs):
     """
-    What an Auto class loads of a checkpoint in the published layout: the processor; or the tokenizer, image processor,
-    video processor or feature extractor, as from a folder that the processor has been saved in. `None` for another
-    layout.
+    What an Auto class loads of a checkpoint in the published layout: the config or the processor; or the tokenizer,
+    image processor, video processor or feature extractor, as from a folder that the processor has been saved in.
+    `None` for another layout.
 
     Args:
         auto_class (`type`): Such as `AutoTokenizer`.
@@ -80,9 +94,10 @@ def load_published_part(auto_class: type, name_or_path, /, **kwargs):
     """
     from ..processing import OmniVinciProcessor
 
-    if auto_class.__name__ == "AutoProcessor":
-        own = {name: value for name, value in kwargs.items() if name not in ("config", "trust_remote_code")}
-        return OmniVinciProcessor.from_pretrained(name_or_path, **own)
+    whole = {"AutoConfig": OmniVinciConfig, "AutoProcessor": OmniVinciProcessor}.get(auto_class.__name__)
+    if whole is not None:
+        own = {name: kwargs[name] for name in kwargs if name not in ("config", "trust_remote_code", "code_revision")}
+        return whole.from_pretrained(name_or_path, **own)
     folder = published_folder(name_or_path, weights=False, **kwargs)
     if folder is None:
         return None
@@ -121,7 +136,7 @@ def _make_processor(processor_class: type, folder: Path):
     )
 
 
-def load_published_model(model_class: type, name_or_path, /, *model_args, config=None, **kwargs):
+def load_model(model_class: type, name_or_path, /, *model_args, config=None, **kwargs):
     """
     A model from a checkpoint in the published layout; `None` for any other. The model is made on the meta device, and
     each weight is read from its memory-mapped file when it is placed.

@@ -8,15 +8,13 @@ import json
 import os
 from pathlib import Path
 
-from huggingface_hub import snapshot_download, try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub import snapshot_download
 from transformers.utils import cached_file
 
-from ..hub_options import plain_transfer_errors
-from ..model_types import PUBLISHED_MODEL_TYPE
+from ..checkpoint_formats import PUBLISHED_MODEL_TYPE, model_type_of
+from ..hub_options import hub_options, plain_transfer_errors
 
 COMPONENTS = ("llm", "vision_tower", "sound_tower", "mm_projector", "sound_mm_projector")
-HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision")
 FILES = ["config.json", "generation_config.json", "llm/merges.txt", *(f"{name}/*.json" for name in COMPONENTS)]
 WEIGHTS = [f"{name}/*.safetensors" for name in COMPONENTS]
 
@@ -50,26 +48,9 @@ def published_folder(name_or_path, /, weights: bool, **options) -> Path | None:
     return download(name_or_path, FILES + WEIGHTS if weights else FILES, **options)
 
 
-def hub_options(options: dict) -> dict:
-    """What of the options of a `from_pretrained` says how the Hub is asked."""
-    return {name: options[name] for name in HUB_OPTIONS if options.get(name) is not None}
-
-
 def is_published(folder: Path) -> bool:
     """Whether a local folder is in the published layout."""
-    config_file = folder / "config.json"
-    return config_file.is_file() and read_json(config_file).get("model_type") == PUBLISHED_MODEL_TYPE
-
-
-def has_published_name(name_or_path, /, cache_dir=None, revision=None, **_) -> bool:
-    """Whether a folder, or what the cache has of a repository, is in the published layout. The Hub is not asked."""
-    if os.path.isdir(name_or_path):
-        return is_published(Path(name_or_path))
-    try:
-        file = try_to_load_from_cache(str(name_or_path), "config.json", cache_dir=cache_dir, revision=revision)
-    except HFValidationError:
-        return False
-    return isinstance(file, str) and is_published(Path(file).parent)
+    return model_type_of(folder) == PUBLISHED_MODEL_TYPE
 
 
 def download(repo_id, patterns: list[str], **options) -> Path:
@@ -82,21 +63,6 @@ def download(repo_id, patterns: list[str], **options) -> Path:
     kept = "Another call does not fetch again the files that have arrived."
     with plain_transfer_errors(f"The download of {repo_id!r}", kept):
         return Path(snapshot_download(str(repo_id), allow_patterns=patterns, **options))
-
-
-def read_json(path) -> dict:
-    """
-    Raises:
-        OSError: there is no such file.
-        ValueError: it does not hold a JSON object.
-    """
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}.") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} holds a {type(values).__name__}: a JSON object is accepted.")
-    return values
 
 
 def write_json(path: Path, values: dict) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 from transformers import Qwen2AudioEncoderConfig, Qwen2Config, SiglipVisionConfig
 from transformers.utils import logging
 
+from ..checkpoint_formats import read_json
 from ..configuration_omnivinci import OmniVinciConfig
 from ..sequence_settings import SEQUENCE_SETTINGS, check_sequence_settings
-from .published_layout import COMPONENTS, read_json
+from .published_layout import COMPONENTS
 from .unread_settings import is_unknown, not_supported, plain, refused_settings
 
 logger = logging.get_logger(__name__)

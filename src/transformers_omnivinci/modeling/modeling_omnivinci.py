@@ -19,11 +19,13 @@ from transformers.processing_utils import Unpack
 from transformers.utils import can_return_tuple, torch_compilable_check
 from transformers.utils.generic import is_flash_attention_requested, merge_with_config_defaults
 
+from ..checkpoint_formats import load_registered
 from ..compat import CACHE, choose_cache, require
 from ..configuration_omnivinci import OmniVinciConfig
 from ..labels import learned_targets, share_of_targets
 from ..processing.batch import CUT, NAMES_OF, MediaInputs, take_media
 from ..remote_code import InstalledCode
+from ..weight_files import check_files
 from .audio_compression import AudioCompression
 from .audio_tower import OmniVinciAudioTower
 from .cached_prompt import remember_pass
@@ -62,11 +64,8 @@ class OmniVinciPreTrainedModel(InstalledCode, PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, config=None, **kwargs):
-        """Loads what [`save_pretrained`] wrote, or a checkpoint in the published layout. Pickles are not loaded."""
-        from ..conversion.loading import load_published_model
-        from ..conversion.weights import check_files
-
-        model = load_published_model(cls, pretrained_model_name_or_path, *model_args, config=config, **kwargs)
+        """Loads what [`save_pretrained`] wrote, or a checkpoint in a registered format. Pickles are not loaded."""
+        model = load_registered("model", cls, pretrained_model_name_or_path, *model_args, config=config, **kwargs)
         if model is not None:
             return model
         if pretrained_model_name_or_path is not None:

@@ -8,34 +8,32 @@ from transformers.pipelines.base import Pipeline
 from transformers.utils import requires_backends
 
 from .. import media
-from ..model_types import MODEL_TYPE
+from ..checkpoint_formats import MODEL_TYPE
 from ..processing.prompts import flatten_audio
 from ..processing.waveforms import is_waveform, source_of
 
 
 class AnyToAnyWithoutTorchvisionPipeline(AnyToAnyPipeline):
     """
-    An [`AnyToAnyPipeline`] that asks for torchvision, and for torchcodec to read sounds, only where the model needs
-    them: OmniVinci does not.
-
-    Raises:
-        ImportError: torchvision is missing, and the model is another one that sees.
+    An [`AnyToAnyPipeline`] for OmniVinci, which needs neither torchvision nor, to read sounds, torchcodec. Made for
+    another model, it is transformers' own class, with that one's errors.
     """
 
+    def __new__(cls, *args, **kwargs):
+        model = args[0] if args else kwargs.get("model")
+        is_other = model is not None and model.config.model_type != MODEL_TYPE
+        return AnyToAnyPipeline(*args, **kwargs) if is_other else super().__new__(cls)
+
     def __init__(self, *args, **kwargs):
-        model = args[0] if args else kwargs["model"]
-        self.is_omnivinci = model.config.model_type == MODEL_TYPE
-        if not self.is_omnivinci:
-            super().__init__(*args, **kwargs)
-            return
+        # Without the parent's, which asks for torchvision.
         Pipeline.__init__(self, *args, **kwargs)
         requires_backends(self, "vision")
         self.check_model_type(MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES)
 
     def preprocess(self, inputs=None, **kwargs):
-        if self.is_omnivinci and isinstance(inputs, Mapping) and "video" in inputs:
+        if isinstance(inputs, Mapping) and "video" in inputs:
             inputs = {("videos" if name == "video" else name): value for name, value in inputs.items()}
-        if self.is_omnivinci and isinstance(inputs, Mapping) and inputs.get("audio") is not None:
+        if isinstance(inputs, Mapping) and inputs.get("audio") is not None:
             inputs = {**inputs, "audio": [self._load_clip(clip) for clip in flatten_audio(inputs["audio"])]}
         return super().preprocess(inputs, **kwargs)
 

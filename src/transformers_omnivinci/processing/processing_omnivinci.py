@@ -10,6 +10,8 @@ from transformers.processing_utils import AudioKwargs, MultiModalData, Processin
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoInput
 
+from ..checkpoint_formats import load_registered
+from ..hub_options import LOADER_OPTIONS
 from ..media import OmniVinciVideoMetadata
 from ..planning import Layout, MediumFacts, MediumPlan, PromptPlan, count, plan_medium, tile_grids
 from ..remote_code import InstalledCode
@@ -184,7 +186,7 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
         """
-        Loads what [`save_pretrained`] wrote, or the processor of a checkpoint in the published layout. Other options
+        Loads what [`save_pretrained`] wrote, or the processor of a checkpoint in a registered format. Other options
         replace what either says: of the processor and of its parts, such as `num_frames`, `max_tiles` and
         `padding_side`.
 
@@ -193,20 +195,18 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
             ValueError: the value of an option is not supported, or nothing has an option of that name.
             TypeError: the value of an option has the wrong type.
         """
-        from ..conversion.loading import HUB_OPTIONS, published_processor
-
         returns_unused = kwargs.pop("return_unused_kwargs", False)  # of the parts' loaders, some fail with it
         # Set afterwards: the loaders of some parts give all options to the model's config, too, which refuses these.
         sequence = {name: kwargs.pop(name) for name in SEQUENCE_SETTINGS if name in kwargs}
-        processor = published_processor(cls, pretrained_model_name_or_path, **kwargs)
+        processor = load_registered("processor", cls, pretrained_model_name_or_path, **kwargs)
         if processor is None:
             processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         check_sequence_settings({name: getattr(processor, name) for name in SEQUENCE_SETTINGS} | sequence)
         for name, value in sequence.items():
             setattr(processor, name, value)
         parts = (processor, *(getattr(processor, name) for name in processor.get_attributes()))
-        known = {*HUB_OPTIONS, "subfolder", "trust_remote_code", "code_revision", "use_fast", "backend", "_from_auto"}
-        unused = {n: v for n, v in kwargs.items() if n not in known and not any(hasattr(part, n) for part in parts)}
+        options = {name: value for name, value in kwargs.items() if name not in LOADER_OPTIONS}
+        unused = {name: options[name] for name in options if not any(hasattr(part, name) for part in parts)}
         if returns_unused:
             return processor, unused
         # A pipeline gives all it loads the options of the model, too.

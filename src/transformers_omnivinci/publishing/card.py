@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from .. import __version__
+from ..version import __version__
 from .paper_results import PAPER_RESULTS
 
 BASE_MODEL = "nvidia/omnivinci"

@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 from transformers.dynamic_module_utils import get_imports
 
-from .. import __version__
-from ..model_types import MODEL_TYPE
+from ..checkpoint_formats import MODEL_TYPE, CheckpointFormat, read_json, registered_formats
 from ..remote_code import PACKAGE
+from ..version import __version__
 
 ROOT = Path(__file__).parents[1]
 HANDLER = "handler.py"
@@ -62,6 +62,11 @@ from {endpoint} import Downloader, EndpointHandler, Limits, RequestError
 
 __all__ = ["Downloader", "EndpointHandler", "Limits", "RequestError"]
 '''
+
+FORMATS = "checkpoint_formats"
+FORMAT = """
+register_format(CheckpointFormat({model_type!r}, f"{{__package__}}.{loader}", {config_class!r}, {processor_class!r}))
+"""
 
 NAMED_ALONE = """
 # Never run. Transformers saves along with a class what it finds imported, and until 5.9 copies from a folder no more
@@ -117,7 +122,7 @@ def _build_code() -> dict[str, str]:
 
 def _name_model_code(path: Path) -> dict:
     """The model's config, with the classes that load it."""
-    config = _read_json(path)
+    config = read_json(path)
     if config.get("model_type") != MODEL_TYPE:
         raise ValueError(
             f"{path} has the model_type {config.get('model_type')!r}: only a folder to which a model of the type "
@@ -132,7 +137,7 @@ def _name_model_code(path: Path) -> dict:
 
 def _name_processor_code(path: Path) -> dict:
     """The processor's config, with the classes that load it and its parts."""
-    config = _read_json(path)
+    config = read_json(path)
     parts = {"image_processor": "ImageProcessor", "video_processor": "VideoProcessor"}
     missing = [part for part in parts if not isinstance(config.get(part), dict)]
     if missing:
@@ -148,14 +153,6 @@ def _name_processor_code(path: Path) -> dict:
 def _reference(name: str) -> str:
     """`file.Class`, as `auto_map` names a class."""
     return f"{_flat(MODULES[name])}.{name}"
-
-
-def _read_json(path: Path) -> dict:
-    """The object in a JSON file. Raises a `ValueError` that names the file."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}.") from error
 
 
 def _to_json(config: dict) -> str:
@@ -175,8 +172,8 @@ class RelativeImport(NamedTuple):
 
 
 def _find_sources() -> dict[str, Path]:
-    """The files of the modules in `MODULES` and of all that they import of the package, by module."""
-    sources, waiting = {}, list(MODULES.values())
+    """The files of the modules in `MODULES`, of those of formats, and of all that they import here, by module."""
+    sources, waiting = {}, [*MODULES.values(), *_loaders()]
     while waiting:
         module = waiting.pop()
         if module not in sources:
@@ -187,6 +184,15 @@ def _find_sources() -> dict[str, Path]:
     if clashes:
         raise ValueError(f"Several modules of {PACKAGE} would become the same flat file: {', '.join(clashes)}.")
     return dict(sorted(sources.items()))
+
+
+def _loaders() -> dict[str, CheckpointFormat]:
+    """The formats of checkpoints that this package itself loads, by module."""
+    return {
+        known.loader.removeprefix(f"{PACKAGE}."): known
+        for known in registered_formats()
+        if known.loader.startswith(f"{PACKAGE}.")
+    }
 
 
 def _relative_imports(module: str) -> list[RelativeImport]:
@@ -233,6 +239,8 @@ def _flatten(module: str, sources: Iterable[str]) -> str:
         f"# Written by {DISTRIBUTION} {__version__} from {path.relative_to(ROOT).as_posix()}; changes belong there.\n"
     )
     handovers = [HANDOVER.format(package=PACKAGE, name=name) for name in MODULES if MODULES[name] == module]
+    if module == FORMATS:
+        handovers += [FORMAT.format(**vars(known) | {"loader": _flat(path)}) for path, known in _loaders().items()]
     if module in MODULES.values():
         others = [other for other in sources if other != module]
         handovers += [NAMED_ALONE, *(f"    from .{_flat(other)} import __name__ as _\n" for other in others)]

@@ -11,10 +11,9 @@ from pathlib import Path
 from huggingface_hub import scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
 
-from ..conversion.published_layout import read_json
+from ..checkpoint_formats import MODEL_TYPE, is_registered, model_type_of
 from ..endpoint import EndpointHandler
 from ..hub_options import may_be_repository
-from ..model_types import MODEL_TYPE, PUBLISHED_MODEL_TYPE
 from ..nano import NANO
 
 NAMED = {"nano": NANO}
@@ -135,6 +134,6 @@ def _cached_repositories() -> list[str]:
 def _is_omnivinci(folder: Path) -> bool:
     """Whether a folder holds a checkpoint of OmniVinci, in either layout."""
     try:
-        return read_json(folder / "config.json").get("model_type") in (MODEL_TYPE, PUBLISHED_MODEL_TYPE)
+        return model_type_of(folder) == MODEL_TYPE or is_registered(folder)
     except (OSError, ValueError):
         return False

@@ -1,0 +1,118 @@
+"""
+The formats of checkpoints, and a registry of those that `save_pretrained` does not write.
+
+A format registers the module that loads it, by name: the three `from_pretrained` ask here, and it is imported then.
+Importing this module brings no heavy library.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+MODEL_TYPE = "omnivinci"
+"""The `model_type` in the `config.json` of what `save_pretrained` writes."""
+PUBLISHED_MODEL_TYPE = "vila"
+"""That of the layout in which `nvidia/omnivinci` is published."""
+
+
+@dataclass(frozen=True)
+class CheckpointFormat:
+    """
+    A format beside that of `save_pretrained`.
+
+    Attributes:
+        model_type (`str`): The `model_type` in the `config.json` of its checkpoints.
+        loader (`str`):
+            The module that loads it. It has `load_config`, `load_processor`, `load_model` and `load_part`: each takes
+            the class that is asked, a folder or repository and the options of `from_pretrained`, and gives `None` for
+            a checkpoint of another format. `load_part` takes an Auto class, such as `AutoTokenizer`.
+        config_class (`str`), processor_class (`str`): What its configs name; this package has them by these names.
+    """
+
+    model_type: str
+    loader: str
+    config_class: str
+    processor_class: str
+
+
+_formats: dict[str, CheckpointFormat] = {}
+
+
+def register_format(new: CheckpointFormat) -> None:
+    """Adds a format, in place of an earlier one with its `model_type`."""
+    _formats[new.model_type] = new
+
+
+def registered_formats() -> list[CheckpointFormat]:
+    """The formats that were registered, the first one first."""
+    return list(_formats.values())
+
+
+def load_registered(what: str, wanted: type, name_or_path, /, *args, **kwargs):
+    """
+    What a checkpoint in a registered format holds.
+
+    Args:
+        what (`str`): `"config"`, `"processor"`, `"model"`, or `"part"` of the processor.
+        wanted (`type`): The class whose `from_pretrained` asks; an Auto class for a part.
+        name_or_path (`str` or `Path`): Local folder, or repository of the Hub.
+        args, kwargs: The other arguments of that `from_pretrained`.
+
+    Returns:
+        An object of `wanted`, or what `from_pretrained` gives with it; `None` for a checkpoint in another format.
+
+    Raises:
+        OSError, ValueError: the checkpoint cannot be read, or is not supported.
+    """
+    for known in registered_formats():
+        loaded = getattr(import_module(known.loader), f"load_{what}")(wanted, name_or_path, *args, **kwargs)
+        if loaded is not None:
+            return loaded
+    return None
+
+
+def is_registered(name_or_path, /, cache_dir=None, revision=None, **_) -> bool:
+    """Whether a folder, or what the cache has of a repository, is in a registered format. The Hub is not asked."""
+    folder = name_or_path
+    if not os.path.isdir(folder):
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+
+        try:
+            file = try_to_load_from_cache(str(name_or_path), "config.json", cache_dir=cache_dir, revision=revision)
+        except HFValidationError:
+            return False
+        if not isinstance(file, str):
+            return False
+        folder = Path(file).parent
+    return model_type_of(folder) in _formats
+
+
+def model_type_of(folder) -> str | None:
+    """
+    The `model_type` in the `config.json` of a folder; `None` if there is none.
+
+    Raises:
+        ValueError: the file does not hold a JSON object.
+    """
+    config_file = Path(folder) / "config.json"
+    return read_json(config_file).get("model_type") if config_file.is_file() else None
+
+
+def read_json(path) -> dict:
+    """
+    The JSON object in a file.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: it does not hold a JSON object.
+    """
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds a {type(values).__name__}: a JSON object is accepted.")
+    return values

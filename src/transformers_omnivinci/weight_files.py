@@ -1,0 +1,123 @@
+"""Weights in safetensors files: opened without being read. Pickled weights are not loaded."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from .checkpoint_formats import read_json
+
+INDEX = "model.safetensors.index.json"
+WEIGHTS_FILE = "model.safetensors"
+
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""The dtypes that weights may have, by their name in safetensors."""
+
+
+@dataclass(frozen=True)
+class TensorHeader:
+    """
+    What the header of a safetensors file tells of a tensor.
+
+    Attributes:
+        path (`Path`): The file.
+        key (`str`): Its name there.
+        shape (`tuple[int]`): Its shape.
+        stored_dtype (`str`): Its dtype, as safetensors names it.
+    """
+
+    path: Path
+    key: str
+    shape: tuple[int, ...]
+    stored_dtype: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return FLOATS[self.stored_dtype]
+
+    @property
+    def num_parameters(self) -> int:
+        return math.prod(self.shape)
+
+    def num_bytes(self, dtype: torch.dtype | None = None) -> int:
+        """Its size in `dtype`; `None`: as stored."""
+        return self.num_parameters * (dtype or self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class StoredTensor(TensorHeader):
+    """A tensor of an open file, which is read when it is asked for: `slice[...]` a part, `read()` the whole."""
+
+    slice: object
+
+    def read(self) -> torch.Tensor:
+        """Its values, memory-mapped: pages of the file are read as they are touched."""
+        return self.slice[...]
+
+
+def open_folder(folder: Path) -> dict[str, StoredTensor]:
+    """
+    The weights of the safetensors files of one folder, by their names there.
+
+    Raises:
+        OSError: a file is missing or damaged, or there are only pickled weights.
+    """
+    tensors, index = {}, folder / INDEX
+    for path in _weight_files(folder):
+        try:
+            file = safe_open(path, framework="pt", device="cpu")
+            keys = file.keys()
+        except (SafetensorError, OSError) as error:
+            raise OSError(f"{path} cannot be read as safetensors: {error}.") from error
+        for key in keys:
+            stored = file.get_slice(key)
+            tensors[key] = StoredTensor(path, key, tuple(stored.get_shape()), stored.get_dtype(), stored)
+    if index.is_file():
+        absent = sorted(read_json(index)["weight_map"].keys() - tensors.keys())
+        if absent:
+            raise OSError(f"{index} names weights that no file holds: {', '.join(absent)}.")
+    return tensors
+
+
+def check_files(folder: Path, use_safetensors: bool | None) -> None:
+    """
+    Refuses, before transformers reads them, files of weights that are damaged or elsewhere, and pickled ones.
+
+    Raises:
+        OSError: as [`open_folder`].
+        ValueError: pickled weights are asked for.
+    """
+    if use_safetensors is False:
+        raise ValueError("`use_safetensors=False` asks for pickled weights, which are not loaded: they can run code.")
+    has_own = (folder / INDEX).is_file() or (folder / WEIGHTS_FILE).is_file()
+    if has_own or (_pickled(folder) and not any(folder.glob("*.safetensors"))):
+        open_folder(folder)
+
+
+def _pickled(folder: Path) -> list[str]:
+    return [path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in sorted(folder.glob(pattern))]
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    index = folder / INDEX
+    if index.is_file():
+        weight_map = read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+            raise OSError(f"{index} has no `weight_map` of file names.")
+        names = sorted(set(weight_map.values()))
+        paths = [folder / name for name in names]
+        outside = [name for name, path in zip(names, paths, strict=True) if path.parent != folder]
+        if outside:
+            raise OSError(f"{index} names files outside its folder: {outside}.")
+    elif (folder / WEIGHTS_FILE).is_file():
+        paths = [folder / WEIGHTS_FILE]
+    else:
+        paths = sorted(folder.glob("*.safetensors"))
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing or not paths:
+        pickled = ", ".join(_pickled(folder))
+        hint = f" Pickled weights ({pickled}) are not loaded: they can run code." if pickled else ""
+        raise OSError(f"{folder} lacks {', '.join(missing) or 'safetensors'}.{hint}")
+    return paths
