@@ -2,18 +2,18 @@
 Registers OmniVinci with the Auto classes and the pipelines of transformers, without importing either.
 
 The Auto classes' own `register` takes classes. If `import transformers_omnivinci` called it, it would import torch,
-transformers and the model, and last 5.3 s instead of 0.08 s (medians of five runs on two CPU cores, transformers
-5.23), `omnivinci --help` as well. So names go into transformers' public tables (`MODEL_MAPPING_NAMES` and the like)
-as soon as the module that holds them is imported, of which an import hook on `sys.meta_path` tells, and a class is
-imported when it is asked for. Where transformers was imported first, its mappings have read those tables: `register`
-is called there, at 0.2 s for the classes.
+transformers and the model, and so would `omnivinci --help`: 5.3 s instead of 0.08 s (medians of five runs on two CPU
+cores, transformers 5.23). So names go into transformers' public tables (`MODEL_MAPPING_NAMES` and the like) as soon as
+the module that holds them is imported, of which an import hook on `sys.meta_path` tells, and a class is imported when
+it is asked for. Where transformers was imported first, its mappings have read those tables: there `register` is
+called, at 0.2 s for the classes.
 
 Three things have no public counterpart. `from_pretrained` of the Auto classes is replaced for checkpoints in
-registered formats: config classes are not told the token, revision and cache of the call, with which their other
-files are to be read, and the Auto classes of processors and their parts refuse a folder without their own file before
-they look for a registered class. The lookup of names in `transformers` is extended, because libraries take a model's
-class from there by its name, as TRL does for its reference models. And the pipeline is entered into the table of
-tasks, because `PIPELINE_REGISTRY.register_pipeline` makes `save_pretrained` of a pipeline write code.
+registered formats: config classes are not told the token, revision and cache of the call, with which their other files
+are to be read, and the Auto classes of processors and their parts refuse a folder without their own file before they
+look for a registered class. The lookup of names in `transformers` is extended, because libraries take a model's class
+from there by its name, as TRL does for its reference models. And the pipeline is entered into the table of tasks,
+because `PIPELINE_REGISTRY.register_pipeline` makes `save_pretrained` of a pipeline write code.
 """
 
 import functools
