@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from transformers_omnivinci import NANO, OmniVinciConfig, OmniVinciForConditionalGeneration, OmniVinciProcessor
 
@@ -82,6 +82,20 @@ def test_tied_embeddings_are_one_fact():
         OmniVinciConfig(text_config={"model_type": "qwen2", "tie_word_embeddings": True}),
     ):
         assert config.tie_word_embeddings and config.text_config.tie_word_embeddings
+
+
+@pytest.mark.parametrize("load", [OmniVinciConfig.from_pretrained, AutoConfig.from_pretrained])
+def test_options_of_a_published_checkpoint(load):
+    options = {"group_duration": 7, "nothing": 1, "revision": "main", "token": "hf_none"}
+    config, unused = load(PARITY / "published-tiny", return_unused_kwargs=True, **options)
+    assert config.group_duration == 7 and unused == {"nothing": 1}
+
+
+def test_a_component_of_a_published_checkpoint():
+    assert AutoConfig.from_pretrained(PARITY / "published-tiny", subfolder="llm").model_type == "qwen2"
+    assert len(AutoTokenizer.from_pretrained(PARITY / "published-tiny", subfolder="llm")) > 400
+    with pytest.raises(OSError, match="config.json' is not a checkpoint in the published layout"):
+        AutoConfig.from_pretrained(PARITY / "published-tiny" / "config.json")
 
 
 @pytest.mark.parametrize("load", [OmniVinciConfig.from_pretrained, AutoConfig.from_pretrained])

@@ -67,6 +67,45 @@ print("video-text-to-text" in PIPELINE_REGISTRY.get_supported_tasks())
 @pytest.mark.parametrize(
     "imports",
     [
+        "import transformers_omnivinci; import transformers.models.auto as auto",
+        "import transformers.models.auto as auto; auto.AutoModel, auto.AutoProcessor; import transformers_omnivinci",
+    ],
+)
+def test_mappings_know_every_class(imports):
+    code = f"""
+{imports}
+from transformers.models.auto import (
+    feature_extraction_auto, image_processing_auto, modeling_auto, processing_auto, tokenization_auto,
+    video_processing_auto,
+)
+mappings = [
+    modeling_auto.MODEL_MAPPING, modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING,
+    modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING,
+    processing_auto.PROCESSOR_MAPPING, image_processing_auto.IMAGE_PROCESSOR_MAPPING,
+    video_processing_auto.VIDEO_PROCESSOR_MAPPING, feature_extraction_auto.FEATURE_EXTRACTOR_MAPPING,
+    tokenization_auto.TOKENIZER_MAPPING,
+]
+config_class = auto.AutoConfig.for_model("omnivinci").__class__
+for mapping in mappings:
+    found = mapping[config_class]
+    classes = set(found.values()) if isinstance(found, dict) else {{found}}
+    print(*(one.__name__ for one in classes))
+print("omnivinci" in modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
+"""
+    assert run(code).splitlines() == [
+        *["OmniVinciForConditionalGeneration"] * 4,
+        "OmniVinciProcessor",
+        "OmniVinciImageProcessor",
+        "OmniVinciVideoProcessor",
+        "WhisperFeatureExtractor",
+        "Qwen2Tokenizer",
+        "True",
+    ]
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
         pytest.param("import transformers_omnivinci, transformers", marks=pytest.mark.compat),
         # Transformers makes its module anew in between.
         "import transformers; transformers.ProcessorMixin; import transformers_omnivinci",
