@@ -9,7 +9,6 @@ import sys
 import tempfile
 import threading
 import time
-import types
 import warnings
 import wave
 from fractions import Fraction
@@ -954,44 +953,9 @@ def test_librosa_gives_the_same(clip, tmp_path):
         media.load_video(clip("plain.mp4"), load_audio=True, audio_backend="librosa")
 
 
-def test_torchcodec_is_driven_by_its_interface(clip, monkeypatch):
-    """A stand-in with the interface of torchcodec, which needs an FFmpeg that is not there."""
-
-    class VideoDecoder:
-        def __init__(self, path, *, dimension_order, num_ffmpeg_threads):
-            assert dimension_order == "NHWC" and num_ffmpeg_threads == 2
-            with av.open(path) as container:
-                self.frames = [torch.from_numpy(f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
-
-        def __len__(self):
-            return len(self.frames)
-
-        def __getitem__(self, index):
-            return self.frames[index]
-
-    class AudioDecoder:
-        def __init__(self, path, *, sample_rate):
-            assert sample_rate == RATE
-
-        def get_all_samples(self):
-            return types.SimpleNamespace(data=torch.from_numpy(render_sound(3, RATE, 2)))
-
-    decoders = types.ModuleType("torchcodec.decoders")
-    decoders.VideoDecoder, decoders.AudioDecoder = VideoDecoder, AudioDecoder
-    monkeypatch.setitem(sys.modules, "torchcodec", types.ModuleType("torchcodec"))
-    monkeypatch.setitem(sys.modules, "torchcodec.decoders", decoders)
-    video = media.load_video(
-        clip("plain.mp4"), backend="torchcodec", load_audio=True, video_start=1.0, video_end=2.5, num_threads=2
-    )
-    assert read_numbers(video.frames) == list(range(24, 60))
-    assert len(video.waveform) == 1.5 * RATE and seconds_heard(video.waveform, [0.2, 1.1]) == [1, 2]
-    assert len(media.load_audio(clip("plain.mp4"), backend="torchcodec")) == 3 * RATE
-
-
-@pytest.mark.parametrize("backend", ["decord", "librosa", "torchcodec"])
+@pytest.mark.parametrize("backend", ["decord", "librosa"])
 def test_missing_packages(clip, monkeypatch, backend):
     monkeypatch.setitem(sys.modules, backend, None)
-    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     with pytest.raises(ImportError, match=f"pip install .*{backend}"):
         media.load_audio(clip("plain.mp4"), backend=backend)
     with pytest.raises(ImportError, match=f"pip install .*{backend}"):
@@ -999,10 +963,10 @@ def test_missing_packages(clip, monkeypatch, backend):
 
 
 def test_unknown_backends(clip):
-    with pytest.raises(ValueError, match="'opencv'.*'pyav', 'decord', 'torchcodec'"):
+    with pytest.raises(ValueError, match="'opencv'.*'pyav', 'decord' are"):
         media.load_video(clip("plain.mp4"), backend="opencv")
     for read in (media.load_audio, lambda path, backend: media.load_video(path, audio_backend=backend)):
-        with pytest.raises(ValueError, match="'sox'.*'pyav', 'decord', 'librosa', 'torchcodec'"):
+        with pytest.raises(ValueError, match="'sox'.*'pyav', 'decord', 'librosa' are"):
             read(clip("plain.mp4"), backend="sox")
 
 

@@ -299,9 +299,9 @@ def test_hdr_keeps_colours(light):
     to_bt2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
     power = (to_bt2020 @ light * 203 / 10_000) ** (2610 / 16384)
     signal = ((3424 + 2413 * 32 * power) / (4096 + 2392 * 32 * power)) ** (2523 / 32)
-    planes = np.round(signal * 65535).astype(np.uint16)[:, None, None]
+    pixel = np.round(signal * 65535).astype(np.uint16)[None, None]
     expected = 255 * np.array(light) ** (1 / 2.4)
-    assert np.abs(tone_map(planes, PQ)[0, 0] - expected).max() < 4
+    assert np.abs(tone_map(pixel, PQ)[0, 0] - expected).max() < 4
 
 
 # ---------------------------------------------------------------------------------------------------------------- size

@@ -1,4 +1,4 @@
-"""Opens and decodes media: video and its sound, audio, images. No other folder of the package reads a media file."""
+"""Opens and decodes videos with their sound, audio and images. No other folder of the package reads media files."""
 
 from .backends import AUDIO_BACKENDS, VIDEO_BACKENDS
 from .images import (

@@ -1,4 +1,4 @@
-"""What differs between the versions of PyAV, 15 to 18: the only place that asks for them."""
+"""Differences between PyAV 15 and 18. No other module asks for a version of PyAV."""
 
 import av
 import numpy as np
@@ -11,9 +11,8 @@ _UNSPECIFIED = 2  # the colorspace of frames that name none
 
 def read_only(container, *streams) -> None:
     """
-    Lets the demuxer skip the data of all other streams.
-
-    Until PyAV 17.0 nothing can be skipped: packets of other streams are read, and dropped. To go with 17.1.
+    Lets the demuxer of a container skip the data of all but these streams. Before PyAV 17.1 it reads all packets and
+    drops those of other streams.
     """
     discard = getattr(_stream, "Discard", None)
     if discard is not None:
@@ -23,12 +22,11 @@ def read_only(container, *streams) -> None:
 
 def sample_table(stream) -> tuple[np.ndarray, np.ndarray]:
     """
-    Times, in ticks, and flags of the packets of a stream by the index of its container.
-
-    Until PyAV 16 it cannot be asked for: there is none, and packets are read. To go with 17.0.
+    The times in ticks and the flags of the packets of a stream from the index of its container, two int64 arrays of
+    shape (num_packets,). Before PyAV 17.0, which exposes it, they are empty.
     """
     entries = getattr(stream, "index_entries", ())
-    # No tuple for each packet: Python would look for garbage among hundreds of thousands of them.
+    # Hundreds of thousands of tuples, one for each packet, would keep the garbage collector busy.
     values = (value for entry in entries for value in (entry.timestamp, entry.flags))
     table = np.fromiter(values, np.int64, 2 * len(entries))
     return table[::2], table[1::2]
@@ -36,9 +34,8 @@ def sample_table(stream) -> tuple[np.ndarray, np.ndarray]:
 
 def reorder_depth(video) -> int:
     """
-    How many packets a decoder takes ahead of the frame that it gives.
-
-    Until PyAV 16 only whether it takes any is known. To go with 17.0.
+    How many packets the decoder of a video stream takes ahead of the frame that it returns. Before PyAV 17.0 only
+    whether it takes any is known (0 or 1).
     """
     codec = video.codec_context
     return int(getattr(codec, "reorder_depth", codec.has_b_frames))
@@ -48,10 +45,16 @@ def to_rgb(
     reformatter: VideoReformatter, frame: av.VideoFrame, width: int, height: int, format: str = "rgb24"
 ) -> av.VideoFrame:
     """
-    A frame in RGB of a size, in one of FFmpeg's formats of it, converted by the calling thread alone.
+    Converts a frame to RGB and resizes it, in the calling thread alone.
 
-    Until PyAV 16 there is no other way, and the colours that the frame names are heeded only where the result is said
-    to have others, which in RGB have no effect. To go with 17.0.
+    Before PyAV 17.0 there is no other way, but the colour space of the frame is ignored unless the result is declared
+    to have another one, which has no effect on RGB.
+
+    Args:
+        reformatter: One of the calling thread.
+        frame: The frame.
+        width, height: The size of the result in pixels.
+        format: FFmpeg's name of the RGB format of the result.
     """
     options = {}
     if _VERSION >= (17, 0):
@@ -64,8 +67,7 @@ def to_rgb(
 
 def copy_stream(muxer, stream):
     """
-    A stream of a muxer with the header of another one.
-
-    Until PyAV 16 a video would get an encoder too, which need not exist, and may print. To go with 17.0.
+    Adds a stream with the header of another one to a muxer. Before PyAV 17.0 it would open an encoder unless told not
+    to, which need not exist and may print.
     """
     return muxer.add_stream_from_template(stream, **({"opaque": True} if _VERSION < (17, 0) else {}))

@@ -14,15 +14,20 @@ from .sources import Media
 
 # Containers with a presentation time for each packet: in others (MPEG-PS), FFmpeg guesses anew after seeking.
 SEEKABLE_FORMATS = {"flv", "matroska", "mp4", "mpegts"}
-# Containers whose headers tell exactly how long a track lasts.
+# Containers whose headers tell the exact duration of a track.
 TIMED_FORMATS = {"aiff", "caf", "flac", "mp4", "w64", "wav"}
-# Fewer unwanted frames than this before a key frame are decoded rather than skipped: emptying and filling the decoder
-# costs about as much. No codec reorders frames across more than 16, so none is cut off from those it refers to.
+# Fewer unwanted frames than this before a key frame are decoded rather than skipped, as draining and refilling the
+# decoder costs about as much. No codec reorders across more than 16 frames, so none is cut off from its references.
 MIN_SKIP = 16
 
 
 def find_stream(media: Media, container, kind: str, is_optional: bool = False):
-    """The default stream of a kind, or else the first; covers of songs are no video."""
+    """
+    The default stream of a kind (`"video"` or `"audio"`), or else the first one; cover art does not count as video.
+
+    Raises:
+        ValueError: there is no such stream that FFmpeg decodes, unless it `is_optional`: then `None` is returned.
+    """
     streams = [
         stream
         for stream in getattr(container.streams, kind)
@@ -35,25 +40,26 @@ def find_stream(media: Media, container, kind: str, is_optional: bool = False):
 
 
 def is_one_of(container, formats: set[str]) -> bool:
+    """Whether the format of a container is one of FFmpeg's format names."""
     return not formats.isdisjoint(container.format.name.split(","))
 
 
 def is_turned(video) -> bool:
-    """Whether the container asks for a quarter turn."""
+    """Whether the display matrix of a video stream asks for a quarter turn, with a reflection or without."""
     a, *_ = _display_matrix(video)
     return a == 0
 
 
 def is_mirrored(video) -> bool:
-    """Whether the container asks for a reflection, with a turn or without."""
+    """Whether the display matrix of a video stream asks for a reflection, with a turn or without."""
     a, b, _, c, d, *_ = _display_matrix(video)
     return a * d < b * c
 
 
 def _display_matrix(video) -> tuple[int, ...]:
     """
-    PyAV tells the display matrix of decoded frames only. But a muxer copies that of a stream into its header, into the
-    box `tkhd`, and to write one takes a tenth of a millisecond.
+    PyAV exposes the display matrix of decoded frames, but not that of a stream. A muxer copies the latter into the box
+    `tkhd` of its header, and writing one takes a tenth of a millisecond.
     """
     header = io.BytesIO()
     with suppress(av.FFmpegError, ValueError):
@@ -69,8 +75,8 @@ def _display_matrix(video) -> tuple[int, ...]:
 
 def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     """
-    How a decoded frame becomes upright: whether rows and columns are swapped, and whether then top and bottom are, and
-    left and right. A display matrix is taken for the nearest of these eight.
+    How to turn a decoded frame upright: whether to swap rows and columns, and then whether to flip it top to bottom,
+    and left to right. A display matrix is rounded to the nearest of these eight orientations.
     """
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
@@ -82,8 +88,8 @@ def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
 
 
 def demux(container, *streams) -> Iterator[av.Packet]:
-    """The packets of streams up to the end of the file, or to where it can no longer be read."""
-    # PyAV raises IndexError at the end of a file in which another stream has turned up midway.
+    """The packets of streams up to the end of the file, or to where it becomes unreadable."""
+    # PyAV raises IndexError at the end of a file in which another stream has appeared midway.
     with suppress(av.FFmpegError, IndexError):
         for packet in container.demux(*streams):
             if packet.size:
@@ -91,9 +97,12 @@ def demux(container, *streams) -> Iterator[av.Packet]:
 
 
 def demux_from(container, stream, key: int, time: str = "pts") -> Iterator[av.Packet]:
-    """The packets of a stream from the key frame at `key`, in ticks of `time`, or an earlier one."""
+    """
+    The packets of a stream from a key frame on, or an earlier one. `key` is its time in ticks, the presentation time
+    (`time="pts"`) or the decoding time (`"dts"`).
+    """
     second = round(1 / stream.time_base)
-    # Seeking follows decoding times, or lands anywhere where a container has no index: it may be too late.
+    # Seeking follows decoding times, or lands anywhere if a container has no index, so that it may go too far.
     for back in (0, 1, 10, 100, 1 << 20):
         with suppress(av.FFmpegError):
             container.seek(key - back * second, stream=stream)

@@ -1,6 +1,7 @@
-"""Decodes sampled frames with PyAV, on all cores."""
+"""Decodes sampled frames with PyAV on all cores."""
 
 import threading
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -17,23 +18,31 @@ from .hdr import HLG, PQ, tone_map
 from .sources import Media
 from .timeline import Timeline
 
-# Decoders that can leave out, packet by packet, frames which no other frame refers to.
+# Decoders that can skip, packet by packet, frames that no other frame refers to.
 _DROPS_NONREF = {"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8"}
-# From this many skipped frames on, seeking beats reading and dropping their packets.
+# From this many skipped frames on, seeking is faster than reading and dropping their packets.
 _MIN_SEEK = 100
-# Frames that a further decoder has to decode at least, to be worth opening the file again.
+# Opening the file for another decoder pays off from this many frames on.
 _MIN_SHARE = 60
 
 
 class FrameSink:
-    """Makes decoded pictures the rows of one tensor, in worker threads while decoders go on."""
+    """
+    Stores decoded pictures as the rows of one tensor, in worker threads while decoders go on.
+
+    Args:
+        num_rows (`int`): How many pictures are wanted.
+        transform (`Callable`, *optional*): Applied to each picture, see [`load_video`].
+        size (`tuple[int, int]`): Height and width of upright pictures in pixels.
+        num_threads (`int`): At most this many workers, up to 8.
+    """
 
     def __init__(self, num_rows: int, transform, size: tuple[int, int], num_threads: int):
         self.transform, self.size = transform, size
         self.frames: torch.Tensor | None = None
         self.is_stored = np.zeros(num_rows, dtype=bool)
         self.error: BaseException | None = None
-        self.transfer: int | None = None  # by which pictures are stored, as of H.273
+        self.transfer: int | None = None  # the transfer characteristic of the pictures, by its number in H.273
         num_workers = min(8, num_threads)
         self.executor = ThreadPoolExecutor(num_workers, "frames")
         self.slots = threading.BoundedSemaphore(2 * num_workers)
@@ -48,17 +57,25 @@ class FrameSink:
             raise self.error
 
     def put(self, row: int, picture: av.VideoFrame | torch.Tensor) -> None:
-        """Hands over a picture; waits if the workers are behind, so that pictures do not pile up."""
+        """
+        Hands over a picture, a tensor (3, height, width) or a frame of PyAV, for a row. Waits if the workers are
+        behind, so that pictures do not pile up. An error in a worker is raised by the next call, or on leaving.
+        """
         if self.error is not None:
             raise self.error
         self.slots.acquire()
         self.executor.submit(self._work, row, picture)
 
+    def put_all(self, pictures: Iterable[torch.Tensor]) -> None:
+        """Hands over pictures for the rows from the first one on."""
+        for row, picture in enumerate(pictures):
+            self.put(row, picture)
+
     def _work(self, row: int, picture: av.VideoFrame | torch.Tensor) -> None:
         try:
             self._store(row, self._to_tensor(picture) if isinstance(picture, av.VideoFrame) else picture)
         except av.FFmpegError:
-            pass  # what cannot be converted counts as not decoded
+            pass  # a picture that cannot be converted counts as one that cannot be decoded
         except Exception as error:
             self.error = error
         finally:
@@ -80,41 +97,41 @@ class FrameSink:
         self.is_stored[row] = True
 
     def _to_tensor(self, frame: av.VideoFrame) -> torch.Tensor:
-        """Upright RGB (3, height, width) of the size of the clip, whose resolution may change midway."""
+        """Upright RGB (3, height, width), scaled to the size of the clip, whose resolution may change midway."""
         if not hasattr(self.local, "reformatter"):
             self.local.reformatter = VideoReformatter()
         is_transposed, is_flipped, is_mirrored = orientation(frame)
         with self.lock:
             if self.frames is None and is_transposed and (frame.height, frame.width) == self.size:
-                self.size = self.size[::-1]  # the container did not tell of this turn
+                self.size = self.size[::-1]  # the container did not announce this rotation
         height, width = self.size[::-1] if is_transposed else self.size
         is_hdr = self.transfer in (PQ, HLG)
-        # At an unchanged size this is the conversion that OpenCV and decord use too, to the last bit.
-        rgb = to_rgb(self.local.reformatter, frame, width, height, "gbrp16le" if is_hdr else "rgb24")
-        if is_hdr:
-            green, blue, red = (_lines(plane, np.uint16, height, width) for plane in rgb.planes)
-            picture = torch.from_numpy(tone_map(np.stack([red, green, blue]), self.transfer))
-        else:
-            picture = torch.from_numpy(_lines(rgb.planes[0], np.uint8, height, 3 * width).reshape(height, width, 3))
+        # Where the size stays the same, OpenCV and decord do this very conversion too, bit for bit.
+        rgb = to_rgb(self.local.reformatter, frame, width, height, "gbrp16le" if is_hdr else "rgb24").to_ndarray()
+        picture = torch.from_numpy(tone_map(rgb, self.transfer) if is_hdr else rgb)
         if is_transposed:
             picture = picture.transpose(0, 1)
         turned = [axis for axis, is_turned in enumerate((is_flipped, is_mirrored)) if is_turned]
         return (picture.flip(turned) if turned else picture).permute(2, 0, 1)
 
 
-def _lines(plane, dtype, height: int, width: int) -> np.ndarray:
-    """The values of a plane (height, width), whose lines may be longer than that in memory."""
-    return np.frombuffer(plane, dtype).reshape(height, -1)[:, :width]
-
-
 def decode_pyav(media: Media, timeline: Timeline, frames: np.ndarray, sink: FrameSink, num_threads: int) -> None:
     """
-    Decodes the frames of the given numbers into rows, in this order.
+    Decodes the frames with the given numbers into the rows of a sink, in that order.
 
     Several decoders that start at different key frames keep all cores busy; the threads of one mostly wait for each
-    other. They take what they decode out of `rows`, which is keyed by presentation times, or by numbers if need be.
+    other. Frames that cannot be decoded leave their rows empty.
+
+    Args:
+        media: The file.
+        timeline: That of the file.
+        frames (`np.ndarray` of shape (num_rows,)): Ascending numbers of frames, none of them twice.
+        sink: Where decoded frames go.
+        num_threads: Threads for all decoders together.
     """
-    rows = _name_rows(timeline, frames)
+    # Decoders take what they have decoded out of this. Its keys are presentation times, or else numbers of frames.
+    names = frames if timeline.keys is None else timeline.pts[frames]
+    rows = {name: row for row, name in enumerate(names.tolist())}
     shares = _share(timeline, frames, num_threads)
     num_threads_each = max(1, num_threads // len(shares))
     with ThreadPoolExecutor(len(shares), "video") as executor:
@@ -128,35 +145,34 @@ def decode_pyav(media: Media, timeline: Timeline, frames: np.ndarray, sink: Fram
             sink.error = sink.error or error
             raise
     if not all(are_sure) or (rows and timeline.is_reordered):
-        # Nothing tells which frame is which, but their order from the start on.
+        # Only their order, counted from the start, tells which frame is which.
         rows = {number: row for row, number in enumerate(frames.tolist())}
-        _decode_runs(media, replace(timeline, keys=None), [_Run(None, [], False)], rows, sink, num_threads)
+        _decode_runs(media, replace(timeline, keys=None), [_Run()], rows, sink, num_threads)
     elif rows and timeline.keys is not None:
-        # Some streams need more than a key frame to begin with (gradual refresh), or mark frames wrongly.
-        _decode_runs(media, timeline, [_Run(None, [], False)], rows, sink, num_threads)
-
-
-def _name_rows(timeline: Timeline, frames: np.ndarray) -> dict[int, int]:
-    return {key: row for row, key in enumerate((frames if timeline.keys is None else timeline.pts[frames]).tolist())}
+        # Some streams need more than a key frame to start from (gradual refresh), or mark frames wrongly.
+        _decode_runs(media, timeline, [_Run()], rows, sink, num_threads)
 
 
 class _Run(NamedTuple):
-    """Frames decoded in one go from a key frame (in ticks) on; `seek`: what comes before is not read either."""
+    """
+    Frames decoded in one go, from a key frame (in ticks) or else the start of the file on; `seek`: the packets before
+    it are not read either.
+    """
 
-    key: int | None
-    frames: list[int]
-    seek: bool
+    key: int | None = None
+    frames: Sequence[int] = ()
+    seek: bool = False
 
 
 def _find_keys(timeline: Timeline, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The key frame that decoding each frame begins with, the last one shown before it: its ticks and its number."""
+    """The key frame from which each frame is decoded, the last one shown before it: its ticks and its number."""
     nearest = np.searchsorted(timeline.keys, timeline.pts[frames], "right") - 1
     keys = timeline.keys[np.maximum(nearest, 0)]
     return keys, np.searchsorted(timeline.pts, keys)
 
 
 def _share(timeline: Timeline, frames: np.ndarray, num_shares: int) -> list[np.ndarray]:
-    """Splits frames where a key frame comes between them, so that each share takes about as long to decode."""
+    """Splits frames, at key frames between them, into shares that take about as long to decode as each other."""
     if not timeline.is_seekable:
         return [frames]
     keys, numbers = _find_keys(timeline, frames)
@@ -172,7 +188,7 @@ def _share(timeline: Timeline, frames: np.ndarray, num_shares: int) -> list[np.n
 def _plan(timeline: Timeline, frames: np.ndarray) -> list[_Run]:
     """Groups frames so that nothing is decoded between the last of one run and the key frame of the next."""
     if timeline.keys is None:
-        return [_Run(None, frames.tolist(), False)]
+        return [_Run(None, frames.tolist())]
     runs: list[_Run] = []
     for frame, key, number in zip(frames.tolist(), *(column.tolist() for column in _find_keys(timeline, frames))):
         num_skipped = number - (runs[-1].frames[-1] if runs else 0)
@@ -185,10 +201,10 @@ def _plan(timeline: Timeline, frames: np.ndarray) -> list[_Run]:
 
 def _decode_runs(media: Media, timeline, plan: list[_Run], rows: dict[int, int], sink, num_threads: int) -> bool:
     """
-    Feeds a decoder the packets that the frames of a plan need, and hands over all frames that are in `rows`.
+    Feeds a decoder the packets that the frames of a plan need, and hands all frames named in `rows` to the sink.
 
     Returns:
-        Whether frames are the ones wanted for sure, where packets do not tell in which order they are shown.
+        `False` if packets do not tell in which order frames are shown, and these may not be the wanted ones.
     """
     is_counted, is_sure = timeline.keys is None or timeline.is_reordered, True
     with media.container() as container:
@@ -206,7 +222,7 @@ def _decode_runs(media: Media, timeline, plan: list[_Run], rows: dict[int, int],
                     name = number if is_counted else frame.pts
                     number += 1
                     shown.append(frame.pts)
-                    # What a decoder holds back of a run that ends here need not come in order.
+                    # What the decoder still holds of a run that was cut off need not come in order.
                     row = None if is_counted and is_cut else rows.pop(name, None)
                     if is_counted:
                         missing.discard(name)
@@ -239,6 +255,6 @@ def _decode_runs(media: Media, timeline, plan: list[_Run], rows: dict[int, int],
             decode(None)
             codec.flush_buffers()
             if timeline.ticks is not None and key is not None:
-                # A decoder that gives all it was fed has left out no frame before the key frame, nor lost one.
+                # If the decoder returned all it was fed, no frame was missing before the key frame, and none was lost.
                 is_sure = is_sure and (sorted(shown) == fed if timeline.is_reordered else sorted(shown) == shown)
     return is_sure

@@ -1,8 +1,8 @@
 """
-Pictures of high dynamic range (PQ and HLG of ITU-R BT.2100) as SDR, whose levels are what models know.
+Tone mapping of high dynamic range (PQ and HLG, ITU-R BT.2100) to SDR, which models have been trained on.
 
-What is darker than half the white of paper is shown as bright as it is meant; above it light up to 1000 cd/m2 is
-compressed, as ITU-R BT.2390 does.
+Light up to half the luminance of white paper keeps its brightness; from there up to 1000 cd/m2 it is compressed as in
+ITU-R BT.2390.
 """
 
 from functools import lru_cache
@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 PQ, HLG = 16, 18
-"""Transfer characteristics of ITU-T H.273."""
+"""The numbers of these transfer characteristics in ITU-T H.273."""
 
 _BITS = 12
 _MOST = (1 << _BITS) - 1
-_ROWS = 32  # that are worked on at a time, so that they stay in the cache of a core
+_ROWS = 32  # worked on at a time, so that they stay in the cache of a core
 _SDR_WHITE = 203.0  # cd/m2 of white paper in HDR, ITU-R BT.2408
-_PEAK = 1000.0  # cd/m2 that displays of HLG have by definition, and most masters in PQ
+_PEAK = 1000.0  # cd/m2 of an HLG display by definition, and of most PQ masters
 _GAMMA = 2.4  # of SDR displays, ITU-R BT.1886
 # From the primaries of BT.2020 to those of BT.709, in linear light.
 _TO_BT709 = ((1.6605, -0.5876, -0.0728), (-0.1246, 1.1329, -0.0083), (-0.0182, -0.1006, 1.1187))
@@ -27,8 +27,8 @@ _M1, _M2, _C1, _C2, _C3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392
 
 class _Tables(NamedTuple):
     """
-    By signal, the light, of which 1 is the peak; by the root of the brightest light, what it is multiplied by, so that
-    1 is the white of SDR; by the root of the light of SDR, its level.
+    Lookup tables: `light` by signal, 1 being the peak; `gain` by the square root of the brightest channel, which
+    scales light so that 1 is the white of SDR; `level` by the square root of the light in SDR.
     """
 
     light: np.ndarray
@@ -36,22 +36,24 @@ class _Tables(NamedTuple):
     level: np.ndarray
 
 
-def tone_map(planes: np.ndarray, transfer: int) -> np.ndarray:
+def tone_map(picture: np.ndarray, transfer: int) -> np.ndarray:
     """
+    Maps an HDR picture to SDR.
+
     Args:
-        planes (`np.ndarray` of shape `(3, height, width)`): uint16 R'G'B' of full range, primaries of BT.2020.
+        picture (`np.ndarray` of shape `(height, width, 3)`): uint16 R'G'B' of full range, BT.2020 primaries.
         transfer (`int`): `PQ` or `HLG`.
 
     Returns:
-        `np.ndarray` of shape `(height, width, 3)`: uint8 R'G'B' of full range, primaries of BT.709.
+        `np.ndarray` of shape `(height, width, 3)`: uint8 R'G'B' of full range, BT.709 primaries.
     """
     tables = _tables(transfer)
-    result = np.empty((*planes.shape[1:], 3), np.uint8)
-    for top in range(0, planes.shape[1], _ROWS):
+    result = np.empty(picture.shape, np.uint8)
+    for top in range(0, len(picture), _ROWS):
         rows = slice(top, top + _ROWS)
-        light = tables.light[planes[:, rows] >> (16 - _BITS)]
+        light = tables.light[np.moveaxis(picture[rows], 2, 0) >> (16 - _BITS)]
         if transfer == HLG:
-            # How bright a display shows what the scene had depends on the luminance there.
+            # The light that a display emits depends on the luminance of the scene there.
             light *= (_LUMINANCE[0] * light[0] + _LUMINANCE[1] * light[1] + _LUMINANCE[2] * light[2]) ** 0.2
         light *= tables.gain[_by_root(light.max(axis=0))]
         for channel, (red, green, blue) in enumerate(_TO_BT709):
@@ -60,7 +62,7 @@ def tone_map(planes: np.ndarray, transfer: int) -> np.ndarray:
 
 
 def _by_root(light: np.ndarray) -> np.ndarray:
-    """Places in a table. The root spreads dark levels over it as gamma does."""
+    """Indices into a table. Like gamma, the square root spreads dark levels over it."""
     np.clip(light, 0, 1, out=light)
     np.sqrt(light, out=light)
     light *= _MOST
@@ -83,7 +85,7 @@ def _tables(transfer: int) -> _Tables:
 
 
 def _compress(nits: np.ndarray) -> np.ndarray:
-    """Light up to `_PEAK` to light up to `_SDR_WHITE`: the EETF of BT.2390."""
+    """Maps light up to `_PEAK` to light up to `_SDR_WHITE`: the EETF of BT.2390."""
     peak, white = _to_pq(_PEAK), _to_pq(_SDR_WHITE)
     signal, most = np.minimum(_to_pq(nits) / peak, 1), white / peak
     knee = 1.5 * most - 0.5

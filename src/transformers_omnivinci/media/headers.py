@@ -1,4 +1,4 @@
-"""What the headers of a file tell of its tracks, each claim checked against packets."""
+"""Reads the times of tracks from the headers of a file and checks each claim against packets."""
 
 from contextlib import suppress
 from itertools import chain
@@ -11,23 +11,23 @@ from .containers import MIN_SKIP, TIMED_FORMATS, demux, find_stream, is_one_of
 from .packets import is_sound, read_packets
 from .sources import Media
 
-# Seconds by which a header may differ from the packets: it leaves out the padding of encoders, or rounds.
+# Seconds by which a header may differ from the packets, as it rounds and leaves out the padding of encoders.
 _TOLERANCE = 0.2
-# Seconds between entries of a sample table, and of sound after the end of the picture, that call for a closer look.
+# More seconds than this between entries of a sample table, or of sound after the last frame, need a closer look.
 _MAX_STEP, _MAX_OVERHANG = 10.0, 1.0
 
 
 def read_sample_table(container, video) -> tuple[np.ndarray, np.ndarray, int] | None:
     """
-    The frames of an mp4 or mov by its sample table, or `None` if this does not settle their times.
+    The times of the frames of an mp4 or mov by its sample table, or `None` if this does not settle them.
 
-    The table tells decoding times. Where these are evenly spaced and every frame is shown, presentation times are so
-    too, in another order, if just as many fit between the first and the last one. No packets are read but the last
-    group of pictures and the key frames, each after a seek, as FFmpeg mistakes their times if the demuxer discards
-    what lies between.
+    The table holds decoding times. If these are evenly spaced and every frame is shown, so are the presentation times,
+    in another order, provided that just as many fit between the first and the last one. Packets are read of the last
+    group of pictures and of key frames only, each after a seek, since FFmpeg mistakes their times if the demuxer
+    discards what lies between.
 
     Returns:
-        Presentation times of frames and of key frames, and how long the last frame lasts, all in ticks.
+        Sorted presentation times of all frames and of key frames, and the duration of the last frame, all in ticks.
     """
     if not is_one_of(container, {"mp4"}) or video.start_time is None:
         return None
@@ -42,7 +42,7 @@ def read_sample_table(container, video) -> tuple[np.ndarray, np.ndarray, int] | 
     read_only(container, video)
     keys, packets = [], iter(())
     for timestamp in dts[is_key].tolist():
-        # FFmpeg seeks by presentation times, which for this frame may be that of decoding, or up to 16 frames later.
+        # FFmpeg seeks by presentation time, which is the decoding time of this frame or up to 16 frames later.
         for delay in (video.start_time - int(dts[0]), MIN_SKIP * step):
             container.seek(timestamp + delay, stream=video)
             packets = demux(container, video)
@@ -58,20 +58,23 @@ def read_sample_table(container, video) -> tuple[np.ndarray, np.ndarray, int] | 
 
 
 def audio_extent(stream, scanned_end: float | None) -> tuple[float, float]:
-    """Seconds between which a track sounds, on the clock of its container, by where its last packet ends."""
+    """
+    The seconds between which a track sounds, on the clock of its container. `scanned_end`: the second at which its
+    last packet ends, `None` if there is no packet.
+    """
     start = float((stream.start_time or 0) * stream.time_base)
     if scanned_end is None or stream.duration is None:
         return start, start if scanned_end is None else scanned_end
     end = start + float(stream.duration * stream.time_base)
-    # Headers leave out the padding of encoders, packets do not. But some headers are only guesses.
+    # Unlike packets, headers leave out the padding of encoders. But some headers are only guesses.
     return start, min(end, scanned_end) if abs(end - scanned_end) < 0.05 else scanned_end
 
 
 def read_extent(media: Media, container, stream, latest: float | None = None) -> tuple[float, float]:
     """
-    Seconds between which a track sounds, on the clock of its container; the same twice if nothing can be heard.
+    The seconds between which a track sounds, on the clock of its container; twice the same if nothing can be heard.
 
-    A header is believed if the last packet is where it says; else all packets are read. `latest`: as of
+    The header is believed if the last packet is where it claims; otherwise all packets are read. `latest`: see
     [`Packets.heard_end`].
     """
     start = float((stream.start_time or 0) * stream.time_base)
@@ -82,14 +85,14 @@ def read_extent(media: Media, container, stream, latest: float | None = None) ->
         end = _read_end(container, stream)
         if end is not None and (latest is None or end < latest + _MAX_OVERHANG):
             return audio_extent(stream, end)
-    with media.container() as fresh:  # some cannot be sought to their start
+    with media.container() as fresh:  # not every container can seek back to its start
         track = find_stream(media, fresh, "audio")
         (packets,), is_heard = read_packets(fresh, track)
         return audio_extent(track, packets.heard_end(latest)) if is_heard else (start, start)
 
 
 def _read_end(container, stream) -> float | None:
-    """Where the last packet ends, if that is where the header says and there are no long gaps before."""
+    """Where the last packet ends, if that is where the header claims and there are no long gaps before it."""
     claimed = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
     times, _ = sample_table(stream)
     if len(times) > 1 and np.diff(times).max() * stream.time_base > _MAX_STEP:

@@ -1,4 +1,4 @@
-"""What a file is, by what it contains: pictures that Pillow reads, or what is left to FFmpeg. Names decide nothing."""
+"""Finds out by content, never by name, whether a file is an image for Pillow or something for FFmpeg."""
 
 import io
 import mmap
@@ -11,32 +11,32 @@ import av
 import PIL.Image
 import PIL.ImageFile
 
-# Demuxers that open other files or URLs than the one they are given, which content from elsewhere must not name.
+# Demuxers that open files or URLs named in the content, which must not happen with content from elsewhere.
 _REFERRING = {
     *("avisynth", "concat", "dash", "dvdvideo", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp"),
     *("vapoursynth", "vobsub"),
 }
 SELF_CONTAINED = {"format_whitelist": ",".join(av.formats_available - _REFERRING)}
-"""Options of FFmpeg by which it opens no other file."""
+"""Options that keep FFmpeg from opening any other file."""
 
-# Formats whose first bytes are certain. Of any other, FFmpeg is asked whether the file is a video.
+# Formats with unmistakable first bytes. For any other, FFmpeg is asked whether the file is a video.
 _CERTAIN = {"AVIF", "GIF", "HEIF", "JPEG", "JPEG2000", "JXL", "MPO", "PNG", "PSD", "TIFF", "WEBP"}
-# Formats whose frames are shown one after another. Those of others are layers, sizes, views or previews.
+# Formats whose frames are shown one after another. In others, they are layers, sizes, views or previews.
 _ANIMATED = {"AVIF", "FLI", "GIF", "PNG", "TIFF", "WEBP"}
-# Demuxers of FFmpeg for pictures.
+# FFmpeg's demuxers of images.
 _PICTURE_DEMUXERS = {"apng", "gif", "ico", "image2"}
-# What a JPEG begins and ends with, and how many bytes there may be from the one end to the next beginning.
+# How a JPEG begins and ends, and how many bytes there may be between one's end and the next one's beginning.
 _START_OF_JPEG, _END_OF_JPEG, _PADDING = b"\xff\xd8\xff", b"\xff\xd9", 64
 
 
 @contextmanager
 def open_picture(file, any_format: bool = False):
     """
-    A picture whose pixels are not yet decoded.
+    Opens an image with Pillow, which does not decode its pixels yet. Errors are those of `PIL.Image.open`.
 
     Args:
-        file (path or binary file): What holds it.
-        any_format (`bool`): Whether EPS may be read too: it is a program, which Pillow has Ghostscript run.
+        file (path or binary file): The file.
+        any_format (`bool`): Whether to accept EPS too, which is a program that Ghostscript executes.
     """
     PIL.Image.init()
     formats = None if any_format else [name for name in PIL.Image.ID if name != "EPS"]
@@ -46,19 +46,19 @@ def open_picture(file, any_format: bool = False):
 
 def identify(path) -> Literal["picture", "mjpeg", "other"]:
     """
-    Whether a file is a picture, still or animated, or JPEGs one after another, which are a video; or something else,
-    which FFmpeg may read.
+    Tells a still or animated image (`"picture"`) and a video of consecutive JPEGs (`"mjpeg"`) from everything else,
+    which FFmpeg may be able to read. `path`: that of an existing file.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Pillow warns of it says again when the picture is read
+            warnings.simplefilter("ignore")  # Pillow repeats its warnings when the image is loaded
             with open_picture(path) as image:
                 format, has_views = image.format, "mp" in image.info
                 if format == "MPEG" or isinstance(image, PIL.ImageFile.StubImageFile):
-                    return "other"  # known to Pillow by its name alone
+                    return "other"  # Pillow knows the format, but cannot read it
     except PIL.Image.DecompressionBombError:
         return "picture"
-    except Exception:  # Pillow raises whatever a file makes it stumble over
+    except Exception:  # damaged files make Pillow raise exceptions of any kind
         return "other"
     if format == "JPEG" and not has_views and _is_mjpeg(path):
         return "mjpeg"
@@ -66,12 +66,12 @@ def identify(path) -> Literal["picture", "mjpeg", "other"]:
 
 
 def is_animated(image: PIL.Image.Image) -> bool:
-    """Whether an opened picture has several frames that are shown one after another."""
+    """Whether an opened image has several frames that are shown one after another."""
     return image.format in _ANIMATED and getattr(image, "n_frames", 1) > 1 + bool(image.info.get("default_image"))
 
 
 def _is_mjpeg(path) -> bool:
-    """Whether a JPEG is followed by another one of the same size: smaller ones are previews of a photo."""
+    """Whether a JPEG is followed by another one of the same size. A smaller one is a preview of a photo."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         end = content.find(_END_OF_JPEG)
         while end >= 0 and _START_OF_JPEG not in content[end : end + _PADDING]:
@@ -100,10 +100,10 @@ def _is_video(path) -> bool:
 
 def find_demuxer(path) -> str:
     """
-    The demuxer of FFmpeg for a file by its content: of a name that ends as those of pictures, it believes the ending.
+    The name of FFmpeg's demuxer for the content of a file. Given a path, FFmpeg would believe the suffixes of images.
 
     Raises:
-        av.FFmpegError: there is none.
+        av.FFmpegError: no demuxer accepts the content.
     """
     with open(path, "rb") as file:
         nameless = SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
@@ -112,5 +112,5 @@ def find_demuxer(path) -> str:
 
 
 def is_of_pictures(demuxer: str) -> bool:
-    """Whether a demuxer of FFmpeg reads pictures rather than videos."""
+    """Whether a demuxer of FFmpeg, given by name, reads images rather than videos."""
     return demuxer in _PICTURE_DEMUXERS or demuxer.endswith("_pipe")

@@ -1,12 +1,12 @@
-"""Which numbers of pixels are black and which are white: every dtype and range to levels from 0 to 255."""
+"""Black and white of pixels of any dtype and range, which become levels from 0 to 255."""
 
 import warnings
 
 import torch
 
-# By how much of the range interpolation may overshoot it: what is beyond black and white is cut off.
+# The share of the range by which interpolation may overshoot black and white; values beyond them are clipped.
 _OVERSHOOT = 0.05
-# A picture of floats or wide integers that is darker than this is more likely of a range that it does not tell.
+# A picture of floats or wide integers that is darker than this probably has another range.
 _NEAR_BLACK = 16
 
 ACCEPTED = (
@@ -16,7 +16,7 @@ ACCEPTED = (
 
 def white_level(*pictures: torch.Tensor) -> float:
     """
-    The value that stands for white in pictures of one clip: 1, 255 or 65535, by dtype and range.
+    The value of white in the pictures of one clip, tensors of any shape: 1, 255 or 65535, by dtype and range.
 
     | dtype | range | white |
     |---|---|---|
@@ -25,11 +25,11 @@ def white_level(*pictures: torch.Tensor) -> float:
     | other integers | from 0 to 255, else to 65535 | 255, else 65535 |
     | floats | from 0 to 1, else to 255, else to 65535 | 1, else 255, else 65535 |
 
-    The range is that of all the pictures together. Floats may exceed it by a twentieth, as interpolation makes them.
+    The range is that of all pictures together. Floats may exceed it by a twentieth, as happens in interpolation.
 
     Raises:
-        TypeError: pixels of a dtype that is none of these.
-        ValueError: values are negative, larger, NaN or infinite.
+        TypeError: complex pixels.
+        ValueError: values are negative, larger than 65535, NaN or infinite.
     """
     dtype = pictures[0].dtype
     if dtype.is_complex:
@@ -58,11 +58,11 @@ def white_level(*pictures: torch.Tensor) -> float:
 
 def to_levels(pixels: torch.Tensor, white: float | None = None) -> torch.Tensor:
     """
-    Pixels as bytes, whose black is 0 and whose white is 255.
+    Scales pixels to bytes in which black is 0 and white is 255.
 
     Args:
         pixels (`torch.Tensor`): Of any shape.
-        white (`float`, *optional*): The value of white. `None`: as [`white_level`] finds it.
+        white (`float`, *optional*): The value of white. `None`: [`white_level`] finds it, with its errors.
 
     Returns:
         `torch.Tensor`: uint8 of the same shape.

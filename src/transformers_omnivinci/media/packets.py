@@ -1,4 +1,4 @@
-"""What the packets of a file tell, read without decoding: their times, and where their clock starts again."""
+"""Reads the times of packets without decoding them, and finds out where the clock of a file restarts."""
 
 import math
 from collections.abc import Iterator
@@ -12,18 +12,18 @@ import numpy as np
 from .av_versions import read_only
 from .containers import MIN_SKIP, demux, is_one_of
 
-# Containers of broadcasts, whose clocks may jump ahead; elsewhere only a jump of more than a day is one.
+# Containers of broadcasts, whose clocks may jump ahead; in others only a gap of more than a day is a jump.
 _BROADCAST_FORMATS = {"hls", "mpeg", "mpegts"}
 _MAX_GAP, _MAX_BROADCAST_GAP = 30 * 3600.0, 10.0
-# Seconds of silence that gaps may make in all, in an audio file and in the sound of a video: beyond, a clock is wrong.
+# The most seconds of silence in all, in an audio file and in the sound of a video: beyond that, a clock is wrong.
 MAX_SILENCE, MAX_SILENCE_OF_VIDEO = 3600.0, 6 * 3600.0
-# Seconds that no packet of sound lasts.
+# No packet of sound lasts this many seconds.
 _MAX_PACKET = 100.0
-# Hz that sound may have; headers that claim others are wrong.
+# Sampling rates in Hz; headers that claim others are wrong.
 MIN_RATE, MAX_RATE = 1_000, 10_000_000
-# Seconds by which the sound of a part has to outlast its picture for the next part to wait for it.
+# The next part waits for the sound of one that outlasts its picture by more than this many seconds.
 _MIN_OVERHANG = 0.25
-# Seconds by which the clock of sound has to go back to have started again.
+# The clock of sound has restarted if it goes back by more than this many seconds.
 _MIN_SETBACK = 0.1
 
 
@@ -34,11 +34,11 @@ class Packets:
 
     Args:
         times: Presentation times in seconds; NaN where the container has none.
-        pts, dts: Presentation and decoding times in ticks, 0 where there are none.
-        has_pts, has_dts: Whether all packets have them.
-        places: Where the packets stand among those of all streams.
-        durations: In seconds, 0 where they are not known.
-        is_key, is_hidden: Of each packet; an edit list may hide frames that others need.
+        pts, dts: Presentation and decoding times in ticks; 0 where there are none.
+        has_pts, has_dts: Whether all packets have such times.
+        places: The positions of the packets among those of all streams.
+        durations: In seconds; 0 where they are unknown.
+        is_key, is_hidden: Which packets hold key frames, and frames hidden by an edit list, which others may need.
     """
 
     times: np.ndarray
@@ -56,10 +56,11 @@ class Packets:
 
     def heard_end(self, latest: float | None = None) -> float | None:
         """
-        Seconds at which the sound of packets ends as [`Track`] puts them together: clocks may start again, or jump.
+        The second at which sound ends when [`Track`] has put the packets together, as clocks may restart or jump;
+        `None` if no packet has a time.
 
         Args:
-            latest: Where silence ends at the latest; `None`: there is no picture, and silence is limited in all.
+            latest: Where silence ends at the latest; `None`: there is no picture, and only its total is limited.
         """
         is_timed = ~np.isnan(self.times)
         times, durations = self.times[is_timed], np.where(self.durations < _MAX_PACKET, self.durations, 0)[is_timed]
@@ -81,15 +82,17 @@ class Packets:
 
 
 def may_be_silence(time: float, seconds: float, latest: float | None) -> bool:
-    """Whether a gap before sound that is said to come at `time`, with which there are so many seconds, is silence."""
+    """
+    Whether the gap before sound at `time` (in seconds) is silence, not an error of the clock. `seconds`: those of all
+    silence, with this gap; `latest`: see [`Packets.heard_end`].
+    """
     return seconds < MAX_SILENCE if latest is None else time < latest and seconds < MAX_SILENCE_OF_VIDEO
 
 
 def read_packets(container, *streams) -> tuple[list[Packets], bool]:
     """
-    The packets of streams, and whether there is sound: a packet of an audio stream from which a decoder gets any.
-
-    Nothing is decoded but sound up to its first samples.
+    The packets of each of the streams, and whether there is sound: a packet of an audio stream with samples that can
+    be decoded. Only sound is decoded, up to its first samples.
     """
     read_only(container, *streams)
     rows = {stream.index: [] for stream in streams}
@@ -107,13 +110,14 @@ def read_packets(container, *streams) -> tuple[list[Packets], bool]:
 
 
 def is_sound(stream, packet: av.Packet | None) -> bool:
-    """Whether a packet holds samples that a decoder gives."""
+    """Whether samples can be decoded from a packet of an audio stream; `None` drains the decoder."""
     with suppress(av.FFmpegError, ValueError):
         return any(has_samples(frame) for frame in stream.decode(packet))
     return False
 
 
 def has_samples(frame: av.AudioFrame) -> bool:
+    """Whether a decoded frame has samples at a plausible rate."""
     return frame.samples > 0 and MIN_RATE <= frame.sample_rate <= MAX_RATE
 
 
@@ -133,15 +137,15 @@ def _to_packets(rows: list[tuple], time_base: float) -> Packets:
 
 class Parts(NamedTuple):
     """
-    A file whose clock starts again, as one that runs on.
+    The parts of a file whose clock restarts, put on one continuous clock.
 
     Args:
-        numbers: The frame, in the order in which they are shown, that each packet of the video holds; negative: none.
-        times: Seconds of every frame from the first one.
+        numbers: For each packet of the video, the number of its frame in the order of presentation; negative: none.
+        times: Seconds of every frame from the first one on.
         keys: The numbers of key frames.
-        duration: Seconds of all parts.
-        sound_times: Seconds of each packet of the sound from the first frame.
-        jumped: Seconds by which the clock jumps ahead between parts.
+        duration: Seconds of all parts together.
+        sound_times: Seconds of each packet of the sound from the first frame on.
+        jumped: Seconds by which the clock jumps ahead between parts, in all.
     """
 
     numbers: np.ndarray
@@ -153,7 +157,7 @@ class Parts(NamedTuple):
 
 
 def find_parts(container, video, picture: Packets, sound: Packets | None) -> Parts | None:
-    """The parts of a file whose clock starts again or jumps, as where recordings were joined; else `None`."""
+    """The parts of a file whose clock restarts or jumps, as happens where recordings were joined; else `None`."""
     if not len(picture) or not picture.has_pts:
         return None
     sound = sound if sound is not None and len(sound) and sound.has_pts else None
@@ -176,12 +180,12 @@ def find_parts(container, video, picture: Packets, sound: Packets | None) -> Par
 
 def _find_starts(picture: Packets, max_gap: float) -> tuple[list[int], dict[int, tuple[float, float]], np.ndarray]:
     """
-    The packets with which the clock of the picture has started again, those before which it jumps ahead, and the times
-    of all, without those of single packets that are far off.
+    The packets at which the clock of the picture restarts, those before which it jumps ahead, and the times of all
+    packets, of which single ones that are far off have been mended.
     """
     times = picture.times
     step = _typical_step(times)
-    # A key frame is shown after all that precede it in the file, others after all but so many.
+    # A key frame is shown after all packets before it in the file, another frame after all but a few of them.
     slack = np.where(picture.is_key, 0.0, (MIN_SKIP + 1) * step)
     latest = np.maximum.accumulate(times)[:-1]
     if not ((times[1:] < latest - slack[1:]) | (times[1:] > latest + max_gap)).any():
@@ -189,12 +193,12 @@ def _find_starts(picture: Packets, max_gap: float) -> tuple[list[int], dict[int,
     starts, jumps, largest, mended = [], {}, step, times.copy()
 
     def is_far_off(index: int, time: float, last: float) -> bool:
-        # Packets before a pause may follow one that is shown after it, but three later ones do not.
+        # A packet from after a pause may precede some from before it, but no more than three.
         earlier, later = times[max(index - MIN_SKIP, 0) : index], times[index + 4 : index + MIN_SKIP]
         is_outside = time > last + max_gap or time < earlier.min() - max_gap
         return is_outside and len(later) > 0 and bool((np.abs(later - time) > max_gap).all())
 
-    heap = [float(times[0])]  # the latest times of this part, of which one or two may be wrong
+    heap = [float(times[0])]  # the latest times of this part; one or two of them may be wrong
     for index, (time, allowed) in enumerate(zip(times[1:].tolist(), slack[1:].tolist()), 1):
         last = heap[-1]
         following = times[index + 1 : index + 4]
@@ -227,7 +231,7 @@ def _is_same_jump(gap: tuple[float, float], other: tuple[float, float]) -> bool:
 
 
 def _join(picture: Packets, sound: Packets | None, starts: list[int], sound_starts: list[int], jumped: float) -> Parts:
-    numbers = -1 - np.arange(len(picture))  # names that no frame has, for packets of which nothing is shown
+    numbers = -1 - np.arange(len(picture))  # numbers of no frame, for packets of which nothing is shown
     sound_times = None if sound is None else np.full(len(sound), np.nan)
     owners = [] if sound is None else _find_owners(picture, sound, starts, sound_starts)
     times, keys, begin, end, sound_end = [], [], 0.0, 0.0, 0.0
@@ -249,7 +253,7 @@ def _join(picture: Packets, sound: Packets | None, starts: list[int], sound_star
             stretch = slice(sound_starts[segment], [*sound_starts[1:], len(sound)][segment])
             heard = sound.times[stretch] + shift
             if segment and owners[segment - 1] == part and heard[0] < sound_end:
-                heard += sound_end - heard[0]  # only the clock of the sound has started again
+                heard += sound_end - heard[0]  # only the clock of the sound has restarted
             elif part:
                 heard[heard + sound.durations[stretch] <= begin] = np.nan  # another part sounds there
             sound_times[stretch] = heard
@@ -259,20 +263,23 @@ def _join(picture: Packets, sound: Packets | None, starts: list[int], sound_star
 
 
 def _find_owners(picture: Packets, sound: Packets, starts: list[int], sound_starts: list[int]) -> list[int]:
-    """The part of the picture that each stretch of sound belongs to."""
+    """The part of the picture to which each stretch of sound belongs."""
     if len(starts) == len(sound_starts):
         return list(range(len(starts)))
     parts = np.maximum(np.searchsorted(picture.places[starts], sound.places, "right") - 1, 0)
     owners = []
     for start, stop in zip(sound_starts, [*sound_starts[1:], len(sound)]):
-        # Sound that runs on while the clock of the picture starts again belongs where it began.
+        # Sound that goes on while the clock of the picture restarts belongs where it began.
         shares = np.bincount(parts[start:stop], minlength=len(starts)) / (stop - start)
         owners.append(int(np.argmax(shares >= min(0.25, shares.max()))))
     return owners
 
 
 def follow(container, stream, others, values: np.ndarray) -> Iterator[tuple[av.Packet, float]]:
-    """The packets of a stream as [`read_packets`] met them among those of others, each with its value."""
+    """
+    The packets of a stream in the order of [`read_packets`], each with its entry of `values`. `others`: all streams
+    that are read, including this one.
+    """
     read_only(container, *others)
     own = (packet for packet in demux(container, *others) if packet.stream.index == stream.index)
     yield from zip(own, values.tolist())

@@ -1,16 +1,24 @@
-"""The sound of an audio or video file."""
+"""Decodes the sound of audio and video files into mono samples."""
 
 import math
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 
 import av
 import numpy as np
 
-from .backends import AUDIO_BACKENDS, AUDIO_READERS, check_backend
-from .containers import find_stream
+from .av_versions import read_only
+from .backends import AUDIO_BACKENDS, check_backend, read_audio_decord, read_audio_librosa
+from .containers import SEEKABLE_FORMATS, demux, demux_from, find_stream, is_one_of
 from .headers import read_extent
-from .packets import MAX_RATE, MIN_RATE
-from .sources import open_source
-from .tracks import Track
+from .packets import MAX_RATE, MIN_RATE, follow, has_samples, may_be_silence
+from .sources import Media, open_source
+
+# Seconds by which sound must be late for silence to be put before it.
+_MIN_GAP = 0.1
+# Seconds by which the sound of a file whose clock restarts may be off.
+_MAX_DRIFT = 0.02
 
 
 def load_audio(
@@ -22,30 +30,30 @@ def load_audio(
     timeout: float = 30.0,
 ) -> np.ndarray:
     """
-    Decodes the sound of an audio or video file, from the start of its track.
+    Decodes the sound of an audio or video file, from the start of its audio track.
 
-    Channels are averaged. FFmpeg's own downmix makes stereo 3 dB louder, which clips, and drops the LFE.
+    Channels are averaged. FFmpeg's own downmix makes stereo 3 dB louder, which clips, and drops the LFE channel.
 
     Args:
         source (`str`, `Path`, `bytes` or binary file): See [`load_video`].
-        sampling_rate (`int`, defaults to 16000): Of the result, in Hz.
-        max_seconds (`float`, *optional*): The most seconds to decode.
+        sampling_rate (`int`, defaults to 16000): Sampling rate of the result in Hz.
+        max_seconds (`float`, *optional*): Decode at most this many seconds.
         backend (`str`, defaults to `"pyav"`):
-            What decodes, one of `AUDIO_BACKENDS`. More than two channels are mixed by FFmpeg's matrix with `"decord"`.
+            The decoder, one of `AUDIO_BACKENDS`. `"decord"` mixes more than two channels by FFmpeg's matrix.
         timeout (`float`, defaults to 30.0): Seconds that a server may keep a download waiting.
 
     Returns:
         `np.ndarray` of shape (num_samples,): float32 in [-1, 1].
 
     Raises:
-        ValueError, TypeError, OSError: what is given is not accepted, has no sound, or cannot be read or decoded.
+        ValueError, TypeError, OSError: the source is not accepted, has no sound, or cannot be read or decoded.
         ImportError: the package of the backend is missing.
     """
     check_backend(backend, AUDIO_BACKENDS, "audio")
     check_audio_options(sampling_rate, max_seconds)
     with open_source(source, timeout) as media:
-        track = Track(sampling_rate, None, math.inf if max_seconds is None else max_seconds)
-        AUDIO_READERS[backend](media, track)
+        track = Track(sampling_rate, seconds=math.inf if max_seconds is None else max_seconds)
+        read_audio(media, track, backend)
         waveform = track.waveform()
         if not len(waveform):
             raise ValueError(f"The audio track of {media} holds no sample that can be decoded.")
@@ -53,7 +61,10 @@ def load_audio(
 
 
 def probe_audio(source, *, timeout: float = 30.0) -> float:
-    """Seconds of the audio track of a file, from its header or else its packets; nothing is decoded."""
+    """
+    The duration of the audio track of a file in seconds, from its header or, if that is not reliable, its packets.
+    Arguments and errors are those of [`load_audio`], but no more is decoded than its first samples.
+    """
     with open_source(source, timeout) as media, media.container() as container:
         stream = find_stream(media, container, "audio")
         start, end = read_extent(media, container, stream)
@@ -62,17 +73,18 @@ def probe_audio(source, *, timeout: float = 30.0) -> float:
 
 def resample(samples: np.ndarray, rate: float, sampling_rate: int) -> np.ndarray:
     """
-    Mono samples at another rate, as the sound of a file is resampled.
+    Resamples mono samples with the resampler that decoded files go through.
 
     Args:
         samples (`np.ndarray` of shape (num_samples,)): float32.
-        rate (`float`), sampling_rate (`int`): Theirs and that of the result, in Hz.
+        rate (`float`): Sampling rate of `samples` in Hz.
+        sampling_rate (`int`): Sampling rate of the result in Hz.
 
     Returns:
         `np.ndarray` of shape `(round(num_samples * sampling_rate / rate),)`, float32.
 
     Raises:
-        ValueError: no sound has such a rate.
+        ValueError: `rate` is not a plausible sampling rate.
     """
     if rate != int(rate) or not MIN_RATE <= rate <= MAX_RATE:
         raise ValueError(
@@ -93,7 +105,169 @@ def resample(samples: np.ndarray, rate: float, sampling_rate: int) -> np.ndarray
 
 
 def check_audio_options(sampling_rate: int, max_seconds: float | None) -> None:
+    """
+    Checks the options of [`load_audio`] of these names.
+
+    Raises:
+        ValueError: `sampling_rate` is not a positive integer, or `max_seconds` is not positive.
+    """
     if isinstance(sampling_rate, bool) or not isinstance(sampling_rate, (int, np.integer)) or sampling_rate < 1:
-        raise ValueError(f"`sampling_rate={sampling_rate!r}` is not accepted: it is a positive integer, in Hz.")
+        raise ValueError(f"`sampling_rate={sampling_rate!r}` is not accepted: it must be a positive integer, in Hz.")
     if max_seconds is not None and not max_seconds > 0:
-        raise ValueError(f"At most {max_seconds!r} seconds of sound is not accepted: a positive number is.")
+        raise ValueError(f"A limit of {max_seconds!r} seconds of sound is not accepted: it must be positive.")
+
+
+@dataclass
+class Track:
+    """
+    Collects the samples of an audio track, mono and resampled, with silence where the track has none.
+
+    Args:
+        sampling_rate: Sampling rate of the result in Hz.
+        start: Where on the clock of the container the result starts, in seconds; `None`: where the track does.
+        seconds: The most seconds of the result.
+        latest: Where on that clock silence ends at the latest; the time of anything later is taken to be wrong.
+        times: If the clock of the container restarts, the seconds of each packet of the track, NaN where it is not to
+            be heard. Only PyAV heeds them.
+    """
+
+    sampling_rate: int
+    start: float | None = None
+    seconds: float = math.inf
+    latest: float | None = None
+    times: np.ndarray | None = None
+
+    def __post_init__(self):
+        self.max_samples = self.seconds
+        if not math.isinf(self.seconds):
+            self.max_samples = max(1, round(self.seconds * self.sampling_rate))
+        self.samples = np.empty(0, dtype=np.float32)  # of which the first `num_samples` are filled
+        self.num_samples = 0  # negative: so many samples are still to come before `start`
+        self.is_full = False
+        self.resampler, self.format = None, None
+        self.clock, self.end, self.silent = 0.0, None, 0.0
+
+    def read(self, packets: Iterator[av.Packet], stream) -> None:
+        """Decodes packets. One that cannot be decoded becomes silence, by the times of those after it."""
+        end = None
+        for packet in packets:
+            if self.is_full:
+                break
+            self._decode(stream, packet)
+            end = packet.pts + packet.duration if packet.pts is not None and packet.duration else end
+        else:
+            self.end = None if end is None else float(end * stream.time_base)
+        self._decode(stream, None)
+        self._flush()
+
+    def _decode(self, stream, packet: av.Packet | None) -> None:
+        with suppress(av.FFmpegError):
+            for frame in filter(has_samples, stream.decode(packet)):
+                self._resample(frame)
+
+    def _resample(self, frame: av.AudioFrame) -> None:
+        time = self.clock if frame.pts is None else frame.time
+        if self.start is None:
+            self.start = time
+        is_first = self.resampler is None
+        gap = time - (self.start if is_first else self.clock)
+        is_right = may_be_silence(time, self.silent + max(gap, 0.0), self.latest)
+        is_late = (gap > _MIN_GAP or (self.times is not None and abs(gap) > _MAX_DRIFT)) and is_right
+        format = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if is_first or is_late or format != self.format:
+            self._flush()
+            # Interleaved, because PyAV crashes on planes of more than seven channels; and a second at a time.
+            rate = self.sampling_rate
+            self.resampler, self.format = av.AudioResampler(format="flt", rate=rate, frame_size=rate), format
+        if is_first and is_right:
+            self._pad(round((time - self.start) * self.sampling_rate))
+        elif is_late:
+            self._move(self.num_samples + round(gap * self.sampling_rate))
+        if is_late:
+            self.silent += max(gap, 0.0)
+        if is_first or is_late:
+            self.clock = time
+        self.clock += frame.samples / frame.sample_rate
+        self._mix(self.resampler.resample(frame))
+
+    def _flush(self) -> None:
+        self._mix([] if self.resampler is None else self.resampler.resample(None))
+
+    def _mix(self, frames: list[av.AudioFrame]) -> None:
+        for frame in frames:
+            self._append(frame.to_ndarray().reshape(-1, frame.layout.nb_channels).mean(axis=1))
+
+    def place(self, samples: np.ndarray, track_start: float) -> None:
+        """Takes over the whole track, which starts at `track_start` on the clock of the container, in seconds."""
+        self._pad(0 if self.start is None else round((track_start - self.start) * self.sampling_rate))
+        self._append(samples)
+
+    def _pad(self, position: int) -> None:
+        """Adds silence up to a sample of the result; a negative one tells how many come before `start`."""
+        if position > self.num_samples:
+            self._append(np.zeros(int(min(position, self.max_samples)) - self.num_samples, dtype=np.float32))
+        elif self.num_samples <= 0:
+            self.num_samples = position
+
+    def _move(self, position: int) -> None:
+        """Continues at a sample of the result, after silence or over what is there."""
+        self._pad(position)
+        self.num_samples = min(self.num_samples, position)
+
+    def _append(self, samples: np.ndarray) -> None:
+        start, stop = self.num_samples, self.num_samples + len(samples)
+        if stop > len(self.samples):
+            # In place where the system allows it: joining parts at the end would take twice the memory.
+            self.samples.resize(max(stop, len(self.samples) * 9 // 8, 1 << 16), refcheck=False)
+        if stop > 0:
+            self.samples[max(start, 0) : stop] = samples[max(-start, 0) :]
+        self.num_samples = stop
+        self.is_full = self.is_full or self.num_samples >= self.max_samples
+
+    def waveform(self) -> np.ndarray:
+        """float32 samples in [-1, 1], of shape (num_samples,)."""
+        num_samples = min(max(self.num_samples, 0), self.max_samples)
+        if self.end is not None and self.start is not None:
+            # Decoders return the last frame in full, even if the container says that the rest of it is padding.
+            end = max(0, round((self.end - self.start) * self.sampling_rate))
+            num_samples = end if 0 < num_samples - end < 0.1 * self.sampling_rate else num_samples
+        self.samples.resize(num_samples, refcheck=False)
+        return np.clip(self.samples, -1.0, 1.0, out=self.samples)
+
+
+def read_audio(media: Media, track: Track, backend: str, track_start: float = 0.0) -> None:
+    """
+    Decodes the audio track of a file.
+
+    Args:
+        media: The file.
+        track: Where the samples go.
+        backend: One of `AUDIO_BACKENDS`.
+        track_start: Where on the clock of the container the audio track starts, in seconds.
+
+    Raises:
+        ValueError: there is no audio track, or the backend cannot decode it.
+    """
+    if backend != "pyav":
+        read = read_audio_decord if backend == "decord" else read_audio_librosa
+        track.place(read(media, track.sampling_rate), track_start)
+        return
+    with media.container() as container:
+        stream = find_stream(media, container, "audio")
+        if track.times is not None:
+            track.read(_retime(media, container, stream, track.times), stream)
+            return
+        read_only(container, stream)
+        packets = demux(container, stream)
+        # Decoders need some sound before the first sample that has to be right.
+        if track.start is not None and track.start - 1 > track_start and is_one_of(container, SEEKABLE_FORMATS):
+            packets = demux_from(container, stream, math.floor((track.start - 1) / stream.time_base))
+        track.read(packets, stream)
+
+
+def _retime(media: Media, container, stream, times: np.ndarray) -> Iterator[av.Packet]:
+    video = find_stream(media, container, "video")
+    for packet, time in follow(container, stream, [video, stream], times):
+        if not math.isnan(time):
+            packet.pts = round(time / stream.time_base)
+            yield packet

@@ -1,4 +1,4 @@
-"""Where media come from: paths, URLs, bytes and file objects, each as a file that decoders open by themselves."""
+"""Sources of media: paths, URLs, bytes and file objects, each made available as a file that decoders can open."""
 
 import base64
 import os
@@ -20,21 +20,28 @@ from .kinds import SELF_CONTAINED, find_demuxer, identify
 
 httpx = http_library()
 
-# No file of a medium is smaller; what is shorter is a path.
+# No media file is smaller than this in base64; shorter strings are paths.
 _SHORTEST_BASE64 = 64
 
 
 class Media:
     """
-    A file that is read, or an image that has been opened, and what messages call it.
+    A file, or an image that is already open, with its name for messages.
 
-    Only a file that the caller has named by its path may name others in turn, as playlists do.
+    Args:
+        path (`str` or `Path`): The file; `None` for an image.
+        name (`str`): What messages call it.
+        may_refer (`bool`): Whether it may name other files, as playlists do: only if the caller gave its path.
+        image (`PIL.Image.Image`, *optional*): The open image.
+
+    Raises:
+        ValueError: the file is empty.
     """
 
     def __init__(self, path: str | Path | None, name: str, may_refer: bool = False, image=None):
         self.name, self.may_refer, self.image = name, may_refer, image
         if image is None:
-            # An absolute path cannot be mistaken for one of FFmpeg's protocols.
+            # FFmpeg cannot take an absolute path for a protocol.
             self.path = os.path.abspath(path)
             if not os.path.getsize(path):
                 raise ValueError(f"{name} is empty.")
@@ -48,11 +55,17 @@ class Media:
 
     @property
     def is_image(self) -> bool:
-        """Whether it is a picture, still or animated, which Pillow decodes; else it is left to FFmpeg."""
+        """Whether this is a still or animated image, which Pillow decodes; everything else is left to FFmpeg."""
         return self._kind == "picture"
 
     @contextmanager
     def container(self) -> Iterator[av.container.InputContainer]:
+        """
+        Opens the file with PyAV.
+
+        Raises:
+            ValueError: this is an image or text, or FFmpeg cannot read it.
+        """
         if self.image is not None:
             raise ValueError(f"{self} is an image: a media file is accepted.")
         options = {} if self.may_refer else SELF_CONTAINED
@@ -64,9 +77,9 @@ class Media:
                 demuxer = find_demuxer(self.path)
                 container = av.open(self.path, format=demuxer, metadata_errors="replace", container_options=options)
         except av.FFmpegError as error:
-            hint = "" if self.may_refer else " Lists of other files or streams are read from a path alone."
+            hint = "" if self.may_refer else " Lists of other files or streams are accepted only by path."
             raise ValueError(
-                f"{self} is not a media file that FFmpeg reads, or is damaged: {error.strerror}.{hint}"
+                f"{self} is not a media file that FFmpeg can read, or is damaged: {error.strerror}.{hint}"
             ) from error
         with container:
             if container.format.name == "tty":
@@ -75,18 +88,30 @@ class Media:
 
 
 class Download(bytes):
-    """What has been downloaded from `url`."""
+    """The content of `url`."""
 
     url: str
 
 
 def is_url(source) -> bool:
-    """Whether a source is to be downloaded."""
+    """Whether a source is an http or https URL."""
     return isinstance(source, str) and _scheme(source) in ("http", "https")
 
 
 def download(url: str, timeout: float = 30.0) -> Download:
-    """The content of an http or https URL, as a source."""
+    """
+    Downloads an http or https URL.
+
+    Args:
+        url (`str`): The URL.
+        timeout (`float`, defaults to 30.0): Seconds that the server may keep the download waiting.
+
+    Returns:
+        [`Download`]: the content, which is a source in turn.
+
+    Raises:
+        ValueError, OSError: the content is empty, or cannot be downloaded.
+    """
     with open_source(url, timeout) as media:
         content = Download(Path(media.path).read_bytes())
     content.url = url
@@ -96,9 +121,15 @@ def download(url: str, timeout: float = 30.0) -> Download:
 @contextmanager
 def open_source(source, timeout: float) -> Iterator[Media]:
     """
-    A source as a file, in a temporary folder if it is none.
+    Makes a source, see [`load_video`], available as a file, in a temporary folder if it is not one yet. Several
+    decoders can then read it at a time, without waiting for Python.
 
-    Decoders then read it by themselves, several at a time, without waiting for Python.
+    Args:
+        source: The source.
+        timeout (`float`): Seconds that a server may keep a download waiting.
+
+    Raises:
+        ValueError, TypeError, OSError: the source is not accepted, empty, or cannot be read.
     """
     if isinstance(source, PIL.Image.Image):
         name = getattr(source, "filename", "") or f"of {source.width} x {source.height} pixels"
@@ -139,7 +170,7 @@ def open_source(source, timeout: float) -> Iterator[Media]:
 
 
 def _scheme(text: str) -> str | None:
-    """That of a URL, in lower case: browsers strip what is blank around it."""
+    """The scheme of an http, https or data URL in lower case; like browsers, it ignores blanks around the URL."""
     match = re.match(r"\s*(https?(?=://)|data(?=:))", text, re.IGNORECASE)
     return match and match[1].lower()
 
@@ -149,18 +180,18 @@ def _find_file(path: str) -> str:
     if scheme and scheme[1].lower() == "file":
         path = url2pathname(urlparse(path).path)
     elif scheme and not os.path.exists(path):
-        raise ValueError(f"The URL {path[:200]!r} is not read: http, https, file and data URLs are accepted.")
+        raise ValueError(f"The URL {path[:200]!r} is not accepted: http, https, file and data URLs are.")
     if not os.path.exists(path):
         raise FileNotFoundError(f"There is no file {path[:200]!r}.")
     if os.path.isdir(path):
         raise IsADirectoryError(f"{path!r} is a folder: a file is accepted.")
     if not os.path.isfile(path):
-        raise OSError(f"{path!r} is not a regular file, which is what media are read from.")
+        raise OSError(f"{path!r} is not a regular file: media are read from regular files.")
     return path
 
 
 def _copy(source, path: Path, name: str) -> None:
-    """Writes all of a binary file object to a path; its position stays where it is."""
+    """Writes the whole content of a binary file object to a path and restores its position."""
     if not isinstance(source.read(0), bytes):
         raise TypeError(f"{name} is opened as text: a file opened in binary mode is accepted.")
     position = source.tell() if hasattr(source, "seekable") and source.seekable() else None
@@ -182,18 +213,18 @@ def _download(url: str, path: Path, timeout: float) -> None:
         status = f"{error.response.status_code} {error.response.reason_phrase}"
         raise OSError(f"{url} cannot be downloaded: the server answers {status}.") from error
     except httpx.TimeoutException as error:
-        raise TimeoutError(f"{url} cannot be downloaded: the server keeps silent for {timeout:g} s.") from error
+        raise TimeoutError(f"{url} cannot be downloaded: the server sent nothing for {timeout:g} s.") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ConnectionError(f"{url} cannot be downloaded: {error or type(error).__name__}.") from error
 
 
 def decode_data_url(url: str) -> bytes:
     """
-    The content of a data URL as browsers read it: `data:[media type][;parameter...][;base64],content`, in any case,
-    with per cent signs, blanks and line breaks, and with padding or without.
+    Decodes a data URL like browsers: `data:[media type][;parameter...][;base64],content`, in upper or lower case, with
+    percent encoding, blanks and line breaks, with or without padding.
 
     Raises:
-        ValueError: it has no comma, or its content is not what it says.
+        ValueError: there is no comma, or the content is not base64 although the URL says so.
     """
     header, comma, payload = url.strip().partition(",")
     if not comma:
@@ -209,10 +240,10 @@ def decode_data_url(url: str) -> bytes:
 
 def decode_base64(text: str | bytes) -> bytes:
     """
-    The bytes that base64 stands for, of either alphabet, blanks and missing padding aside.
+    Decodes base64 in the standard or the URL-safe alphabet; blanks and missing padding are ignored.
 
     Raises:
-        ValueError: it is not base64.
+        ValueError: this is not base64.
     """
     content = b"".join((text.encode() if isinstance(text, str) else text).split())
     content = content.translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")
@@ -220,7 +251,7 @@ def decode_base64(text: str | bytes) -> bytes:
 
 
 def decode_plain_base64(text: str) -> bytes | None:
-    """A medium in base64 without a URL around it, as transformers takes it; `None`: it is none."""
+    """Decodes a medium given in plain base64, without a data URL, as transformers accepts it; `None` for others."""
     if len(text) < _SHORTEST_BASE64:
         return None
     try:

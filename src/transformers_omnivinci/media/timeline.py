@@ -1,4 +1,4 @@
-"""When the frames of a video are shown and its sound is heard, read without decoding."""
+"""Finds out when the frames of a video are shown and when its sound is heard, without decoding it."""
 
 import math
 import warnings
@@ -16,26 +16,26 @@ from .images import measure_frames
 from .packets import Packets, find_parts, follow, may_be_silence, read_packets
 from .sources import Media
 
-# Frames in a second of streams that do not tell.
+# The frame rate of streams that do not tell theirs.
 _DEFAULT_FPS = 25.0
-# What no clip lasts, and frames in a second that no camera takes: beyond lie headers that are wrong.
+# No clip lasts longer, and no camera has a higher frame rate: headers that claim so are wrong.
 _MAX_SECONDS, _MAX_FPS = 1e6, 1e5
-# Seconds that `video_end` may exceed the end of a clip, for annotations are rounded.
+# Seconds by which `video_end` may exceed the end of a clip, because annotations are rounded.
 _END_TOLERANCE = 1.0
 
 
 @dataclass
 class OmniVinciVideoMetadata(VideoMetadata):
     """
-    What is known of a clip, or of the part of it that `video_start` and `video_end` choose.
+    The metadata of a clip, or of the part of it between `video_start` and `video_end`.
 
     Args:
         frame_times (`list[float]`, *optional*):
-            Seconds of each sampled frame from the start of the clip, where the frame rate varies. `None`: frame `i`
-            is at `i / fps`.
+            Seconds of each sampled frame from the start of the clip, if the frame rate varies. `None`: frame `i` is
+            shown at `i / fps`.
         audio_duration (`float`, *optional*):
-            Seconds of the audio track, counted from the first frame; 0 where none of it can be heard. `None`: there is
-            no track that FFmpeg decodes.
+            Seconds of the audio track from the first frame on; 0 if none of it can be heard. `None`: there is no track
+            that FFmpeg decodes.
     """
 
     frame_times: list[float] | None = None
@@ -43,7 +43,7 @@ class OmniVinciVideoMetadata(VideoMetadata):
 
     @property
     def timestamps(self) -> list[float]:
-        """Seconds of the sampled frames from the start of the clip."""
+        """Seconds of each sampled frame from the start of the clip."""
         return super().timestamps if self.frame_times is None else list(self.frame_times)
 
 
@@ -53,25 +53,29 @@ class Timeline:
     When the frames of a video are shown.
 
     Args:
-        times: Seconds of every frame from the first one, float64.
-        size: Height and width of upright frames.
-        pts: Presentation times in ticks, sorted; or the numbers of frames, where `numbers` or `ticks` tell them.
-        keys: Those of the key frames, or `None` if times cannot be relied on: frames are counted then.
-        origin: Seconds of the first frame on the clock of the container.
+        times: Seconds of every frame from the first one on, float64 of shape (num_frames,).
+        fps: Frames per second, on average if the rate is variable.
+        duration: Seconds from the start of the first frame to the end of the last one.
+        is_variable: Whether the frames are unevenly spaced.
+        size: Height and width of upright frames in pixels.
+        pts: Sorted presentation times in ticks; or the numbers of the frames, if `numbers` or `ticks` identify them.
+        keys: The entries of `pts` of key frames; `None` if times are not reliable, so that frames must be counted.
+        is_seekable: Whether decoding may start at a key frame.
+        origin: Second of the first frame on the clock of the container.
         audio: Where the audio track starts and ends on that clock; `None`: there is none that FFmpeg decodes.
-        has_track: Whether there is a track of sound, be it one that cannot be decoded.
-        numbers: The frames in the packets of the video, in the order of the file, where its clock starts again.
-        ticks: Decoding times of the packets, in ticks, where there are no others (AVI).
-        is_reordered: Whether frames of packets known by `ticks` are shown in another order: they are counted then,
-            from a key frame on.
-        sound_times: Seconds of each packet of the sound from the first frame, where its clock starts again.
+        has_track: Whether there is an audio track, even one that cannot be decoded.
+        numbers: If the clock of the file restarts, the frame of each packet of the video, in the order of the file.
+        ticks: Decoding times of the packets in ticks, if these are the only ones (AVI).
+        is_reordered: Whether frames of packets identified by `ticks` are shown in another order, so that they must be
+            counted from a key frame on.
+        sound_times: If the clock of the file restarts, seconds of each packet of the sound from the first frame on.
     """
 
     times: np.ndarray
     fps: float
     duration: float
     is_variable: bool
-    size: tuple[int, int]
+    size: tuple[int, int] = (0, 0)
     pts: np.ndarray | None = None
     keys: np.ndarray | None = None
     is_seekable: bool = False
@@ -84,7 +88,7 @@ class Timeline:
     sound_times: np.ndarray | None = None
 
     def packets(self, media: Media, container, video) -> Iterator[av.Packet]:
-        """The packets of the video from the start of the file, their `pts` as in `self.pts`."""
+        """The packets of the video from the start of the file, their `pts` replaced by entries of `self.pts`."""
         if self.numbers is not None:
             audio = find_stream(media, container, "audio", is_optional=True)
             for packet, number in follow(container, video, [s for s in (video, audio) if s], self.numbers):
@@ -94,7 +98,7 @@ class Timeline:
             yield from self._number(demux(container, video))
 
     def packets_from(self, container, video, key: int) -> Iterator[av.Packet]:
-        """The same from a key frame, or an earlier one, on."""
+        """The same from the key frame `key`, an entry of `keys`, or an earlier one on."""
         if self.ticks is None:
             return demux_from(container, video, key)
         return self._number(demux_from(container, video, int(self.ticks[key]), time="dts"))
@@ -109,7 +113,12 @@ class Timeline:
     def cut(
         self, media: Media, video_start: float | None, video_end: float | None
     ) -> tuple[int, OmniVinciVideoMetadata]:
-        """The first frame of a part, and the metadata of the part."""
+        """
+        The number of the first frame of a part, and the metadata of the part; arguments of [`load_video`].
+
+        Raises:
+            ValueError: a second is beyond the end of the clip.
+        """
         tolerance = 1e-3 / self.fps
         for name, value, limit in (
             ("video_start", video_start, self.duration - tolerance),
@@ -138,7 +147,7 @@ class Timeline:
         )
 
     def tell(self, metadata: OmniVinciVideoMetadata, first: int, indices: np.ndarray) -> None:
-        """Completes the metadata of the part from frame `first` on by which frames of it were sampled."""
+        """Adds sampled frames, by their `indices` in the part from frame `first` on, to the metadata of the part."""
         metadata.frames_indices = indices.tolist()
         if self.is_variable:
             metadata.frame_times = (self.times[first + indices] - self.times[first]).tolist()
@@ -146,16 +155,16 @@ class Timeline:
 
 def read_timeline(media: Media) -> Timeline:
     """
-    When the frames of a file are shown, by its headers and packets.
+    The timeline of a file, by its headers and packets.
 
     Raises:
-        ValueError: there is no frame, or their times cannot be true.
+        ValueError: there is no frame, or times are implausible.
     """
     timeline = _read_image(media) if media.is_image else _read_video(media)
     if timeline.duration > _MAX_SECONDS or (timeline.fps > _MAX_FPS and len(timeline.times) > 1):
         raise ValueError(
-            f"{media} is damaged: its {len(timeline.times)} frames are said to last {timeline.duration:.3g} s, "
-            f"{timeline.fps:.3g} in a second. Up to {_MAX_SECONDS:.0e} s and {_MAX_FPS:.0e} fps are accepted."
+            f"{media} is damaged: its {len(timeline.times)} frames are said to last {timeline.duration:.3g} s at "
+            f"{timeline.fps:.3g} fps. Up to {_MAX_SECONDS:.0e} s and {_MAX_FPS:.0e} fps are accepted."
         )
     return timeline
 
@@ -187,7 +196,7 @@ def _read_video(media: Media) -> Timeline:
         if timeline.audio is not None:
             (start, end), origin = timeline.audio, timeline.origin
             if not may_be_silence(start, start - origin, origin + timeline.duration):
-                # Sound after the end of the picture has lost its time: it is taken to start with the picture.
+                # Sound after the end of the picture has a wrong time: it is taken to start with the picture.
                 timeline.audio = (origin, origin + end - start)
         timeline.size = (video.width, video.height) if is_turned(video) else (video.height, video.width)
         timeline.has_track = len(container.streams.audio) > 0
@@ -213,65 +222,64 @@ def _read_packets(media: Media, container, video, picture: Packets, sound: Packe
             "each other.",
             stacklevel=2,
         )
-    timeline = _make_timeline(video, parts.times, parts.duration)
-    timeline.pts, timeline.keys, timeline.numbers = np.arange(len(parts.times)), parts.keys, parts.numbers
-    if sound is not None and parts.sound_times is not None:
-        timeline.sound_times = parts.sound_times
-        ends = parts.sound_times + sound.durations
-        timeline.audio = (float(np.nanmin(parts.sound_times)), float(np.nanmax(ends)))
-    return timeline
+    sound_times, audio = parts.sound_times, None
+    if sound_times is not None:
+        audio = (float(np.nanmin(sound_times)), float(np.nanmax(sound_times + sound.durations)))
+    known = {"pts": np.arange(len(parts.times)), "keys": parts.keys, "numbers": parts.numbers}
+    return _make_timeline(video, parts.times, parts.duration, audio=audio, sound_times=sound_times, **known)
 
 
 def _read_avi(video, picture: Packets) -> Timeline:
     """
-    AVI has one clock, that of decoding. Empty packets, which keep the frame before them on screen, tell on it, though
-    the demuxer leaves them out.
+    AVI has decoding times only. They also show where empty packets keep the frame before them on screen, which the
+    demuxer leaves out.
     """
     ticks, length = picture.dts, len(picture)
     if not picture.has_dts or (np.diff(ticks) <= 0).any():
         return _count(video, length)
-    depth = reorder_depth(video)
-    # A frame is shown when the decoder has it, so many packets later.
+    depth, keys = reorder_depth(video), np.flatnonzero(picture.is_key)
+    # A frame is shown when the decoder returns it, which is so many packets later.
     shown = np.concatenate([ticks[depth:], ticks[-1] + 1 + np.arange(min(depth, length))])[:length]
-    times = (shown - shown[0]) * float(video.time_base)
-    timeline = _make_timeline(video, times, times[-1] + float(video.time_base))
-    timeline.ticks, timeline.is_reordered, timeline.is_seekable = ticks, depth > 0, True
-    timeline.pts, timeline.keys = np.arange(length), np.flatnonzero(picture.is_key)
-    timeline.origin = float(ticks[0] * video.time_base)
-    if not len(timeline.keys):
-        timeline.keys = None
-    return timeline
+    times, tick = (shown - shown[0]) * float(video.time_base), float(video.time_base)
+    return _make_timeline(
+        video,
+        times,
+        times[-1] + tick,
+        pts=np.arange(length),
+        keys=keys if len(keys) else None,
+        is_seekable=True,
+        origin=float(ticks[0] * video.time_base),
+        ticks=ticks,
+        is_reordered=depth > 0,
+    )
 
 
 def _count(video, length: int) -> Timeline:
-    """Frames of a stream without times."""
+    """The timeline of a stream without times."""
     fps = [_DEFAULT_FPS, *_rates(video)][-1]
-    return Timeline(np.arange(length) / fps, fps, length / fps, False, (0, 0))
+    return Timeline(np.arange(length) / fps, fps, length / fps, False)
 
 
 def _read_times(container, video, pts: np.ndarray, keys: np.ndarray, last_duration: float) -> Timeline:
-    times = (pts - pts[0]) * float(video.time_base)
-    timeline = _make_timeline(video, times, times[-1] + last_duration * float(video.time_base))
-    timeline.pts, timeline.keys = pts, keys
-    timeline.is_seekable = is_one_of(container, SEEKABLE_FORMATS)
-    timeline.origin = float(pts[0] * video.time_base)
-    return timeline
+    times, origin = (pts - pts[0]) * float(video.time_base), float(pts[0] * video.time_base)
+    end = times[-1] + last_duration * float(video.time_base)
+    is_seekable = is_one_of(container, SEEKABLE_FORMATS)
+    return _make_timeline(video, times, end, pts=pts, keys=keys, is_seekable=is_seekable, origin=origin)
 
 
 def _rates(video) -> list[float]:
     return [float(rate) for rate in (video.average_rate, video.guessed_rate) if rate]
 
 
-def _make_timeline(video, times: np.ndarray, duration: float) -> Timeline:
-    """Times of frames, which are evenly spaced ones if they are so but for rounding."""
+def _make_timeline(video, times: np.ndarray, duration: float, **known) -> Timeline:
+    """A timeline whose frames are evenly spaced if they are but for rounding; `known`: its other attributes."""
     rates, numbers = _rates(video), np.arange(len(times))
     if len(times) == 1:
         rates = [fps for fps in rates if 1 / _MAX_SECONDS < fps < _MAX_FPS] or [_DEFAULT_FPS]
     elif times[-1] > 0:
         rates.append((len(times) - 1) / times[-1])
-    # Clocks of containers round, and encoders jitter: half a frame is what a constant rate may be off.
+    # Clocks of containers round, and encoders jitter: frames of a constant rate may be off by half a frame.
     fps = next((fps for fps in rates if np.abs(times - numbers / fps).max() <= 0.5 / fps), None)
-    is_variable = fps is None
-    if not is_variable:
-        times, duration = numbers / fps, len(numbers) / fps
-    return Timeline(times, len(times) / duration if duration > 0 else math.inf, duration, is_variable, (0, 0))
+    if fps is not None:
+        return Timeline(numbers / fps, fps, len(numbers) / fps, False, **known)
+    return Timeline(times, len(times) / duration if duration > 0 else math.inf, duration, True, **known)

@@ -1,4 +1,4 @@
-"""Sampled frames of a video, with its sound."""
+"""Loads the sampled frames of a video together with its sound."""
 
 import math
 import os
@@ -6,31 +6,31 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 
-from .backends import AUDIO_BACKENDS, AUDIO_READERS, VIDEO_BACKENDS, VIDEO_DECODERS, check_backend, decode_image
-from .frames import FrameSink
-from .images import check_transparency
-from .sounds import check_audio_options
+from .backends import AUDIO_BACKENDS, VIDEO_BACKENDS, check_backend, decode_decord
+from .frames import FrameSink, decode_pyav
+from .images import check_transparency, decode_frames
+from .sounds import Track, check_audio_options, read_audio
 from .sources import Media, open_source
 from .timeline import OmniVinciVideoMetadata, Timeline, read_timeline
-from .tracks import Track
 
-# Seconds of sound that may be missing at its end: packets tell of a little more than decoders give.
+# Seconds of sound that may be missing at its end: packets claim a little more than decoders return.
 _MAX_LOST = 0.2
 
 
 @dataclass
 class LoadedVideo:
     """
+    A decoded clip.
+
     Args:
-        frames (`torch.Tensor`): uint8 RGB of shape (num_frames, 3, height, width), or what `transform` made of it.
-        metadata (`OmniVinciVideoMetadata`): Of the clip; `frames_indices` lists which frames these are.
+        frames (`torch.Tensor`): uint8 RGB of shape (num_frames, 3, height, width), or the results of `transform`.
+        metadata (`OmniVinciVideoMetadata`): That of the clip; `frames_indices` lists which frames these are.
         waveform (`np.ndarray`, *optional*):
-            float32 mono samples in [-1, 1]; the first one sounds as the first frame of the clip is shown. Empty if the
+            float32 mono samples in [-1, 1] of shape (num_samples,), from the first frame of the clip on. Empty if the
             track has no sound there, or none that can be decoded; `None`: there is no track, or it is not wanted.
     """
 
@@ -56,37 +56,37 @@ def load_video(
     transparency: str = "white",
 ) -> LoadedVideo:
     """
-    Decodes sampled frames of a video and, if wanted, its sound.
+    Decodes sampled frames of a video and, if asked to, its sound.
 
     Args:
         source (`str`, `Path`, `bytes`, binary file or `PIL.Image.Image`):
-            Path, `http(s)://`, `file://` or `data:` URL, base64, or the content of a file: whatever FFmpeg reads, and
-            the images, still or animated, that Pillow reads, opened already or not. What it is, its content tells.
+            Path, `http(s)://`, `file://` or `data:` URL, base64, or the content of a file, in any format that FFmpeg
+            reads; also still and animated images that Pillow reads, or has opened. The format is found by content.
         sample_indices_fn (`Callable`, *optional*):
-            Gets the metadata (frames, fps, duration, upright width and height) and returns the indices of the frames
-            wanted, in presentation order; one may repeat. `None`: all frames.
+            Gets the metadata (frames, fps, duration, upright width and height) and returns the indices of the wanted
+            frames in presentation order; they may repeat. `None`: all frames.
         transform (`Callable`, *optional*):
-            Applied to each frame, a uint8 tensor (3, height, width) stored channels last, in worker threads. The
-            frame itself is dropped then, so that only what is returned, of one shape for all, is held in memory.
+            Applied to each frame, a uint8 tensor (3, height, width) stored channels last, in worker threads. Only its
+            results, which must have one shape, are kept in memory.
         video_start (`float`, *optional*), video_end (`float`, *optional*):
-            Seconds between which the clip is looked at; nothing else is decoded. The part starts with the frame that
-            is on screen at `video_start`, its frame 0 at 0 s, and ends before the one shown from `video_end` on.
-            Its sound is cut to the same span. Up to a second after the end of the clip counts as its end.
+            Decode only the part between these seconds. It starts with the frame that is on screen at `video_start`,
+            which becomes frame 0 at 0 s, and ends before the frame that is shown from `video_end` on. Its sound is cut
+            to the same span. `video_end` may exceed the end of the clip by up to a second.
         load_audio (`bool`, defaults to `False`): Whether to decode the audio track too, see [`load_audio`].
-        sampling_rate (`int`, defaults to 16000): Of the waveform, in Hz.
-        max_audio_seconds (`float`, *optional*): The most seconds of sound to decode.
-        backend (`str`, defaults to `"pyav"`): What decodes the picture, one of `VIDEO_BACKENDS`.
-        audio_backend (`str`, *optional*): What decodes the sound, one of `AUDIO_BACKENDS`. `None`: `backend`.
+        sampling_rate (`int`, defaults to 16000): Sampling rate of the waveform in Hz.
+        max_audio_seconds (`float`, *optional*): Decode at most this many seconds of sound.
+        backend (`str`, defaults to `"pyav"`): The decoder of the frames, one of `VIDEO_BACKENDS`.
+        audio_backend (`str`, *optional*): The decoder of the sound, one of `AUDIO_BACKENDS`. `None`: `backend`.
         timeout (`float`, defaults to 30.0): Seconds that a server may keep a download waiting.
-        num_threads (`int`, *optional*): Threads that decode the picture. `None`: one for each core.
-        transparency (`str`, defaults to `"white"`): Of images, see [`load_image`].
+        num_threads (`int`, *optional*): Threads that decode frames. `None`: one for each core.
+        transparency (`str`, defaults to `"white"`): What becomes of transparent pixels of images, see [`load_image`].
 
     Returns:
-        [`LoadedVideo`]. A frame that cannot be decoded is left out, sound that cannot becomes silence, and a track of
-        which nothing can be heard is left out, each with a warning.
+        [`LoadedVideo`]. With a warning each, frames that cannot be decoded are left out, sound that cannot be decoded
+        becomes silence, and a track without any sound is left out.
 
     Raises:
-        ValueError, TypeError, OSError: what is given is not accepted, or cannot be read or decoded.
+        ValueError, TypeError, OSError: an argument is not accepted, or the source cannot be read or decoded.
         ImportError: the package of a backend is missing.
     """
     audio_backend = audio_backend or backend
@@ -106,17 +106,20 @@ def load_video(
         if load_audio and timeline.audio is not None and metadata.audio_duration:
             seconds = math.inf if video_end is None else metadata.duration
             seconds = seconds if max_audio_seconds is None else min(seconds, max_audio_seconds)
-            origin = timeline.origin
-            start, latest = origin + timeline.times[first], origin + timeline.duration
+            start, latest = timeline.origin + timeline.times[first], timeline.origin + timeline.duration
             track = Track(sampling_rate, start, seconds, latest, timeline.sound_times)
-        decode = partial(decode_image, transparency=transparency) if media.is_image else VIDEO_DECODERS[backend]
         with (
             FrameSink(len(frames), transform, timeline.size, num_threads) as sink,
             ThreadPoolExecutor(1, "sound") as executor,
         ):
-            reading = track and executor.submit(AUDIO_READERS[audio_backend], media, track, timeline.audio[0])
+            reading = track and executor.submit(read_audio, media, track, audio_backend, timeline.audio[0])
             try:
-                decode(media, timeline, frames + first, sink, num_threads)
+                if media.is_image:
+                    sink.put_all(decode_frames(media, frames + first, timeline.size, transparency))
+                elif backend == "decord":
+                    sink.put_all(decode_decord(media, frames + first, num_threads))
+                else:
+                    decode_pyav(media, timeline, frames + first, sink, num_threads)
             except BaseException:
                 if track is not None:
                     track.is_full = True
@@ -124,7 +127,7 @@ def load_video(
             if reading is not None:
                 reading.result()
     if not sink.is_stored.any():
-        raise ValueError(f"None of the {len(frames)} frames wanted of {media} can be decoded: the file is damaged.")
+        raise ValueError(f"None of the {len(frames)} frames asked for in {media} can be decoded: it is damaged.")
     if not sink.is_stored.all():
         num_lost = int(np.count_nonzero(~sink.is_stored))
         warnings.warn(f"{num_lost} of {len(frames)} frames of {media} cannot be decoded: left out.", stacklevel=2)
@@ -140,7 +143,7 @@ def load_video(
 def _take_sound(
     media: Media, timeline: Timeline, metadata: OmniVinciVideoMetadata, track: Track | None, limit: float | None
 ) -> np.ndarray | None:
-    """The samples of a track as long as its packets say; none, with a warning, if there is a track but no sound."""
+    """The samples of a track, as many as its packets announce; none, with a warning, if the track has no sound."""
     waveform = np.empty(0, np.float32) if track is None else track.waveform()
     if not timeline.has_track:
         return None
@@ -170,10 +173,8 @@ def probe_video(
     timeout: float = 30.0,
 ) -> OmniVinciVideoMetadata:
     """
-    The metadata that [`load_video`] would give, from the headers of a container and, where these leave it open, of
-    its packets. Nothing is decoded, except for animated images.
-
-    Args and errors: as of [`load_video`].
+    The metadata that [`load_video`] would return, from the headers of a container and, where these do not settle it,
+    from its packets. Arguments and errors are those of [`load_video`]. No frame is decoded, except of animated images.
     """
     _check_span(video_start, video_end)
     with open_source(source, timeout) as media:
@@ -188,15 +189,15 @@ def _check_span(video_start: float | None, video_end: float | None) -> None:
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-            raise TypeError(f"`{name}` is a number of seconds, not `{type(value).__name__}`.")
+            raise TypeError(f"`{name}` must be a number of seconds, not `{type(value).__name__}`.")
         if not math.isfinite(value) or value < 0:
-            raise ValueError(f"`{name}={value}` is not accepted: it is a finite number of seconds from 0 on.")
+            raise ValueError(f"`{name}={value}` is not accepted: it must be a finite number of seconds, at least 0.")
     if video_end is not None and video_end <= (video_start or 0):
         raise ValueError(f"`video_end={video_end}` is not after `video_start={video_start or 0}`.")
 
 
 def _sample(sample_indices_fn, metadata: OmniVinciVideoMetadata) -> np.ndarray:
-    """Indices of the frames wanted, checked."""
+    """The indices of the wanted frames, checked."""
     total = metadata.total_num_frames
     if sample_indices_fn is None:
         return np.arange(total)
@@ -205,7 +206,7 @@ def _sample(sample_indices_fn, metadata: OmniVinciVideoMetadata) -> np.ndarray:
         raise ValueError(f"`sample_indices_fn` returned {indices!r}: a sequence of at least one integer is accepted.")
     if indices.min() < 0 or indices.max() >= total:
         raise ValueError(
-            f"`sample_indices_fn` returned frames {indices.min()} to {indices.max()}, of a clip of {total} frames: "
+            f"`sample_indices_fn` returned frames {indices.min()} to {indices.max()} for a clip of {total} frames: "
             f"0 to {total - 1} are accepted."
         )
     return indices.astype(np.int64)

@@ -12,7 +12,7 @@ from transformers.processing_utils import ImagesKwargs
 from .. import media
 from ..planning import choose_tile_grid, tile_grids
 from ..remote_code import InstalledSettings
-from .pixels import TorchPixels, as_tensor, is_array, move_channels_first, resize_exactly, to_pixels
+from .pixels import TorchPixels, array_size, is_array, resize_exactly, to_pixels
 
 
 class OmniVinciImageProcessorKwargs(ImagesKwargs, total=False):
@@ -22,8 +22,7 @@ class OmniVinciImageProcessorKwargs(ImagesKwargs, total=False):
     max_tiles (`int`, *optional*):
         The most tiles of the last scale.
     transparency (`str`, *optional*):
-        `"white"`: transparent pixels are composed on white, as browsers show them. `"drop"`: alpha is dropped, as in
-        the release.
+        What becomes of transparent pixels: `"white"` or `"drop"`, see [`media.load_image`].
     """
 
     s2_scales: list[int] | tuple[int, ...] | None
@@ -33,11 +32,11 @@ class OmniVinciImageProcessorKwargs(ImagesKwargs, total=False):
 
 class OmniVinciImageProcessor(InstalledSettings, TorchPixels, TorchvisionBackend):
     r"""
-    Cuts images into the tiles of Dynamic S2 (appendix C.1), resized as PIL does and normalised with torch.
+    Cuts images into the tiles of Dynamic S2 (appendix C.1), resized with PIL and normalised with torch.
 
-    An image that is alone in its prompt is tiled: for every scale but the last a square grid of tiles, for the last
-    the grid whose aspect ratio is nearest to the image's. Images of a prompt with several are resized to one tile
-    each. Which images share a prompt is told by the nesting: `[[a], [b, c]]` are two prompts, a flat list is one.
+    The only image of a prompt is tiled: into a square grid for every scale but the last, and for the last scale into
+    the grid with the nearest aspect ratio. If a prompt has several images, each is resized to one tile. Nesting tells
+    which images share a prompt: `[[a], [b, c]]` are two prompts, a flat list is one.
 
     Args:
         s2_scales (`list[int]`, *optional*, defaults to `[448, 896, 1344]`): Side lengths in pixels.
@@ -51,8 +50,7 @@ class OmniVinciImageProcessor(InstalledSettings, TorchPixels, TorchvisionBackend
         for an image that is not tiled.
 
     Raises:
-        ValueError: an image has no pixels or an unknown layout.
-        TypeError: an input is not an image.
+        ValueError, TypeError, OSError: an image cannot be read, or has no pixels or an unknown layout.
     """
 
     valid_kwargs = OmniVinciImageProcessorKwargs
@@ -85,7 +83,7 @@ class OmniVinciImageProcessor(InstalledSettings, TorchPixels, TorchvisionBackend
         return super().preprocess(prompts, *args, **kwargs)
 
     def fetch_images(self, image_url_or_urls):
-        """Loads paths, URLs, bytes and file objects; passes arrays and tensors."""
+        """Loads paths, URLs, bytes and file objects, also in nested lists; arrays and tensors stay as they are."""
         if isinstance(image_url_or_urls, (list, tuple)):
             return [self.fetch_images(image) for image in image_url_or_urls]
         if is_array(image_url_or_urls):
@@ -94,25 +92,26 @@ class OmniVinciImageProcessor(InstalledSettings, TorchPixels, TorchvisionBackend
 
     def probe_image(self, image) -> tuple[int, int]:
         """
-        Height and width of an image, by the header of a file: none of its pixels is decoded.
+        Height and width of an image in pixels, from the header of a file: none of its pixels is decoded.
 
         Args:
             image: One image, as when called.
+
+        Raises:
+            ValueError, TypeError, OSError: as when called.
         """
-        if is_array(image):
-            return tuple(move_channels_first(as_tensor(image)).shape[-2:])
-        return media.probe_image(image)
+        return array_size(image) if is_array(image) else media.probe_image(image)
 
     def _prepare_images_structure(self, images, expected_ndims: int = 3):
-        """As `preprocess` has nested them."""
+        """The images as nested by `preprocess`."""
         return images
 
     def process_image(self, image, device=None, **kwargs) -> torch.Tensor:
-        """One image as (3, height, width), where it is to be worked on."""
+        """Moves one image (3, height, width) to the device on which it is processed."""
         return image if device is None else image.to(device)
 
     def tile_grid(self, height: int, width: int, s2_scales=None, max_tiles=None) -> tuple[int, int]:
-        """The (rows, columns) of the last scale for an image of `height` x `width` pixels that is tiled."""
+        """The (rows, columns) of the last scale if an image of `height` x `width` pixels is tiled."""
         return choose_tile_grid(height, width, s2_scales or self.s2_scales, max_tiles or self.max_tiles)
 
     def _preprocess(

@@ -1,4 +1,4 @@
-"""Pixels as tensors: to RGB, resized and normalised with torch alone. Images and frames share it."""
+"""Pixels of images and frames as tensors: to RGB, resized and normalised with torch alone."""
 
 import numpy as np
 import PIL.Image
@@ -21,23 +21,23 @@ def to_pixels(
     as_they_are: bool = False,
 ) -> torch.Tensor:
     """
-    One image or a stack of frames as a tensor of RGB from 0 to 255, channels first.
+    Converts an image or a stack of frames to RGB from 0 to 255, channels first.
 
     Args:
         pixels (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
-            (height, width) grey, or with 1, 3 or 4 channels first or last, and any leading axes; black and white are
-            recognised by dtype and range as [`white_level`] says. Or any other source of an image.
-        input_data_format (`ChannelDimension` or `str`, *optional*): Where the channels stand, if it cannot be told.
+            Grey of shape (height, width), or 1, 3 or 4 channels first or last, after any leading axes; or another
+            source of an image, see [`media.load_image`].
+        input_data_format (`ChannelDimension` or `str`, *optional*): Where the channels are. `None`: by the shape.
         transparency (`str`, defaults to `"white"`): What becomes of a fourth channel, see [`media.load_image`].
-        white (`float`, *optional*): The value of white. `None`: it is recognised.
-        as_they_are (`bool`, defaults to `False`): Whether arrays keep their values: they are not to be rescaled.
+        white (`float`, *optional*): The value of white. `None`: [`white_level`] finds it.
+        as_they_are (`bool`, defaults to `False`): Whether arrays keep their values, because they are not rescaled.
 
     Returns:
-        `torch.Tensor` of shape `(..., 3, height, width)`: uint8, or what was given where it keeps its values.
+        `torch.Tensor` of shape `(..., 3, height, width)`: uint8, or the given dtype if values are kept.
 
     Raises:
-        TypeError: not an image.
-        ValueError: no pixels, no axis of 1, 3 or 4 channels, or values that are not understood.
+        TypeError: this is not an image.
+        ValueError: there are no pixels or no axis of 1, 3 or 4 channels, or the range of the values is unknown.
     """
     if not is_array(pixels):
         if isinstance(pixels, PIL.Image.Image) and 0 in pixels.size:
@@ -53,20 +53,27 @@ def to_pixels(
     if channels == 3:
         return pixels
     colours, alpha = pixels[..., :3, :, :], pixels[..., 3:, :, :]
-    return colours if transparency == "drop" or as_they_are else _compose_on_white(colours, alpha)
+    if transparency == "drop" or as_they_are:
+        return colours
+    return (255 - (255 - colours.float()) * (alpha.float() / 255)).round().to(torch.uint8)
 
 
 def is_array(pixels) -> bool:
-    """Whether pixels are decoded already, and no source of an image."""
+    """Whether pixels are an array or tensor rather than a source of an image."""
     return hasattr(pixels, "shape") and not isinstance(pixels, memoryview)
 
 
 def as_tensor(pixels) -> torch.Tensor:
-    """Pixels of an array as a tensor."""
+    """
+    The pixels of a NumPy array as a tensor of the same shape.
+
+    Raises:
+        TypeError: this is not an array of numbers.
+    """
     if isinstance(pixels, torch.Tensor):
         return pixels
     if not isinstance(pixels, np.ndarray):
-        raise TypeError(f"Pixels come as a PIL image, NumPy array or torch tensor, not as `{type(pixels).__name__}`.")
+        raise TypeError(f"Pixels of `{type(pixels).__name__}`: a PIL image, NumPy array or torch tensor is accepted.")
     if pixels.dtype.kind not in "buif":
         raise TypeError(f"Pixels of `{pixels.dtype}` are not understood: {ACCEPTED}.")
     if not pixels.dtype.isnative or pixels.dtype.itemsize > 8:
@@ -75,7 +82,7 @@ def as_tensor(pixels) -> torch.Tensor:
 
 
 def move_channels_first(pixels: torch.Tensor, input_data_format: ChannelDimension | str | None = None) -> torch.Tensor:
-    """Pixels as (..., channels, height, width), with 1, 3 or 4 channels; arguments and errors as of [`to_pixels`]."""
+    """Pixels as (..., channels, height, width), with 1, 3 or 4 channels. Arguments and errors: see [`to_pixels`]."""
     shape = tuple(pixels.shape)
     if pixels.ndim < 2 or 0 in shape:
         raise ValueError(
@@ -97,19 +104,25 @@ def move_channels_first(pixels: torch.Tensor, input_data_format: ChannelDimensio
     return pixels
 
 
-def _compose_on_white(colours: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-    return (255 - (255 - colours.float()) * (alpha.float() / 255)).round().to(torch.uint8)
+def array_size(pixels, input_data_format: ChannelDimension | str | None = None) -> tuple[int, int]:
+    """Height and width in pixels of an array or tensor. Arguments and errors are those of [`to_pixels`]."""
+    return tuple(move_channels_first(as_tensor(pixels), input_data_format).shape[-2:])
 
 
 def resize(pixels: torch.Tensor, height: int, width: int, resample: int = Resampling.BICUBIC) -> torch.Tensor:
     """
-    Antialiased resizing, of bytes in bytes: within one grey level of PIL's.
+    Resizes with antialiasing; bytes stay bytes, within one grey level of PIL's.
 
     Args:
-        pixels (`torch.Tensor` of shape `(..., 3, height, width)`): Bytes or floats.
+        pixels (`torch.Tensor` of shape `(..., 3, old height, old width)`): Bytes or floats.
+        height (`int`), width (`int`): The new size in pixels.
+        resample (`int`): `Resampling.BICUBIC` or `Resampling.BILINEAR`.
 
     Returns:
-        `torch.Tensor` of shape `(..., 3, height, width)`, in the dtype given.
+        `torch.Tensor` of shape `(..., 3, height, width)`, of the same dtype.
+
+    Raises:
+        ValueError: another value of `resample`.
     """
     if pixels.shape[-2:] == (height, width):
         return pixels
@@ -132,13 +145,11 @@ def resize(pixels: torch.Tensor, height: int, width: int, resample: int = Resamp
 
 def resize_exactly(pixels: torch.Tensor, height: int, width: int, resample: int = Resampling.BICUBIC) -> torch.Tensor:
     """
-    As [`resize`], by PIL for bytes on the CPU: slower, and to the grey level what the release computes.
+    [`resize`] for one image (3, old height, old width). Bytes on the CPU go through PIL, which is slower but gives
+    exactly the grey levels of the released code.
 
-    Each axis has a pass of its own, which rounds to bytes, so that their order shows. It is fixed here as it is in
-    Pillow 13 (rows first where more than twice as many of them are lost); older versions always began with columns.
-
-    Args:
-        pixels (`torch.Tensor` of shape `(3, height, width)`): One image.
+    PIL resizes one axis after the other and rounds in between, so that their order matters. It is fixed to that of
+    Pillow 13 (rows first if more than twice as many of them are lost); older versions always began with columns.
     """
     if pixels.dtype != torch.uint8 or pixels.device.type != "cpu":
         return resize(pixels, height, width, resample)
@@ -153,8 +164,8 @@ def resize_exactly(pixels: torch.Tensor, height: int, width: int, resample: int 
 
 def _empty_floats_like(pixels: torch.Tensor) -> torch.Tensor:
     """
-    Uninitialised float32 on the CPU in the memory layout of `pixels`. NumPy asks for huge pages where torch does not,
-    and the system takes longer to hand out small ones than it takes to write what they hold.
+    Uninitialised float32 on the CPU in the memory layout of `pixels`. Unlike torch, NumPy asks for huge pages; small
+    ones take the system longer to provide than it takes to write their content.
     """
     order = sorted(range(pixels.ndim), key=pixels.stride, reverse=True)
     empty = torch.from_numpy(np.empty([pixels.shape[axis] for axis in order], dtype=np.float32))
@@ -163,8 +174,8 @@ def _empty_floats_like(pixels: torch.Tensor) -> torch.Tensor:
 
 class TorchPixels:
     """
-    The pixel operations of transformers' torchvision backend on torch alone, and SigLIP's settings of them. Mixed into
-    the image and the video processor, in front of their base class.
+    The pixel operations of transformers' torchvision backend with torch alone, and SigLIP's settings for them. A mixin
+    of the image and the video processor, in front of their base class.
     """
 
     do_resize = True
@@ -177,7 +188,12 @@ class TorchPixels:
     do_convert_rgb = True
 
     def resize(self, image: torch.Tensor, size: SizeDict, resample: int | None = None, **kwargs) -> torch.Tensor:
-        """Resizes (..., 3, height, width) to exactly `size`."""
+        """
+        Resizes pixels (..., 3, height, width) to exactly `size`.
+
+        Raises:
+            ValueError: `size` has no `height` or `width`.
+        """
         if not size.height or not size.width:
             raise ValueError(f"`size={dict(size)}` is not supported: it must have `height` and `width`.")
         return resize(image, size.height, size.width, self.resample if resample is None else resample)
@@ -191,7 +207,10 @@ class TorchPixels:
     def rescale_and_normalize(
         self, images: torch.Tensor, do_rescale: bool, rescale_factor: float, do_normalize: bool, image_mean, image_std
     ) -> torch.Tensor:
-        """As in transformers; bytes on the CPU faster where all channels have one mean and one deviation."""
+        """
+        As in transformers, for pixels (..., 3, height, width). Bytes on the CPU take a faster way if all channels have
+        the same mean and deviation.
+        """
         means, deviations = np.unique(image_mean), np.unique(image_std)
         uniform = do_rescale and do_normalize and len(means) == len(deviations) == 1
         if not uniform or images.dtype != torch.uint8 or images.device.type != "cpu":

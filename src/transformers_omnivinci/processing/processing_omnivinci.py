@@ -40,7 +40,7 @@ SHARED_WITH_CONFIG = (
 class OmniVinciAudioKwargs(AudioKwargs, total=False):
     """
     audio_backend (`str`, *optional*):
-        What decodes sound: `"pyav"`, `"decord"`, `"librosa"` or `"torchcodec"`. `None`: for the track of a video what
+        What decodes sound: `"pyav"`, `"decord"` or `"librosa"`. `None`: for the track of a video what
         decodes its picture, else PyAV.
     device (`str` or `torch.device`, *optional*): Where log-mel spectrograms are computed.
     """

@@ -1,4 +1,4 @@
-"""Videos as they are given: which of them a nested list holds, and the frames of those that are no files."""
+"""Videos as users pass them: the videos in a nested list, and the frames of those that are not files."""
 
 import math
 import os
@@ -19,7 +19,7 @@ from .. import media
 from ..media import LoadedVideo, OmniVinciVideoMetadata
 from ..media.levels import white_level
 from ..media.sources import Download
-from .pixels import as_tensor, is_array, move_channels_first, resize, to_pixels
+from .pixels import array_size, as_tensor, is_array, resize, to_pixels
 
 logger = logging.get_logger(__name__)
 
@@ -34,8 +34,8 @@ class OneVideo:
 
     Attributes:
         source:
-            What a file is read from, a folder, an array or tensor (num_frames, ...), a list of frames or a
-            [`LoadedVideo`].
+            A source of a file, see [`media.load_video`], a folder, an array or tensor (num_frames, ...), a list of
+            frames or a [`LoadedVideo`].
         metadata (`dict` or `VideoMetadata`, *optional*): What is known of the clip that frames are from.
         options (`Mapping`): Options of the video processor for this video alone.
     """
@@ -51,18 +51,21 @@ class OneVideo:
 
     @property
     def is_folder(self) -> bool:
-        return _is_folder(self.source)
+        return isinstance(self.source, (str, os.PathLike)) and os.path.isdir(self.source)
 
 
 class FlatVideos(list):
-    """Videos of which each entry is one, as it was given or as [`OneVideo`]: they are not to be flattened again."""
+    """A list with one entry for each video, as it was given or as [`OneVideo`], which must not be flattened again."""
 
 
 def flatten_videos(videos) -> FlatVideos:
     """
-    The videos of a batch, one after another.
+    The videos of a batch, nested in any way, one after another.
 
-    A list is one video if all it holds are frames: arrays, and images of one frame, which the content of files tells.
+    A list is one video if it holds nothing but frames: arrays, and images of one frame, as the content of files shows.
+
+    Raises:
+        ValueError, TypeError, OSError: an entry is not a video, or cannot be read.
     """
     if isinstance(videos, FlatVideos):
         return videos
@@ -84,15 +87,15 @@ def _flatten(videos) -> list[OneVideo]:
             return [OneVideo(videos[None])]
         if videos.ndim not in (4, 5):
             raise ValueError(
-                f"A video array of shape {tuple(videos.shape)} is not understood: (num_frames, height, width, "
-                "channels) or (num_frames, channels, height, width) is, and several such along one more axis."
+                f"A video array of shape {tuple(videos.shape)} is not accepted: (num_frames, height, width, channels) "
+                "or (num_frames, channels, height, width) is, or several of these along one more axis."
             )
         return [OneVideo(video) for video in ([videos] if videos.ndim == 4 else videos)]
     if isinstance(videos, PIL.Image.Image):
         return [OneVideo([videos] if media.is_still(videos) else videos)]
     if isinstance(videos, (list, tuple)):
         items = _download_first(videos)
-        if items and all(_is_frame(item, index) for index, item in enumerate(items)):
+        if items and all(map(_is_frame, items)):
             return [OneVideo(items)]
         return [video for item in items for video in _flatten(item)]
     raise TypeError(
@@ -103,11 +106,15 @@ def _flatten(videos) -> list[OneVideo]:
 
 def one_video(video, options: Mapping | None = None) -> OneVideo:
     """
-    What stands for one video, with the options that are its own. Of a list, the entries are its frames.
+    One video, with its own options. The entries of a list are its frames.
+
+    Args:
+        video: As in [`flatten_videos`].
+        options (`Mapping`, *optional*): Options of the video processor for this video alone.
 
     Raises:
-        ValueError: it is several videos, or none.
-        TypeError: it is no video.
+        ValueError: there are several videos, or none.
+        TypeError: it is not a video.
     """
     if isinstance(video, (list, tuple)) and len(video) > 1 and not _has_metadata(video):
         found = [OneVideo(_download_first(video))]
@@ -120,12 +127,8 @@ def one_video(video, options: Mapping | None = None) -> OneVideo:
 
 
 def is_source(video) -> bool:
-    """Whether something is what files are read from."""
+    """Whether a file can be read from this: a path, URL, bytes or file object."""
     return isinstance(video, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(video, "read")
-
-
-def _is_folder(video) -> bool:
-    return isinstance(video, (str, os.PathLike)) and os.path.isdir(video)
 
 
 def _has_metadata(video) -> bool:
@@ -134,7 +137,7 @@ def _has_metadata(video) -> bool:
 
 
 def _download_first(items: Sequence) -> list:
-    """Items of a list, of which the first URL tells what all of them are."""
+    """The items of a list with the first URL downloaded, which shows what all of them are."""
     items = list(items)
     first = next((index for index, item in enumerate(items) if media.is_url(item)), None)
     if first is not None and not any(isinstance(item, Download) for item in items):
@@ -142,17 +145,19 @@ def _download_first(items: Sequence) -> list:
     return items
 
 
-def _is_frame(item, index: int) -> bool:
+def _is_frame(item) -> bool:
     if isinstance(item, (np.ndarray, torch.Tensor)):
         return item.ndim in (2, 3)
-    if media.is_url(item):
-        return True  # as the first one is
-    if isinstance(item, PIL.Image.Image) or (is_source(item) and not _is_folder(item)):
-        return media.is_still(item)
-    return False
+    return media.is_url(item) or (OneVideo(item).is_file and media.is_still(item))
 
 
 def flatten_metadata(video_metadata, num_videos: int) -> list[VideoMetadata | dict | None]:
+    """
+    The metadata of each video, given as one for all videos, nested in any way as the videos, or not at all.
+
+    Raises:
+        ValueError: there are not as many as videos.
+    """
     if video_metadata is None:
         return [None] * num_videos
     if isinstance(video_metadata, (dict, VideoMetadata)):
@@ -172,13 +177,16 @@ def plan_frames(
     frames: Sequence, metadata, sample_indices_fn, options: Mapping
 ) -> tuple[OmniVinciVideoMetadata, list[int]]:
     """
-    The metadata of given frames, and which of them are looked at, by their places; one may repeat. None is decoded.
+    The metadata of given frames, and the indices of those that are used, which may repeat. No frame is decoded.
 
     Args:
         frames: A list of frames, or an array or tensor (num_frames, ...).
         metadata (`dict` or `VideoMetadata`, *optional*): What is known of their clip.
         sample_indices_fn (`Callable`, *optional*): Gets the metadata, returns indices. `None`: all are taken.
         options: Those of a call of the video processor.
+
+    Raises:
+        ValueError, TypeError, OSError: the metadata is implausible, or the first frame cannot be read.
     """
     places = list(range(len(frames)))
     metadata = _complete_metadata(metadata, len(frames), _probe_size(frames, options["input_data_format"]))
@@ -188,13 +196,13 @@ def plan_frames(
     if is_part and not sampled:
         raise ValueError(
             f"Got {len(frames)} frames of a clip of {metadata.total_num_frames}, without `frames_indices` in "
-            "`video_metadata`: these say which frames they are."
+            "`video_metadata`, which must tell which frames they are."
         )
     if sample_indices_fn is not None and not sampled and (options["sampling_is_asked"] or too_many):
         places = [int(index) for index in sample_indices_fn(metadata)]
         times = metadata.frame_times
         metadata.frames_indices = list(places)
-        metadata.frame_times = None if times is None else [times[i] for i in places]
+        metadata.frame_times = None if times is None else [times[place] for place in places]
     elif metadata.frames_indices is None:
         metadata.frames_indices = list(places)
     return metadata, places
@@ -202,12 +210,12 @@ def plan_frames(
 
 def load_frames(frames: Sequence, metadata, sample_indices_fn, options: Mapping, transform=None) -> LoadedVideo:
     """
-    Decodes those of given frames that are looked at; arguments as of [`plan_frames`].
+    Decodes those of the given frames that are used; the other arguments are those of [`plan_frames`].
 
     Args:
         transform (`Callable`, *optional*):
-            Applied to each frame of a list, (3, height, width), in worker threads, so that full-size ones are never
-            held together.
+            Applied to each frame of a list, (3, height, width), in worker threads, so that full-size ones never pile
+            up in memory.
 
     Raises:
         ValueError, TypeError, OSError: a frame cannot be read; the message names it.
@@ -247,18 +255,18 @@ def _fetch(frame):
 
 
 def _alone(frame, lock):
-    """Keeps threads apart at opened images and files, which may be one object in several places of a list."""
+    """Lets one thread at a time use opened images and files, as a list may hold the same object several times."""
     return lock if isinstance(frame, PIL.Image.Image) or hasattr(frame, "read") else nullcontext()
 
 
 def _find_whites(frames: list, given: Mapping[int, Any], executor: ThreadPoolExecutor, lock) -> dict[int, float]:
-    """The value of white in each frame: one in all of floats, and one in all of wide integers."""
+    """The value of white in each frame: the same for all frames of floats, and for all of wide integers."""
 
     def read(place: int):
         with _naming_frame(place), _alone(given[place], lock):
             return media.value_range(given[place])
 
-    # Arrays are at hand, also those that are not looked at; of images each has to be decoded for it.
+    # Of arrays all count, even those that are not used; images would have to be decoded for it.
     arrays = {place: as_tensor(frame) for place, frame in enumerate(frames) if is_array(frame)}
     images = [place for place in given if place not in arrays]
     values = {**arrays, **dict(zip(images, executor.map(read, images)))}
@@ -274,37 +282,33 @@ def _find_whites(frames: list, given: Mapping[int, Any], executor: ThreadPoolExe
 
 @contextmanager
 def _naming_frame(place: int) -> Iterator[None]:
-    """Says which frame of a list cannot be read."""
+    """Adds to an error which frame of a list cannot be read."""
     try:
         yield
-    except ValueError as error:
-        raise ValueError(f"Frame {place} of the list is no image: {error}") from error
-    except TypeError as error:
-        raise TypeError(f"Frame {place} of the list is no image: {error}") from error
+    except (ValueError, TypeError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"Frame {place} of the list is not an image: {error}") from error
 
 
 def _probe_size(frames: Sequence, input_data_format) -> tuple[int, int]:
-    """Height and width of the first frame."""
+    """Height and width in pixels of the first frame."""
     if not isinstance(frames, list):
-        return tuple(move_channels_first(as_tensor(frames), input_data_format).shape[-2:])
+        return array_size(frames, input_data_format)
     with _naming_frame(0):
-        if is_array(frames[0]):
-            return tuple(move_channels_first(as_tensor(frames[0]), input_data_format).shape[-2:])
-        return media.probe_image(frames[0])
+        return array_size(frames[0], input_data_format) if is_array(frames[0]) else media.probe_image(frames[0])
 
 
 def _complete_metadata(metadata, num_frames: int, frame_size: tuple[int, int]) -> OmniVinciVideoMetadata:
-    known = {} if metadata is None else {key: metadata[key] for key in metadata}
+    known = {"total_num_frames": num_frames} | ({} if metadata is None else dict(metadata))
     names = {field.name for field in fields(OmniVinciVideoMetadata)}
     unknown = sorted(set(known) - names)
     if unknown:
-        raise ValueError(f"`video_metadata` has unknown entries {unknown}: {sorted(names)} are understood.")
-    known.setdefault("total_num_frames", num_frames)
+        raise ValueError(f"`video_metadata` has unknown entries {unknown}: {sorted(names)} are accepted.")
     metadata = OmniVinciVideoMetadata(**known)
-    if metadata.fps is None or metadata.fps == 0:
+    if not metadata.fps:
         logger.warning_once(
-            f"Frames were given without the `fps` of their clip: {DEFAULT_FPS:g} is assumed, which decides their "
-            "seconds. Pass `video_metadata`."
+            f"Frames were given without the `fps` of their clip: {DEFAULT_FPS:g} is assumed, from which their seconds "
+            "follow. Pass `video_metadata`."
         )
         metadata.fps = DEFAULT_FPS
     metadata.height = frame_size[0] if metadata.height is None else metadata.height
@@ -316,11 +320,11 @@ def _complete_metadata(metadata, num_frames: int, frame_size: tuple[int, int]) -
 
 
 def _check_metadata(metadata: OmniVinciVideoMetadata, num_frames: int) -> None:
-    """Refuses what cannot be true of frames that are given."""
+    """Refuses implausible metadata of frames."""
     for name in ("total_num_frames", "fps", "duration"):
         value = getattr(metadata, name)
         if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-            raise TypeError(f"`{name}` in `video_metadata` is a number, not `{type(value).__name__}`.")
+            raise TypeError(f"`{name}` in `video_metadata` must be a number, not `{type(value).__name__}`.")
         if not 0 < value < math.inf:
             raise ValueError(f"`{name}={value}` in `video_metadata` is not accepted: it must be positive.")
     for name, first, last in (
@@ -332,14 +336,10 @@ def _check_metadata(metadata: OmniVinciVideoMetadata, num_frames: int) -> None:
             continue
         if len(values) != num_frames:
             raise ValueError(f"Got {num_frames} frames but {len(values)} `{name}` in `video_metadata`.")
+        # Comparisons with NaN are false.
         ordered = np.asarray(values, dtype=float)
-        if (
-            not np.isfinite(ordered).all()
-            or ordered.min() < first
-            or ordered.max() > last
-            or (np.diff(ordered) < 0).any()
-        ):
+        if not (first <= ordered[0] and (np.diff(ordered) >= 0).all() and ordered[-1] <= last):
             raise ValueError(
-                f"`{name}` in `video_metadata` reaches from {ordered.min():g} to {ordered.max():g}: values that "
-                f"ascend from {first:g} to {last:g} at most are accepted."
+                f"`{name}` in `video_metadata` reaches from {ordered.min():g} to {ordered.max():g}: ascending values "
+                f"from {first:g} to {last:g} are accepted."
             )

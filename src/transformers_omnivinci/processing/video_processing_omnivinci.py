@@ -1,12 +1,12 @@
 """Video processor of OmniVinci: sampled frames, resized and normalised, with their seconds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
 import torch
 from transformers.image_processing_utils import BatchFeature
-from transformers.image_utils import SizeDict, validate_kwargs
+from transformers.image_utils import validate_kwargs
 from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
@@ -24,13 +24,13 @@ from .video_inputs import OneVideo, flatten_metadata, flatten_videos, load_frame
 class OmniVinciVideoProcessorKwargs(VideosKwargs, total=False):
     """
     max_frames (`int`, *optional*):
-        The most frames that sampling by `fps` gives; beyond it that many are sampled uniformly.
+        The most frames that sampling at `fps` may give; longer clips are sampled uniformly at this many.
     video_start (`float`, *optional*), video_end (`float`, *optional*):
-        Seconds of the file between which it is looked at. The part is a clip of its own: its first frame is at 0 s.
+        Use only the part of the file between these seconds, as a clip of its own whose first frame is at 0 s.
     video_backend (`str`, *optional*):
-        What decodes the picture: `"pyav"` (default), `"decord"` or `"torchcodec"`.
+        The decoder of the frames: `"pyav"` (default) or `"decord"`.
     transparency (`str`, *optional*):
-        Of images, see [`OmniVinciImageProcessorKwargs`].
+        What becomes of transparent pixels of images, see [`OmniVinciImageProcessorKwargs`].
     """
 
     max_frames: int | None
@@ -42,17 +42,17 @@ class OmniVinciVideoProcessorKwargs(VideosKwargs, total=False):
 
 class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor):
     r"""
-    Samples, resizes and normalises frames with torch alone, and tells their seconds.
+    Samples, resizes and normalises frames with torch alone, and returns the seconds at which they are shown.
 
     Sampling is uniform over the clip (`num_frames`), or at `fps` frames per second up to `max_frames`. Videos come as
     paths, URLs, bytes, file objects, folders or lists of frames, arrays and tensors of shape
     `(num_frames, height, width, 3)` or `(num_frames, 3, height, width)`, and as `(frames, metadata)`. Files are always
-    sampled; decoded frames where sampling is asked for, or where they are more than `num_frames`, unless
+    sampled; decoded frames only if sampling is asked for or if there are more than `num_frames` of them, unless
     `frames_indices` in their metadata say that they are a sample already.
 
     Returns, when called:
         `pixel_values_videos` of shape `(num_frames of all videos, 3, height, width)` and `video_timestamps` of shape
-        `(num_videos, most frames of a video)`, the seconds of each frame in float32, filled up with -1.
+        `(num_videos, most frames of a video)`, the seconds of each frame in float32, padded with -1.
 
     Raises:
         ValueError, TypeError, OSError: a video cannot be read; the message names it and says what is accepted.
@@ -68,47 +68,50 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
 
     def preprocess(self, videos, **kwargs) -> BatchFeature:
         """See the class; keyword arguments override its attributes for one call."""
-        kwargs = self._resolve(kwargs)
-        loaded = self._load(videos, **kwargs)
-        frames = [
-            self._preprocess_frames(video.frames, **{k: v for k, v in kwargs.items() if k != "input_data_format"})
-            for video in loaded
-        ]
+        options = self._resolve(kwargs)
+        loaded = self._load(videos, options)
+        frames = [self._finish(video.frames, options) for video in loaded]
         data = {
             "pixel_values_videos": frames[0] if len(frames) == 1 else torch.cat(frames),
             "video_timestamps": pad_seconds([video.metadata.timestamps for video in loaded]),
         }
-        if kwargs["return_metadata"]:
+        if options["return_metadata"]:
             data["video_metadata"] = [video.metadata for video in loaded]
-        return BatchFeature(data, tensor_type=kwargs["return_tensors"], skip_tensor_conversion=["video_metadata"])
+        return BatchFeature(data, tensor_type=options["return_tensors"], skip_tensor_conversion=["video_metadata"])
 
     def load_videos(
         self, videos, load_audio: bool | Sequence[bool] = False, audio_backend: str | None = None, **kwargs
     ) -> list[LoadedVideo]:
         """
-        Decodes and samples, picture and sound of a file side by side.
+        Decodes and samples videos, the frames and the audio track of a file side by side.
 
         Args:
             videos: As when called, nested in any way.
-            load_audio (`bool` or `Sequence[bool]`): Whether to decode the track too, for all or for each.
-            audio_backend (`str`, *optional*): What decodes the sound. `None`: what decodes the picture.
+            load_audio (`bool` or `Sequence[bool]`): Whether to decode the audio track too, for all or for each.
+            audio_backend (`str`, *optional*): The decoder of the track. `None`: that of the frames.
             kwargs: As when called; also `sampling_rate` in Hz and `max_audio_seconds` of the waveform.
 
         Returns:
             `list[LoadedVideo]`: frames (num_frames, 3, height, width), already resized where they were decoded,
             metadata and the waveform.
+
+        Raises:
+            ValueError, TypeError, OSError: a video cannot be read, or an option is not accepted.
         """
         audio_kwargs = {name: kwargs.pop(name) for name in ("sampling_rate", "max_audio_seconds") if name in kwargs}
-        return self._load(videos, load_audio, audio_backend=audio_backend, **audio_kwargs, **self._resolve(kwargs))
+        return self._load(videos, self._resolve(kwargs), load_audio, audio_backend=audio_backend, **audio_kwargs)
 
     def probe_video(self, video, video_metadata=None, **kwargs) -> OmniVinciVideoMetadata:
         """
-        The metadata that [`load_videos`] would give, by the header of a file: none of its pixels is decoded.
+        The metadata that [`load_videos`] would return, from the header of a file: none of its pixels is decoded.
 
         Args:
             video: One video, as when called.
-            video_metadata: Of decoded frames.
+            video_metadata (`dict` or `VideoMetadata`, *optional*): What is known of the clip of decoded frames.
             kwargs: As when called.
+
+        Raises:
+            ValueError, TypeError, OSError: as [`load_videos`].
         """
         video = one_video(video)
         options = self._options_of(video, self._resolve(kwargs))
@@ -134,7 +137,7 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
         **kwargs,
     ) -> np.ndarray:
         """
-        The indices of the frames that are looked at, see `planning.sampling`.
+        Chooses frames, see `planning.sampling`.
 
         Args:
             metadata (`VideoMetadata`):
@@ -142,7 +145,13 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
                 rate varies.
             num_frames (`int`, *optional*): Frames to sample uniformly.
             fps (`float`, *optional*): Frames per second to sample, instead of `num_frames`.
-            max_frames (`int`, *optional*): The most frames that `fps` gives.
+            max_frames (`int`, *optional*): The most frames that `fps` may give.
+
+        Returns:
+            `np.ndarray` of shape (frames chosen,): their indices.
+
+        Raises:
+            ValueError: both `num_frames` and `fps` are given.
         """
         if fps is not None and num_frames is not None:
             raise ValueError(f"Got both `num_frames={num_frames}` and `fps={fps}`: frames are sampled by one of them.")
@@ -154,22 +163,17 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
         return np.array(sample_uniformly(metadata.total_num_frames, num_frames))
 
     def _resolve(self, kwargs: dict) -> dict:
-        """Validates what a call gives and completes it with the processor's attributes."""
+        """Validates the options of a call and completes them with the processor's attributes."""
         self._check_options(kwargs)
         asked = any(kwargs.get(name) for name in ("do_sample_frames", "num_frames", "fps"))
         names = list(self.valid_kwargs.__annotations__)
         validate_kwargs(captured_kwargs=kwargs.keys(), valid_processor_keys=[*names, "return_tensors"])
-        kwargs = {name: value for name, value in kwargs.items() if value is not None}
-        if "fps" in kwargs:
-            kwargs.setdefault("num_frames", None)
-        elif "num_frames" in kwargs:
-            kwargs.setdefault("fps", None)
-        for name in names:
-            kwargs.setdefault(name, getattr(self, name, None))
-        self._refuse_cropping(**kwargs)
-        kwargs = self._standardize_kwargs(**kwargs)
-        self._validate_preprocess_kwargs(**kwargs)
-        return {**kwargs, "sampling_is_asked": asked}
+        given = {name: value for name, value in kwargs.items() if value is not None}
+        options = {name: getattr(self, name, None) for name in names} | _with_one_rate(given)
+        self._refuse_cropping(**options)
+        options = self._standardize_kwargs(**options)
+        self._validate_preprocess_kwargs(**options)
+        return {**options, "sampling_is_asked": asked}
 
     def _check_options(self, options: dict) -> None:
         check_options(self.valid_kwargs, options)
@@ -180,99 +184,77 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
             check_transparency(options["transparency"])
 
     def _load(
-        self,
-        videos,
-        load_audio: bool | Sequence[bool] = False,
-        *,
-        video_metadata=None,
-        audio_backend: str | None = None,
-        sampling_rate: int = 16_000,
-        max_audio_seconds: float | None = None,
-        **kwargs,
+        self, videos, options: dict, load_audio: bool | Sequence[bool] = False, **audio_options
     ) -> list[LoadedVideo]:
+        """Loads videos; `options` are those of [`_resolve`], `audio_options` those of [`media.load_video`]."""
         videos = [one_video(video) for video in flatten_videos(videos)]
-        metadata = flatten_metadata(video_metadata, len(videos))
+        metadata = flatten_metadata(options["video_metadata"], len(videos))
         wants_audio = [load_audio] * len(videos) if isinstance(load_audio, bool) else list(load_audio)
-        on_cpu = kwargs["device"] is None or str(kwargs["device"]) == "cpu"
-        transform = None
-        if kwargs["do_resize"] and on_cpu:
-            # Frames are resized as they are decoded: full-size ones are never held together.
-            transform = partial(self.resize, size=kwargs["size"], resample=kwargs["resample"])
+        transform, on_cpu = None, options["device"] is None or str(options["device"]) == "cpu"
+        if options["do_resize"] and on_cpu:
+            # Frames are resized as they are decoded, so that full-size ones never pile up in memory.
+            transform = partial(self.resize, size=options["size"], resample=options["resample"])
         loaded = []
         for video, video_metadata, with_audio in zip(videos, metadata, wants_audio, strict=True):
-            options = self._options_of(video, kwargs)
-            sample = self._sampler(options)
+            own = self._options_of(video, options)
             if isinstance(video.source, LoadedVideo):
                 loaded.append(video.source)
             elif not video.is_file:
-                frames, video_metadata = _given_frames(video, video_metadata, options)
-                loaded.append(load_frames(frames, video_metadata, sample, options, transform))
+                frames, video_metadata = _given_frames(video, video_metadata, own)
+                loaded.append(load_frames(frames, video_metadata, self._sampler(own), own, transform))
             else:
                 loaded.append(
                     media.load_video(
                         video.source,
-                        sample_indices_fn=sample,
+                        sample_indices_fn=self._sampler(own),
                         transform=transform,
-                        video_start=options["video_start"],
-                        video_end=options["video_end"],
+                        video_start=own["video_start"],
+                        video_end=own["video_end"],
                         load_audio=with_audio,
-                        sampling_rate=sampling_rate,
-                        max_audio_seconds=max_audio_seconds,
-                        backend=options["video_backend"],
-                        audio_backend=audio_backend,
-                        transparency=options["transparency"],
+                        backend=own["video_backend"],
+                        transparency=own["transparency"],
+                        **audio_options,
                     )
                 )
         return loaded
 
     def _sampler(self, options: dict):
-        """What chooses frames by their metadata; `None`: all are taken."""
+        """Chooses frames by the metadata of a clip; `None`: all are taken."""
         if not options["do_sample_frames"]:
             return None
         return partial(self.sample_frames, **{name: options[name] for name in ("num_frames", "fps", "max_frames")})
 
     def _options_of(self, video: OneVideo, options: dict) -> dict:
-        """The options of a call, where those of a video of its own do not replace them."""
-        own = dict(video.options)
-        if not own:
+        """The options of a call, some of which a video may replace by its own."""
+        if not video.options:
             return options
-        self._check_options(own)
-        if "fps" in own:
-            own.setdefault("num_frames", None)
-        elif "num_frames" in own:
-            own["fps"] = None
-        is_sampled = own.get("fps") or own.get("num_frames")
-        own = {**options, **own, "sampling_is_asked": bool(options["sampling_is_asked"] or is_sampled)}
+        self._check_options(video.options)
+        is_sampled = bool(video.options.get("fps") or video.options.get("num_frames"))
+        own = options | _with_one_rate(video.options)
+        own["sampling_is_asked"] = own["sampling_is_asked"] or is_sampled
         own["do_sample_frames"] = bool(own["do_sample_frames"] or is_sampled)
         if "max_frames" in video.options and own["fps"] is None:
             own["num_frames"] = min(own["num_frames"] or self.num_frames, own["max_frames"])
         return own
 
-    def _preprocess_frames(
-        self,
-        frames: torch.Tensor,
-        *,
-        do_resize: bool,
-        size: SizeDict,
-        resample: int,
-        do_rescale: bool,
-        rescale_factor: float,
-        do_normalize: bool,
-        image_mean,
-        image_std,
-        device=None,
-        **kwargs,
-    ) -> torch.Tensor:
-        """(num_frames, 3, height, width), resized where it is not yet, and normalised."""
-        if device is not None:
-            frames = frames.to(device)
-        if do_resize:
-            frames = self.resize(frames, size, resample)
-        return self.rescale_and_normalize(frames, do_rescale, rescale_factor, do_normalize, image_mean, image_std)
+    def _finish(self, frames: torch.Tensor, options: dict) -> torch.Tensor:
+        """(num_frames, 3, height, width), resized unless they are already, and normalised."""
+        frames = frames if options["device"] is None else frames.to(options["device"])
+        if options["do_resize"]:
+            frames = self.resize(frames, options["size"], options["resample"])
+        names = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
+        return self.rescale_and_normalize(frames, *(options[name] for name in names))
+
+
+def _with_one_rate(options: Mapping) -> dict:
+    """Options of which `fps` replaces the processor's `num_frames`, and the other way round."""
+    if "fps" in options:
+        return {"num_frames": None, **options}
+    return {"fps": None, **options} if "num_frames" in options else dict(options)
 
 
 def _given_frames(video: OneVideo, metadata, options: dict) -> tuple[Sequence, dict | VideoMetadata | None]:
-    """The frames of a video that is no file, not yet decoded, and what is known of their clip."""
+    """The frames of a video that is not a file, not yet decoded, and what is known of their clip."""
     if options["video_start"] is not None or options["video_end"] is not None:
         raise ValueError("`video_start` and `video_end` choose a part of a file, not of decoded frames.")
     frames = media.list_frames_folder(video.source) if video.is_folder else video.source

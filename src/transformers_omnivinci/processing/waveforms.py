@@ -1,4 +1,4 @@
-"""Samples of sound in the forms in which users hold them, as mono samples at one rate."""
+"""Audio samples in the forms in which users have them, converted to mono samples at one rate."""
 
 from numbers import Real
 
@@ -7,40 +7,43 @@ import torch
 
 from .. import media
 
-# More channels than this are a sign that axes are mixed up.
+# More channels than this suggest that axes are mixed up.
 _MAX_CHANNELS = 64
 
 
 def is_clip(item) -> bool:
-    """Whether this is one clip: an audio object of `datasets`, samples with their rate, a decoder."""
+    """Whether this is one clip: an audio object of `datasets`, samples with their rate, or a decoder of torchcodec."""
     return isinstance(item, dict) or _is_pair(item) or hasattr(item, "get_all_samples")
 
 
 def is_waveform(clip) -> bool:
-    """Whether a clip is samples, in whatever form, and no source that is yet to be decoded."""
+    """Whether a clip consists of samples in any form, rather than of a source that has to be decoded."""
     clip = _unpack(clip)[0]
     return hasattr(clip, "shape") or isinstance(clip, (list, tuple)) or hasattr(clip, "get_all_samples")
 
 
 def source_of(clip):
-    """What is to be decoded of a clip that is no samples: a path, URL, bytes or file."""
+    """The source of a clip that has to be decoded: a path, URL, bytes or file."""
     return _unpack(clip)[0]
 
 
 def to_waveform(clip, sampling_rate: int) -> np.ndarray:
     """
-    Mono samples in [-1, 1], float32, at a rate in Hz.
+    Converts a clip to mono samples.
 
     Args:
         clip:
-            Samples, an array, tensor or list, at `sampling_rate` and mono; or with their own rate as
+            An array, tensor or list of mono samples at `sampling_rate`; or samples with their own rate as
             `(samples, rate)`, `(rate, samples)`, `{"array": samples, "sampling_rate": rate}` or an object whose
-            `get_all_samples()` has `data` and `sample_rate`: then they are resampled, and channels, along the shorter
-            of two axes, are averaged. Integers are of full scale.
-        sampling_rate (`int`): In Hz.
+            `get_all_samples()` has `data` and `sample_rate`. The latter are resampled, and their channels, along the
+            shorter of two axes, are averaged. Integers are scaled by the range of their dtype.
+        sampling_rate (`int`): Sampling rate of the result in Hz.
+
+    Returns:
+        `np.ndarray` of shape (num_samples,): float32, in [-1, 1] unless floats exceed it.
 
     Raises:
-        ValueError, TypeError: there are no samples, or they or their rate are not understood.
+        ValueError, TypeError: there are no samples, or they or their rate are not accepted.
     """
     samples, rate = _unpack(clip)
     if hasattr(samples, "get_all_samples"):
@@ -58,14 +61,14 @@ def to_waveform(clip, sampling_rate: int) -> np.ndarray:
         samples = samples.mean(axis=int(samples.shape[0] > samples.shape[1]))
     if samples.ndim != 1:
         raise ValueError(
-            f"Audio samples of shape {samples.shape} are not understood: (samples,), (channels, samples) and "
+            f"Audio samples of shape {samples.shape} are not accepted: (samples,), (channels, samples) and "
             "(samples, channels) are."
         )
     return media.resample(samples, rate, sampling_rate)
 
 
 def count_samples(clip, sampling_rate: int) -> int:
-    """How many samples [`to_waveform`] gives, without resampling."""
+    """The number of samples that [`to_waveform`] returns, without resampling arrays. Arguments and errors are its."""
     samples, rate = _unpack(clip)
     if hasattr(samples, "get_all_samples"):
         return len(to_waveform(clip, sampling_rate))
@@ -75,11 +78,9 @@ def count_samples(clip, sampling_rate: int) -> int:
 
 
 def _is_pair(item) -> bool:
-    return (
-        isinstance(item, tuple)
-        and len(item) == 2
-        and any(_is_rate(a) and _is_samples(b) for a, b in (item, item[::-1]))
-    )
+    if not isinstance(item, tuple) or len(item) != 2:
+        return False
+    return any(_is_rate(rate) and _is_samples(samples) for rate, samples in (item, item[::-1]))
 
 
 def _is_rate(item) -> bool:
@@ -91,7 +92,7 @@ def _is_samples(item) -> bool:
 
 
 def _unpack(clip) -> tuple:
-    """Samples with their rate, or a source, or samples at the rate that is taken for granted, without any."""
+    """Samples with their rate; or, with `None`, a source or samples at the expected rate."""
     if _is_pair(clip):
         return clip[::-1] if _is_rate(clip[0]) else clip
     if not isinstance(clip, dict):
@@ -99,15 +100,15 @@ def _unpack(clip) -> tuple:
     if clip.get("array") is not None:
         if not _is_rate(clip.get("sampling_rate")):
             raise ValueError(
-                f"The audio object has an `array` and as `sampling_rate` {clip.get('sampling_rate')!r}: its samples "
-                "in a second are needed."
+                f"The audio object has an `array` with `sampling_rate={clip.get('sampling_rate')!r}`: the rate of its "
+                "samples in Hz is needed."
             )
         return clip["array"], clip["sampling_rate"]
     source = clip.get("bytes") if clip.get("bytes") is not None else clip.get("path")
     if source is None:
         raise ValueError(
-            f"An audio object with the keys {sorted(map(str, clip))} is not understood: `array` and `sampling_rate`, "
-            "`bytes` or `path` are."
+            f"An audio object with the keys {sorted(map(str, clip))} is not accepted: `array` and `sampling_rate`, "
+            "`bytes` or `path` are needed."
         )
     return source, None
 
@@ -126,7 +127,7 @@ def _to_floats(samples) -> np.ndarray:
         half_range = (limits.max - limits.min + 1) / 2
         samples = (samples - (limits.min + half_range)) / half_range
     elif not np.issubdtype(samples.dtype, np.floating):
-        raise TypeError(f"An audio array of `{samples.dtype}` is not understood: floats and integers are.")
+        raise TypeError(f"An audio array of `{samples.dtype}` is not accepted: floats and integers are.")
     if not np.isfinite(samples).all():
         raise ValueError("The audio array holds NaN or infinite samples.")
     return samples.astype(np.float32)
