@@ -16,6 +16,7 @@ from hypothesis import settings
 import transformers_omnivinci  # noqa: F401
 
 from .hub_server import HubServer
+from .media_clips import clip, decode_all, many_seeks, no_leftovers  # noqa: F401
 
 # Properties are about values: how long an example takes depends on what else the machine does.
 settings.register_profile("untimed", deadline=None)

@@ -2,7 +2,7 @@
 
 import io
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,13 +20,14 @@ X264 = {"preset": "veryfast", "threads": "1", "x264-params": "keyint=24:min-keyi
 
 @dataclass
 class Sound:
-    """An audio track; `start` is in seconds on the clock of the file."""
+    """An audio track; `start` is in seconds on the clock of the file; `samples`: what replaces [`render_sound`]."""
 
     seconds: float = 3.0
     start: float = 0.0
     rate: int = 44_100
     layout: str = "stereo"
     codec: str = "aac"
+    samples: np.ndarray | None = None
 
 
 def render_frame(number: int, width: int = 128, height: int = 96) -> np.ndarray:
@@ -158,15 +159,16 @@ def remux(source, target, edit=lambda packet: True, **kwargs) -> Path:
 
 
 def write_audio(path: str | Path, sound: Sound, samples: np.ndarray | None = None, **kwargs) -> Path:
-    """Writes an audio file; `samples` (channels, samples) replaces what [`render_sound`] gives."""
+    """Writes an audio file; `samples` (channels, samples): as of [`Sound`]."""
     with av.open(str(path), "w", **kwargs) as container:
         audio = container.add_stream(sound.codec, rate=sound.rate)
         audio.layout = sound.layout
-        container.mux(_encode_sound(audio, sound, samples))
+        container.mux(_encode_sound(audio, sound if samples is None else replace(sound, samples=samples)))
     return Path(path)
 
 
-def _encode_sound(audio, sound: Sound, samples: np.ndarray | None = None) -> list[av.Packet]:
+def _encode_sound(audio, sound: Sound) -> list[av.Packet]:
+    samples = sound.samples
     if samples is None:
         samples = render_sound(sound.seconds, sound.rate, audio.layout.nb_channels)
     frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=sound.layout)

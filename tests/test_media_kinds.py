@@ -156,13 +156,6 @@ def test_an_animation_that_breaks_off_says_so():
     assert len(video.frames) == 2
 
 
-@pytest.mark.parametrize(("delay", "shown"), [(0, 0.1), (10, 0.1), (20, 0.02), (50, 0.05)])
-def test_hasty_animations_last_as_in_browsers(tmp_path, delay, shown):
-    for name in ("a.gif", "a.webp"):
-        path = write_animation(tmp_path / name, [delay] * 3)
-        assert media.load_video(path).metadata.timestamps == pytest.approx([0, shown, 2 * shown])
-
-
 def test_folders_hold_frames_of_any_name(tmp_path, processor):
     for number, name in enumerate(["a1", "a2.jfif", "a10.dat"]):
         (tmp_path / name).write_bytes(image_bytes(picture(number), "PNG"))

@@ -1,10 +1,13 @@
-"""Every case of the parity fixtures, from raw media through processor and model, against the released numbers."""
+"""
+Every case of the parity fixtures against the released numbers: from images, sampled frames and waveforms to generated
+tokens, and from lossless media files to the same inputs.
+"""
 
 import pytest
 import torch
 
 from .conftest import CASES
-from .parity import load_case, media_of, waveform
+from .parity import load_case, media_of, waveform, write_media
 
 pytestmark = pytest.mark.compat
 
@@ -103,3 +106,12 @@ def test_generated_ids(case):
     generated = model.generate(**inputs, max_new_tokens=12, min_new_tokens=12, do_sample=False, eos_token_id=None)
     expected = tensors["expected.generated_ids"].flatten().tolist()
     assert generated[0, inputs["input_ids"].shape[1] :].tolist() == expected
+
+
+def test_media_files_give_the_same_inputs(case, tmp_path):
+    """Decoding, sampling and the alignment of sound to frames are held against the arrays of the release."""
+    entry, tensors, _, processor, prompt, inputs = case
+    decoded = processor(text=prompt, **write_media(tmp_path, entry, tensors), return_tensors="pt")
+    assert decoded.keys() == inputs.keys()
+    for name in inputs:
+        assert torch.equal(decoded[name], inputs[name]), name
