@@ -51,7 +51,8 @@ def tone_map(picture: np.ndarray, transfer: int) -> np.ndarray:
     result = np.empty(picture.shape, np.uint8)
     for top in range(0, len(picture), _ROWS):
         rows = slice(top, top + _ROWS)
-        light = tables.light[np.moveaxis(picture[rows], 2, 0) >> (16 - _BITS)]
+        planes = np.ascontiguousarray(np.moveaxis(picture[rows], 2, 0))  # gathering from interleaved ones is slow
+        light = tables.light[planes >> (16 - _BITS)]
         if transfer == HLG:
             # The light that a display emits depends on the luminance of the scene there.
             light *= (_LUMINANCE[0] * light[0] + _LUMINANCE[1] * light[1] + _LUMINANCE[2] * light[2]) ** 0.2
