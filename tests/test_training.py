@@ -6,7 +6,6 @@ import resource
 import signal
 import subprocess
 import sys
-import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -14,8 +13,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from transformers import AutoModel, TrainingArguments
 from typer.testing import CliRunner
 
@@ -32,7 +29,6 @@ from transformers_omnivinci.training import (
     get_recipe,
 )
 from transformers_omnivinci.training.encoding import Measure
-from transformers_omnivinci.training.memory import Load, training_memory
 from transformers_omnivinci.training.muon import Muon, MuonWithAdamW
 from transformers_omnivinci.training.packing import pack
 from transformers_omnivinci.training.recipes import PARTS
@@ -928,65 +924,3 @@ def test_a_wrong_command_is_refused_in_one_line(arguments, message, command, tmp
     code, _, error = command(*arguments)
     assert code == 1 and error.startswith("error: ") and message in error
     assert not list(tmp_path.glob("run/checkpoint-*"))
-
-
-# ------------------------------------------------------------------------------------------------------------- memory
-
-
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of the tensors that are alive, but for those that were there before."""
-
-    def __init__(self, known):
-        super().__init__()
-        self.now = self.peak = 0
-        self.seen = weakref.WeakSet(tensor.untyped_storage() for tensor in known)
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        output = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(output):
-            storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
-            if storage is not None and storage not in self.seen:
-                self.seen.add(storage)
-                self.now += storage.nbytes()
-                self.peak = max(self.peak, self.now)
-                weakref.finalize(storage, self.drop, storage.nbytes())
-        return output
-
-    def drop(self, num_bytes):
-        self.now -= num_bytes
-
-
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("name", ["vision-1", "vision-4", "audio-1", "omni", "scratch"])
-def test_the_memory_that_is_foretold_is_the_memory_that_is_taken(name, checkpointing, dataset, fresh):
-    recipe = get_recipe(name)
-    recipe.freeze(fresh)
-    fresh.train()
-    if checkpointing:
-        fresh.activation_checkpointing_enable()
-    data = dataset([chat("A square.", CLIP_ITEM), chat("An image.", image_item(height=300, width=300))])
-    batch = OmniVinciCollator(0)([data[0], data[1]])
-    del batch["sample_ids"], batch["skipped"]
-    num_tiles = len(batch["pixel_values"]) + len(batch["pixel_values_videos"])
-    load = Load(batch["input_ids"].numel(), num_tiles, len(batch["input_features"]))
-    expected = training_memory(fresh.config, recipe, load, mixed_precision=False, gradient_checkpointing=checkpointing)
-
-    live = LiveBytes([*fresh.parameters(), *fresh.buffers(), *batch.values()])
-    with live:
-        fresh(**batch, use_cache=False).loss.backward()
-    trained = [p for p in fresh.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained)
-    optimizer.step()
-    states = [value for state in optimizer.state.values() for value in state.values() if value.ndim]
-    assert expected.weights == sum(p.nbytes for p in fresh.parameters())
-    assert expected.gradients == sum(p.grad.nbytes for p in trained)
-    assert expected.optimizer == sum(state.nbytes for state in states)
-    assert live.peak / 1.5 < expected.activations < live.peak * 1.5
-
-
-def test_shares_of_several_gpus_make_up_the_whole(fresh):
-    load = Load(100)
-    alone, shared = (training_memory(fresh.config, get_recipe("omni"), load, num_gpus) for num_gpus in (1, 8))
-    for name in ("weights", "gradients", "optimizer"):
-        assert getattr(shared, name) == pytest.approx(getattr(alone, name) / 8, abs=1)
-    assert shared.activations == alone.activations and shared.total < alone.total
