@@ -34,32 +34,11 @@ from transformers_omnivinci.training.packing import pack
 from transformers_omnivinci.training.recipes import PARTS
 from transformers_omnivinci.training.sampling import MixtureSampler, strata_of
 
+from .chats import CLIP_ITEM, chat, damaged_image, unlike_samples, write
 from .conftest import CLIP, PARITY
-from .media_samples import audio_item, image, image_item, render, video_item
+from .media_samples import audio_item, image_item, video_item
 
 TINY = str(PARITY / "published-tiny")
-CLIP_ITEM = {"type": "video", "path": CLIP}
-
-
-def chat(answer="A square.", *content, question="What?", **more):
-    content = [*content, {"type": "text", "text": question}]
-    return {
-        "messages": [{"role": "user", "content": content}, {"role": "assistant", "content": answer}],
-        **more,
-    }
-
-
-def unlike_samples():
-    two_turns = chat("It is red.")
-    two_turns["messages"] += chat("Yes.", question="Sure?")["messages"]
-    return [
-        chat("A dog."),
-        chat("An image.", image_item()),
-        chat("A square sinks.", CLIP_ITEM),
-        chat("Silent.", video_item(num_frames=3)),
-        chat("A tone.", audio_item()),
-        two_turns,
-    ]
 
 
 @pytest.fixture
@@ -76,11 +55,6 @@ def dataset(encoder):
 def fresh():
     """A model that a test may train."""
     return AutoModel.from_pretrained(TINY)
-
-
-def write(path, *rows):
-    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
-    return str(path)
 
 
 def make_trainer(model, processor, data, folder, recipe="scratch", trainer=OmniVinciTrainer, **options):
@@ -105,128 +79,6 @@ def make_trainer(model, processor, data, folder, recipe="scratch", trainer=OmniV
 
 def losses(trainer):
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-
-
-# ------------------------------------------------------------------------------------------------------------- data
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        chat("Yes.", {"type": "image", "path": "a.png"}),
-        chat("Yes.", {"type": "image", "url": None, "image": "a.png", "text": None}),
-        chat("Yes.", {"type": "image_url", "image_url": {"url": "a.png"}}),
-        chat("Yes.", {"type": "image"}, images=["a.png"]),
-        {**chat("Yes."), "image": "a.png"},
-        {
-            "conversations": [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "Yes."}],
-            "image": "a.png",
-        },
-    ],
-)
-def test_chats_of_the_ecosystem_are_read_with_paths_from_their_file(row, tmp_path, encoder):
-    image().save(tmp_path / "a.png")
-    file = write(tmp_path / "data.jsonl", "", {**row, "id": "one"})
-    (sample,) = ChatDataset([DataSource(file)], encoder).samples(0)
-    item, text = sample.messages[0]["content"]
-    assert sample.id == "one" and text == {"type": "text", "text": "What?"}
-    assert item["type"] == "image" and str(tmp_path / "a.png") in item.values()
-    assert encoder.measure(sample) == Measure(len(encoder.encode(sample)["input_ids"]), frozenset({"image"}))
-
-
-def test_any_sequence_of_rows_is_data(dataset):
-    data = dataset(unlike_samples())
-    assert [measure.kind for measure in data.measures] == ["text", "image", "omni", "video", "audio", "text"]
-    assert [measure.length for measure in data.measures] == [len(data[index]["input_ids"]) for index in range(6)]
-
-
-BAD = {
-    "is not JSON": "{",
-    "a row is list": [],
-    "has no `messages`": {"text": "Hello"},
-    "no answer": {"messages": chat()["messages"][:1]},
-    "is no answer: a message of role 'assistant' with text": chat(" "),
-    "has no `role`": {"messages": ["Hello"]},
-    "an item of content is": chat("Yes.", {"type": "smell"}),
-    "of type 'audio' has no source": chat("Yes.", {"type": "audio"}),
-    "missing.png": chat("Yes.", {"type": "image", "path": "missing.png"}),
-    "text.mp4": chat("Yes.", {"type": "video", "path": "text.mp4"}),
-    "more than the limit of 60": chat("Yes. " * 60),
-    "'<image>', which stands for a medium": chat("Yes.", question="<image>"),
-}
-
-
-@pytest.mark.parametrize("message", BAD)
-def test_bad_lines_are_named_and_only_skipped_on_demand(message, tmp_path, processor):
-    (tmp_path / "text.mp4").write_text("no video")
-    file = write(tmp_path / "data.jsonl", chat("Yes."), BAD[message])
-    encoder = SampleEncoder(processor, max_length=60)
-    with pytest.raises(BadSample) as error:
-        ChatDataset([DataSource(file)], encoder)
-    assert str(error.value).startswith(f"Sample {file}:2: ") and message in str(error.value)
-    data = ChatDataset([DataSource(file)], encoder, skip_bad=True)
-    assert len(data) == 1 and [str(bad) for bad in data.skipped] == [str(error.value)]
-
-
-def test_nothing_but_bad_lines_is_an_error(tmp_path, encoder):
-    file = write(tmp_path / "data.jsonl", "{", "}")
-    with pytest.raises(ValueError, match="nothing to train on: all 2 samples are bad"):
-        ChatDataset([DataSource(file)], encoder, skip_bad=True)
-
-
-def damaged_image(folder):
-    path = folder / "damaged.jpg"
-    image(height=600, width=800).save(path)
-    path.write_bytes(path.read_bytes()[:5000])
-    return {"type": "image", "path": str(path)}
-
-
-def damaged_video(folder):
-    path = folder / "damaged.mp4"
-    render(path, num_frames=40)
-    content = path.read_bytes()
-    start, end = content.index(b"mdat") + 4, content.index(b"moov") - 4
-    path.write_bytes(content[:start] + bytes(end - start) + content[end:])
-    return {"type": "video", "path": str(path), "num_frames": 2}
-
-
-@pytest.mark.parametrize(
-    ("damaged", "good", "other"),
-    [
-        (damaged_image, image_item(height=600, width=800), video_item(num_frames=2)),
-        (damaged_video, video_item(num_frames=2), audio_item(seconds=3)),
-    ],
-    ids=["image", "video"],
-)
-def test_a_file_that_is_damaged_inside_is_replaced_by_one_like_it(tmp_path, dataset, damaged, good, other):
-    """By the next one that the same encoders read and that fits where it did: not by the next one at all."""
-    rows = [
-        *(chat("Yes.", damaged(tmp_path)), chat("No."), chat("Another.", other)),
-        *(chat("Longer. " * 40, good), chat("No.", good), chat("Ok.", good)),
-    ]
-    data = dataset(rows)
-    with pytest.raises(BadSample, match="row:0"):
-        data[0]
-    data.skip_bad = True
-    for _ in range(2):
-        batch = OmniVinciCollator(0)([data[0]])
-        assert batch["sample_ids"] == ["row:4"] and [bad.sample_id for bad in batch["skipped"]] == ["row:0"]
-        assert batch["input_ids"].shape[1] <= data.measures[0].length
-    assert OmniVinciCollator(0)([data[1]])["sample_ids"] == ["row:1"]
-
-
-@pytest.mark.parametrize(
-    "others",
-    [
-        [chat("No."), chat("A tone.", audio_item())],
-        [chat("A much longer answer than the other one is. " * 20, image_item(height=600, width=800))],
-    ],
-    ids=["other modalities", "longer"],
-)
-def test_a_damaged_file_that_nothing_can_replace_is_an_error(tmp_path, dataset, others):
-    data = dataset([chat("Yes.", damaged_image(tmp_path)), *others], skip_bad=True)
-    with pytest.raises(BadSample, match=r"row:0: .*damaged.*No other sample can take its place.*\(image\)"):
-        data[0]
 
 
 # ------------------------------------------------------------------------------------------------------------ batches

@@ -1,10 +1,15 @@
 """Chats to train on, as the ecosystem writes them."""
 
 import json
+import mmap
+import os
 import re
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from ..processing.conversation import read_item, source_keys
 
@@ -81,36 +86,137 @@ class DataSource:
     def label(self) -> str:
         return self.name or (str(self.rows) if isinstance(self.rows, (str, Path)) else "row")
 
-    def open(self) -> Sequence:
-        """The rows; those of a file are parsed when they are asked for."""
-        return JsonLines(Path(self.rows)) if isinstance(self.rows, (str, Path)) else self.rows
+    def open(self) -> "Rows":
+        """
+        The rows.
+
+        Raises:
+            OSError: they are in a file that cannot be read.
+        """
+        return JsonLines(Path(self.rows)) if isinstance(self.rows, (str, Path)) else Rows(self.rows, self.label)
 
 
-class JsonLines(Sequence):
-    """The rows of a JSONL file. Blank lines are passed over; numbers of lines count from 1."""
+class Rows:
+    """
+    Rows in memory, or wherever a sequence has them.
 
-    def __init__(self, path: Path):
-        try:
-            lines = path.read_bytes().splitlines()
-        except OSError as error:
-            raise OSError(f"The data file {path} cannot be read: {error.strerror or error}.") from error
-        self.path = path
-        self._lines = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-        if not self._lines:
-            raise ValueError(f"The data file {path} is empty: one JSON object a line is accepted.")
+    Args:
+        rows (`Sequence[dict]`): The rows.
+        label (`str`): How they are called in messages.
+    """
+
+    folder: Path | None = None
+
+    def __init__(self, rows: Sequence[dict], label: str):
+        self._rows, self._label = rows, label
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._rows)
 
     def __getitem__(self, index: int) -> dict:
+        return self._rows[index]
+
+    def name(self, index: int) -> str:
+        """What a row without an `id` is called."""
+        return f"{self._label}:{index}"
+
+    def sample(self, index: int) -> Sample:
+        """
+        The chat in a row.
+
+        Raises:
+            BadSample: see [`read_sample`].
+        """
+        return read_sample(self[index], self.name(index), self.folder)
+
+
+class JsonLines(Rows):
+    """
+    The rows of a JSONL file. The file is mapped into memory, which all processes of a machine share, and a row is
+    parsed when it is asked for. Blank lines are passed over; line numbers count from 1.
+
+    Args:
+        path (`Path`): The file.
+
+    Attributes:
+        folder (`Path`): Where the relative paths of its rows start.
+        version (`list[int]`): Size in bytes and time of the last change in nanoseconds, which tell whether the file
+            is still the same.
+
+    Raises:
+        OSError: it cannot be read, or has changed since it was opened.
+        ValueError: it has no rows.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
         try:
-            return json.loads(self._lines[index][1])
+            self.version = file_version(path)
+            if not path.is_file():
+                raise OSError("it is not a regular file")
+            path.open("rb").close()
+        except OSError as error:
+            raise OSError(f"The data file {path} cannot be read: {error.strerror or error}.") from error
+        self.folder = path.resolve().parent
+        self._index: np.ndarray | None = None
+        self._content: mmap.mmap | None = None
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_content": None}  # each process maps the file anew
+
+    @property
+    def index(self) -> np.ndarray:
+        """(rows, 2): the byte at which each row begins, and the number of its line. Found by reading the file once."""
+        if self._index is None:
+            rows, end = array("q"), 0
+            with self.path.open("rb") as file:
+                for number, line in enumerate(file, start=1):
+                    if line.strip():
+                        rows.extend((end, number))
+                    end += len(line)
+            if not rows:
+                raise ValueError(f"The data file {self.path} is empty: one JSON object a line is accepted.")
+            self._index = np.array(rows).reshape(-1, 2)
+        return self._index
+
+    @index.setter
+    def index(self, index: np.ndarray) -> None:
+        self._index = index
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: int) -> dict:
+        start = int(self.index[index, 0])
+        content = self._open()
+        end = content.find(b"\n", start)
+        try:
+            return json.loads(content[start : end if end >= 0 else len(content)])
         except ValueError as error:
             raise BadSample(self.name(index), f"the line is not JSON: {error}.") from error
 
     def name(self, index: int) -> str:
         """File and line of a row."""
-        return f"{self.path}:{self._lines[index][0]}"
+        return f"{self.path}:{self.index[index, 1]}"
+
+    def _open(self) -> mmap.mmap:
+        content = self._content
+        if content is None:
+            with self.path.open("rb") as file:
+                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            is_same = file_version(self.path) == self.version
+        else:
+            is_same = content.size() == self.version[0]  # to read beyond a new end would kill the process
+        if not is_same:
+            raise OSError(f"The data file {self.path} has changed while it was in use: start again with the new one.")
+        self._content = content
+        return content
+
+
+def file_version(path: str | Path) -> list[int]:
+    """Size in bytes and time of the last change in nanoseconds of a file."""
+    status = os.stat(path)
+    return [status.st_size, status.st_mtime_ns]
 
 
 def read_sample(row, default_id: str, folder: Path | None = None) -> Sample:

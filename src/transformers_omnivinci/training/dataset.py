@@ -1,20 +1,24 @@
 """Chats with media as a dataset, checked and measured before the first step."""
 
 import hashlib
+from array import array
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 from torch.utils.data import Dataset
-from transformers.utils import logging
 
-from .data import BadSample, DataSource, JsonLines, Sample, read_sample
+from .data import BadSample, DataSource, Sample
 from .encoding import Measure, SampleEncoder
-from .sharing import group_by_media
+from .measuring import measure_rows, settings_of
+from .sharing import Opening, group_by_media
 
 
 class ChatDataset(Dataset):
     """
-    Chats with media, encoded when they are asked for. All of them are read and measured at once, from the headers of
-    their media, so that what is wrong is told before the first step.
+    Chats with media, encoded when they are asked for. All of them are measured at once, from the headers of their
+    media, so that what is wrong is told before the first step. Measures of a JSONL file are kept beside it for the
+    next time. Where torch.distributed runs, each process measures a share: all of them must make the dataset, and all
+    get the same.
 
     Args:
         sources (`list[DataSource]`): Where the chats come from.
@@ -49,49 +53,55 @@ class ChatDataset(Dataset):
             raise ValueError("Some data sources have a weight and others have none: give one to each, or to none.")
         self.sources, self.encoder, self.skip_bad, self.share_media = list(sources), encoder, skip_bad, share_media
         self._rows = [source.open() for source in self.sources]
-        self._items: list[list[tuple[int, int]]] = []  # source and row of each sample
         self.measures: list[Measure] = []
         self.skipped: list[BadSample] = []
+        places, ends = array("q"), array("q", [0])  # source and row of each sample, and where items end among them
         digest = hashlib.sha256()
-        rows = self._read_all(digest)
-        for item, measure in group_by_media(rows, encoder) if share_media else (([row[0]], row[2]) for row in rows):
-            self._items.append(item)
+        rows = self._measure_all(digest)
+        groups = group_by_media(rows, encoder.max_length) if share_media else (([row[0]], row[1]) for row in rows)
+        for item, measure in groups:
+            for place in item:
+                places.extend(place)
+            ends.append(len(places) // 2)
             self.measures.append(measure)
-        if not self._items:
+        if not self.measures:
             raise ValueError(f"There is nothing to train on: all {len(self.skipped)} samples are bad.")
+        self._places, self._ends = np.array(places).reshape(-1, 2), np.array(ends)
         found = set(self.source_of)
         for index, source in enumerate(self.sources):
             if index not in found:
                 raise ValueError(f"All samples of {source.label} are bad.")
         if share_media:
-            digest.update(repr([len(item) for item in self._items]).encode())
+            digest.update(repr(np.diff(self._ends).tolist()).encode())
         self.fingerprint = digest.hexdigest()
 
-    def _read_all(self, digest) -> Iterator[tuple[tuple[int, int], Sample, Measure]]:
-        """Source and row of each good sample, the sample and its measure."""
-        places = [(source, row) for source, rows in enumerate(self._rows) for row in range(len(rows))]
-        for place in logging.tqdm(places, desc="Reading the data", disable=None):
-            try:
-                sample = self._read(place)
-                measure = self.encoder.measure(sample)
-            except BadSample as bad:
-                if not self.skip_bad:
-                    raise
-                self.skipped.append(bad)
-                continue
-            digest.update(repr((sample.id, measure.length)).encode())
-            yield place, sample, measure
+    def _measure_all(self, digest) -> Iterator[tuple[tuple[int, int], Measure, Opening | None]]:
+        """Source and row of each good sample, its measure and its opening."""
+        settings = settings_of(self.encoder, self.share_media)
+        measures: dict[tuple, Measure] = {}  # the same object for all samples of one
+        for source, rows in enumerate(self._rows):
+            measured = measure_rows(rows, self.encoder, settings, self.skip_bad, self.share_media)
+            for index, row in enumerate(measured):
+                if isinstance(row, BadSample):
+                    self.skipped.append(row)
+                    continue
+                digest.update(repr((rows.name(index) if row.id is None else row.id, row.length)).encode())
+                key = (row.length, *row.modalities)
+                measure = measures.setdefault(key, Measure(row.length, frozenset(row.modalities)))
+                yield (source, index), measure, row.opening
 
     @property
     def source_of(self) -> list[int]:
-        return [item[0][0] for item in self._items]
+        return self._places[self._ends[:-1], 0].tolist()
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.measures)
 
     def samples(self, index: int) -> list[Sample]:
         """The chats of an item, not yet encoded: one, or those that share their media."""
-        return [self._read(place) for place in self._items[index]]
+        index = range(len(self))[index]
+        places = self._places[self._ends[index] : self._ends[index + 1]].tolist()
+        return [self._rows[source].sample(row) for source, row in places]
 
     def __getitem__(self, index: int | tuple[int, ...]) -> dict | list[dict]:
         """
@@ -132,10 +142,3 @@ class ChatDataset(Dataset):
             other = (index + step) % len(self)
             if self.measures[other].modalities == measure.modalities and self.measures[other].length <= measure.length:
                 yield other
-
-    def _read(self, place: tuple[int, int]) -> Sample:
-        source, index = self.sources[place[0]], place[1]
-        rows = self._rows[place[0]]
-        if isinstance(rows, JsonLines):
-            return read_sample(rows[index], rows.name(index), rows.path.resolve().parent)
-        return read_sample(rows[index], f"{source.label}:{index}")

@@ -7,9 +7,12 @@ comes the rest of each sample, at the positions that it has alone, and attends t
 one. It is packing with a common prefix: the loss and its gradients are those of the samples apart.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from os import PathLike
+from typing import NamedTuple
 
 NAMES = (str, bytes, PathLike)
 """Sources that are the same if they are equal. Others are if they are one object."""
@@ -34,6 +37,14 @@ class SplitSample:
     labels: list[int]
     answer_start: int
 
+    @property
+    def question(self) -> list[int]:
+        """
+        Tokens behind the last medium that others may share. The token that the first answer is read off is not among
+        them: each sample has its own, as it learns its own answer from there.
+        """
+        return self.after[: self.answer_start - 1]
+
     def shares_media(self, other: "SplitSample") -> bool:
         """Whether both begin with the same text and media."""
         return self.before == other.before and all(
@@ -42,49 +53,71 @@ class SplitSample:
         )
 
 
+class Opening(NamedTuple):
+    """
+    What is kept of a [`SplitSample`] to tell with which others it shares its media, and how long they are together.
+
+    Attributes:
+        key (`str`): The same for samples that begin with the same text and media.
+        question (`list[int]`): See [`SplitSample.question`].
+        length (`int`): Tokens behind the last medium.
+    """
+
+    key: str
+    question: list[int]
+    length: int
+
+    @classmethod
+    def of(cls, split: SplitSample, before: tuple[SplitSample, "Opening"] | None, name: str) -> "Opening":
+        """
+        Args:
+            split (`SplitSample`): A sample.
+            before (`tuple`, *optional*): The sample before it with its opening: media that have no names may be the
+                same objects.
+            name (`str`): What no other sample is called.
+        """
+        if all(isinstance(source, NAMES) for _, source in split.media):
+            key = hashlib.sha256(repr((split.before, split.media)).encode()).hexdigest()[:32]
+        else:
+            key = before[1].key if before and split.shares_media(before[0]) else name
+        return cls(key, split.question, len(split.after))
+
+
 def count_shared(samples: Sequence[SplitSample]) -> int:
-    """
-    How many tokens behind the media all samples begin with. The token that the first answer is read off is never among
-    them: each sample has its own, as it learns its own answer from there.
-    """
-    end = min(sample.answer_start for sample in samples) - 1
-    shared = 0
-    for tokens in zip(*(sample.after[:end] for sample in samples), strict=True):
-        if len(set(tokens)) > 1:
-            break
-        shared += 1
-    return shared
+    """How many tokens behind the media the questions of all samples begin with."""
+    return len(reduce(_common_prefix, (sample.question for sample in samples)))
 
 
-def group_by_media(rows: Iterable[tuple], encoder) -> Iterator[tuple[list, object]]:
+def _common_prefix(one: list[int], other: list[int]) -> list[int]:
+    different = (place for place, (a, b) in enumerate(zip(one, other)) if a != b)
+    return one[: next(different, min(len(one), len(other)))]
+
+
+def group_by_media(rows: Iterable[tuple], max_length: int | None) -> Iterator[tuple[list, object]]:
     """
-    Groups samples that follow each other in a source and share their media. A group that would be longer than
-    `encoder.max_length` is cut into several.
+    Groups samples that follow each other in a source and share their media.
 
     Args:
-        rows (`Iterable[tuple]`): (source and row), [`Sample`] and [`Measure`] of each.
-        encoder ([`SampleEncoder`]): What splits and limits them.
+        rows (`Iterable[tuple]`): Of each sample its (source and row), its [`Measure`], and its [`Opening`] or `None`
+            where it has no media to share.
+        max_length (`int`, *optional*): A group that would have more positions is cut into several. `None`: any.
 
     Returns:
         `Iterator[tuple]`: The (source and row) of the samples of each group, and its [`Measure`].
     """
-    places, splits, measure = [], [], None
-    for place, sample, alone in rows:
-        split = encoder.split(sample)
-        if places and split and splits and place[0] == places[-1][0] and split.shares_media(splits[0]):
+    places, opening, measure, apart = [], None, None, 0
+    for place, alone, one in rows:
+        if places and opening and one and place[0] == places[-1][0] and one.key == opening.key:
             # Every sample begins with the media: what is counted of a further one is what it does not share.
-            before = measure.length - _length(splits)
-            length = before + _length([*splits, split])
-            if encoder.max_length is None or length <= encoder.max_length:
-                places, splits, measure = [*places, place], [*splits, split], replace(measure, length=length)
+            question = _common_prefix(opening.question, one.question)
+            length = apart + one.length - len(places) * len(question)
+            if max_length is None or length <= max_length:
+                places.append(place)
+                opening, measure = opening._replace(question=question), replace(measure, length=length)
+                apart += one.length
                 continue
         if places:
             yield places, measure
-        places, splits, measure = [place], [split] if split else [], alone
+        places, opening, measure, apart = [place], one, alone, alone.length
     if places:
         yield places, measure
-
-
-def _length(samples: Sequence[SplitSample]) -> int:
-    """Positions behind the media."""
-    return sum(len(sample.after) for sample in samples) - (len(samples) - 1) * count_shared(samples)
