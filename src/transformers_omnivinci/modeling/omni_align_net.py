@@ -228,7 +228,12 @@ def _gather_clips(features: torch.Tensor, counts: list[int], group) -> torch.Ten
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """The sum of a tensor over processes. The gradient is that of the sum of what all of them compute from it."""
+    """
+    The sum of a tensor over processes. The gradient is that of the sum of what all of them compute from it.
+
+    `torch.distributed.nn.functional.all_reduce` does the same, but is deprecated in torch 2.13, whose replacement for
+    it is in a private module.
+    """
 
     @staticmethod
     def forward(ctx, tensor: torch.Tensor, group) -> torch.Tensor:

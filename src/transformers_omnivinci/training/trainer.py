@@ -231,7 +231,7 @@ class OmniVinciTrainer(Trainer):
     @property
     def run(self) -> dict:
         """What a run must share with the one that it resumes."""
-        parameters = [(name, tuple(p.shape), p.requires_grad) for name, p in self._parameters]
+        parameters = [(name, tuple(p.shape), p.requires_grad) for name, p in self.model.named_parameters()]
         is_chat = isinstance(self.train_dataset, ChatDataset)
         return {
             "recipe": None if self.recipe is None else self.recipe.name,
@@ -247,10 +247,6 @@ class OmniVinciTrainer(Trainer):
             "number of processes": self.args.world_size,
             "seed": self.args.seed if self.args.data_seed is None else self.args.data_seed,
         }
-
-    @property
-    def _parameters(self) -> list[tuple[str, nn.Parameter]]:
-        return [(name, p) for name, p in self.model.named_parameters()]
 
     def _check_resumable(self, checkpoint: Path) -> None:
         try:
