@@ -86,9 +86,9 @@ def test_tied_embeddings_are_one_fact():
 
 @pytest.mark.parametrize("load", [OmniVinciConfig.from_pretrained, AutoConfig.from_pretrained])
 def test_options_of_a_published_checkpoint(load):
-    options = {"group_duration": 7, "nothing": 1, "revision": "main", "token": "hf_none"}
+    options = {"vision_chunk_size": 7, "nothing": 1, "revision": "main", "token": "hf_none"}
     config, unused = load(PARITY / "published-tiny", return_unused_kwargs=True, **options)
-    assert config.group_duration == 7 and unused == {"nothing": 1}
+    assert config.vision_chunk_size == 7 and unused == {"nothing": 1}
 
 
 def test_a_component_of_a_published_checkpoint():
