@@ -1,10 +1,11 @@
 """
-Laying out and merging the sequence: time by length, from a planned video to the embeddings that the model reads.
+Laying out and merging the sequence: time by length, from the facts of a video to the embeddings that the model reads.
 """
 
 import math
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import AutoTokenizer, WhisperFeatureExtractor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -16,10 +17,10 @@ from transformers_omnivinci import (
     OmniVinciProcessor,
     OmniVinciVideoProcessor,
 )
-from transformers_omnivinci.media import OmniVinciVideoMetadata
-from transformers_omnivinci.processing.prompts import Placeholder, PromptBatch
+from transformers_omnivinci.modeling.constrained_rotary_time_embedding import ConstrainedRotaryTimeEmbedding
+from transformers_omnivinci.planning import sample_uniformly
 
-from ._harness import Report, parser_on_device, take_turns
+from ._harness import MB, PeakMemory, Report, parser_on_device, take_turns
 
 NOTE = "Published settings of the sequence; a narrow language model that does not run, with random weights."
 TOKENIZER = Path(__file__).parent.parent / "tests" / "fixtures" / "parity" / "published-tiny" / "llm"
@@ -64,38 +65,64 @@ def build_model(hidden_size: int, device: str, dtype: torch.dtype) -> OmniVinciM
     return OmniVinciModel(config).to(device, dtype).eval()
 
 
-def plan_and_tokenize(processor, seconds: int, num_frames: int, repeats: int) -> tuple[dict, list[int]]:
-    """Time to plan a video with sound and to write its prompt; and the token ids of that."""
+def expand(processor, seconds: int, num_frames: int, repeats: int) -> tuple[dict, list[int]]:
+    """
+    Time to plan a video with sound and to expand its prompt to token ids: spliced, and with every placeholder written
+    into the text that is tokenized, as processors of transformers do it. And the ids.
+    """
     total = round(seconds * FPS)
-    metadata = OmniVinciVideoMetadata(total_num_frames=total, fps=FPS, duration=total / FPS)
-    metadata.frames_indices = processor.video_processor.sample_frames(metadata, num_frames=num_frames).tolist()
-    batch = PromptBatch(
-        prompts=[f"{processor.video_token}What is shown, and what is heard?"],
-        placeholders=[[Placeholder("video", 0)]],
-        images=[],
-        videos=[None],
-        clips=[],
-        tracks=[None],
-        heard=[True],
-    )
-    options = processor._merge_kwargs(processor.valid_processor_kwargs, processor.tokenizer.init_kwargs)
+    frames = np.broadcast_to(np.uint8(0), (num_frames, 448, 448, 3))  # which are looked at no closer than their shape
+    metadata = {"total_num_frames": total, "fps": FPS, "duration": total / FPS}
+    metadata["frames_indices"] = sample_uniformly(total, num_frames)
+    prompt = f"<|im_start|>user\n{processor.video_token}What is shown, and what is heard?<|im_end|>\n"
 
     def plan():
-        return processor.plan_video(metadata, seconds * SAMPLING_RATE)
+        return processor.plan(
+            prompt,
+            videos=[frames],
+            video_metadata=[metadata],
+            audio=[np.broadcast_to(np.float32(0), seconds * SAMPLING_RATE)],
+            load_audio_from_video=True,
+            audio_from_video_indices=[0],
+        )
 
-    def tokenize():
-        return processor._tokenize(batch, {"image": [], "video": [plan().runs], "audio": []}, options)
+    tokenizer, planned = processor.tokenizer, plan()
+    names = {token: tokenizer.decode([token]) for token, _ in planned.media[0].runs}
 
-    timings = take_turns({"plan": plan, "tokenize": tokenize}, repeats)
-    row = tokenize()["input_ids"][0]
+    def write() -> list[int]:
+        written = "".join(names[token] * length for token, length in planned.media[0].runs)
+        return tokenizer(prompt.replace(processor.video_token, written))["input_ids"]
+
+    assert write() == planned.ids()
+    timings = take_turns({"plan": plan, "splice": planned.ids, "write": write}, repeats)
     return {
         "video (s)": seconds,
         "frames": num_frames,
-        "groups": len(plan().groups),
-        "positions": len(row),
+        "groups": len(planned.groups[0]),
+        "positions": planned.length,
         "planning (ms)": 1e3 * timings.median("plan"),
-        "planning and tokenizing (ms)": 1e3 * timings.median("tokenize"),
-    }, row
+        "splicing (ms)": 1e3 * timings.median("splice"),
+        "as text (ms)": 1e3 * timings.median("write"),
+        "splicing is faster": timings.ratio("write", "splice"),
+    }, planned.ids()
+
+
+def rotate(num_vectors: int, hidden_size: int, dtype: torch.dtype, device: str) -> dict:
+    """How much more memory CRTE takes at its peak, its output included, by what the output takes."""
+    time_embedding = ConstrainedRotaryTimeEmbedding(hidden_size, 3600.0)
+    embeddings = torch.ones(num_vectors, hidden_size, dtype=dtype, device=device)
+    timestamps = torch.linspace(0, 3600, num_vectors, device=device)
+    time_embedding(embeddings[:1], timestamps[:1])
+    with PeakMemory(device) as memory:
+        rotated = time_embedding(embeddings, timestamps)
+    output = rotated.numel() * rotated.element_size()
+    return {
+        "vectors": num_vectors,
+        "channels": hidden_size,
+        "output (MB)": output / MB,
+        "peak (MB)": memory.bytes / MB,
+        "peak by output": memory.bytes / output,
+    }
 
 
 def merge(model: OmniVinciModel, kinds: list[str], batch_size: int, repeats: int) -> dict:
@@ -152,16 +179,20 @@ def main() -> None:
 
     processor = build_processor()
     planned = [
-        plan_and_tokenize(processor, seconds, num_frames, arguments.repeats)
+        expand(processor, seconds, num_frames, arguments.repeats)
         for seconds, num_frames in ((36, 3), (360, 26), (3600, 256))
     ]
     rows = [row for row, _ in planned]
-    add_exponents(rows, "planning (ms)", "planning and tokenizing (ms)")
+    add_exponents(rows, "planning (ms)", "splicing (ms)")
     report.add("A video with sound, from its header to token ids", rows)
+
+    dtype = getattr(torch, arguments.dtype)
+    rows = [rotate(number, 3584, dtype, arguments.device) for number in (9_000, 90_000)]
+    report.add("Peak memory of CRTE at the published width (wanted: at most twice the output)", rows)
 
     kinds = {processor.video_token_id: "video", processor.audio_token_id: "audio"}
     hour = [kinds.get(token, "text") for token in planned[-1][1]]
-    model = build_model(arguments.hidden_size, arguments.device, getattr(torch, arguments.dtype))
+    model = build_model(arguments.hidden_size, arguments.device, dtype)
     rows = [
         merge(model, hour[: positions // arguments.batch_size], arguments.batch_size, arguments.repeats)
         for positions in arguments.positions

@@ -61,10 +61,7 @@ class MediaEncoder:
         Dynamic S2: encodes tiles, merges the scales of each image and projects them.
 
         Args:
-            pixel_values (`torch.Tensor` of shape `(num_tiles, 3, image_size, image_size)`):
-                Tiles of all images, see [`OmniVinciImageProcessor`].
-            image_grid_hw (`torch.Tensor` of shape `(num_images, 2)`):
-                (rows, columns) of the tiles of each image's last scale; (1, 1) for an image that is not tiled.
+            pixel_values, image_grid_hw: See [`MediaInputs`].
             passes ([`Passes`], *optional*): How often modules are run at least, see [`encode_media`].
 
         Returns:
@@ -102,10 +99,7 @@ class MediaEncoder:
         Encodes and projects frames, pools them and rotates their seconds into them (CRTE).
 
         Args:
-            pixel_values_videos (`torch.Tensor` of shape `(num_frames of all videos, 3, image_size, image_size)`):
-                Frames of all videos one after another.
-            video_timestamps (`torch.Tensor` of shape `(num_videos, most frames of a video)`):
-                Seconds of each frame, filled up with -1.
+            pixel_values_videos, video_timestamps: See [`MediaInputs`].
             output_projected_embeddings (`bool`, *optional*, defaults to `False`):
                 Whether `projected_embeddings` are kept, too.
             passes ([`Passes`], *optional*): How often modules are run at least, see [`encode_media`].
@@ -161,12 +155,8 @@ class MediaEncoder:
         Encodes windows of sound, compresses and projects each clip and rotates seconds into its vectors (CRTE).
 
         Args:
-            input_features (`torch.Tensor` of shape `(num_windows, mel bins, 2 * max_source_positions)`):
-                Log-mel windows of all clips one after another.
-            audio_timestamps (`torch.Tensor` of shape `(num_clips, most vectors of a clip)`):
-                Seconds of the vectors of each clip that stand in the sequence, filled up with -1.
-            audio_num_windows (`torch.Tensor` of shape `(num_clips,)`, *optional*):
-                Windows of each clip. `None`: one each.
+            input_features, audio_timestamps, audio_num_windows:
+                See [`MediaInputs`]. Without `audio_num_windows` each clip has one.
             output_projected_embeddings (`bool`, *optional*, defaults to `False`):
                 Whether `projected_embeddings` are kept, too.
             passes ([`Passes`], *optional*): How often modules are run at least, see [`encode_media`].

@@ -21,7 +21,19 @@ class OmniVinciMediaOutput(BaseModelOutputWithPooling):
 
 
 @dataclass
-class OmniVinciModelOutputWithPast(CacheByBothNames, BaseModelOutputWithPast):
+class MediaHiddenStates:
+    """Mixin of outputs of the model, which say what they are."""
+
+    image_hidden_states: torch.FloatTensor | None = None
+    video_hidden_states: torch.FloatTensor | None = None
+    audio_hidden_states: torch.FloatTensor | None = None
+    image_outputs: BaseModelOutputWithPooling | None = None
+    video_outputs: BaseModelOutputWithPooling | None = None
+    audio_outputs: BaseModelOutputWithPooling | None = None
+
+
+@dataclass
+class OmniVinciModelOutputWithPast(CacheByBothNames, MediaHiddenStates, BaseModelOutputWithPast):
     r"""
     image_hidden_states, video_hidden_states, audio_hidden_states (`torch.Tensor`, *optional*):
         Embeddings of the media as they stand in the sequence, `(num_embeddings, hidden_size)`.
@@ -30,36 +42,21 @@ class OmniVinciModelOutputWithPast(CacheByBothNames, BaseModelOutputWithPast):
     align_loss (`torch.Tensor` of shape `(1,)`, *optional*): That of OmniAlignNet, equation 1. On request.
     """
 
-    image_hidden_states: torch.FloatTensor | None = None
-    video_hidden_states: torch.FloatTensor | None = None
-    audio_hidden_states: torch.FloatTensor | None = None
-    image_outputs: BaseModelOutputWithPooling | None = None
-    video_outputs: BaseModelOutputWithPooling | None = None
-    audio_outputs: BaseModelOutputWithPooling | None = None
     align_loss: torch.FloatTensor | None = None
 
 
 @dataclass
-class OmniVinciCausalLMOutputWithPast(CacheByBothNames, CausalLMOutputWithPast):
+class OmniVinciCausalLMOutputWithPast(CacheByBothNames, MediaHiddenStates, CausalLMOutputWithPast):
     r"""
     loss (`torch.Tensor` of shape `(1,)`, *optional*):
         Next-token loss over text positions; in training with OmniAlignNet, that and `align_loss_weight * align_loss`.
     logits (`torch.Tensor` of shape `(batch_size, sequence_length, vocab_size)`): Scores of the next token.
     past_key_values, cache (`Cache`, *optional*): Keys and values of the language model, by either name.
     hidden_states, attentions (`tuple(torch.Tensor)`, *optional*): Of the language model.
-    image_hidden_states, video_hidden_states, audio_hidden_states (`torch.Tensor`, *optional*):
-        Embeddings of the media as they stand in the sequence, `(num_embeddings, hidden_size)`.
-    image_outputs, video_outputs, audio_outputs ([`OmniVinciMediaOutput`], *optional*):
-        The same, medium by medium, as [`OmniVinciModel.encode_media`] gives them.
     language_loss, align_loss (`torch.Tensor` of shape `(1,)`, *optional*):
         In training with OmniAlignNet, what `loss` is made of: the next-token loss, and equation 1 without its weight.
+    others: As of [`OmniVinciModelOutputWithPast`].
     """
 
-    image_hidden_states: torch.FloatTensor | None = None
-    video_hidden_states: torch.FloatTensor | None = None
-    audio_hidden_states: torch.FloatTensor | None = None
-    image_outputs: BaseModelOutputWithPooling | None = None
-    video_outputs: BaseModelOutputWithPooling | None = None
-    audio_outputs: BaseModelOutputWithPooling | None = None
     language_loss: torch.FloatTensor | None = None
     align_loss: torch.FloatTensor | None = None

@@ -116,7 +116,8 @@ def grouped_sequence(
     video, audio = video_sequence(layout, num_frames), audio_sequence(layout, num_vectors)
     shares = interleave(groups, num_frames, count(video), num_mel_frames, count(audio))
     end = _literal(layout.group_end)
-    return [_slice(video, video_share) + end + _slice(audio, audio_share) + end for video_share, audio_share in shares]
+    seen, heard = (_cut(runs, map(len, lengths)) for runs, lengths in zip((video, audio), zip(*shares)))
+    return [picture + end + sound + end for picture, sound in zip(seen, heard, strict=True)]
 
 
 def count(runs: Iterable[Run], token_id: int | None = None) -> int:
@@ -136,12 +137,16 @@ def _literal(token_ids: Sequence[int]) -> list[Run]:
     return [(token, 1) for token in token_ids]
 
 
-def _slice(runs: Sequence[Run], share: range) -> list[Run]:
-    """The part of `runs` at the positions of `share`."""
-    part, position = [], 0
-    for token, length in runs:
-        overlap = min(position + length, share.stop) - max(position, share.start)
-        if overlap > 0:
-            part.append((token, overlap))
-        position += length
-    return part
+def _cut(runs: Iterable[Run], lengths: Iterable[int]) -> list[list[Run]]:
+    """Parts of so many positions each, one after another."""
+    waiting, token, left, parts = iter(runs), 0, 0, []
+    for length in lengths:
+        part = []
+        while length:
+            while not left:
+                token, left = next(waiting)
+            taken = min(left, length)
+            part.append((token, taken))
+            left, length = left - taken, length - taken
+        parts.append(part)
+    return parts

@@ -1,7 +1,5 @@
 """Processor of OmniVinci: prompts and media in, the tensors of the model out."""
 
-from collections.abc import Mapping
-
 import torch
 from transformers.audio_utils import AudioInput
 from transformers.feature_extraction_utils import BatchFeature
@@ -16,32 +14,34 @@ from ..media import OmniVinciVideoMetadata
 from ..planning import Layout, MediumFacts, MediumPlan, PromptPlan, count, plan_medium, tile_grids
 from ..remote_code import InstalledCode
 from ..sequence_settings import SEQUENCE_SETTINGS, check_sequence_settings
-from .batch import MEDIA_INPUTS, MediaInputs, OmniVinciBatchFeature, pad_seconds
+from .batch import MEDIA_INPUTS, OmniVinciBatchFeature
 from .chat_template import AUDIO_TOKEN, CHAT_TEMPLATE, IMAGE_TOKEN, VIDEO_TOKEN
 from .chats import AppliesChatTemplates
 from .image_processing_omnivinci import OmniVinciImageProcessorKwargs
 from .layout import build_layout, layout_settings, require_token
-from .log_mel import extract_log_mel
 from .options import hears_videos, sort_options
 from .prompts import PromptBatch, sort_media
-from .reading import ReadMedia, load_media, plan_media, probe_duration, probe_media, video_facts
+from .reading import (
+    ReadMedia,
+    load_media,
+    make_media_inputs,
+    plan_media,
+    probe_duration,
+    probe_media,
+    video_facts,
+)
 from .text_inputs import make_text_inputs
 from .tokenization import TokenizedPrompt, tokenize_prompt
 from .video_processing_omnivinci import OmniVinciVideoProcessorKwargs
 
-SHARED_WITH_CONFIG = (
-    "spatial_merge_size",
-    "s2_output_scale_index",
-    "video_pool_sizes",
-    "audio_pooling",
-)
+SHARED_WITH_CONFIG = ("spatial_merge_size", "s2_output_scale_index", "video_pool_sizes", "audio_pooling")
 
 
 class OmniVinciAudioKwargs(AudioKwargs, total=False):
     """
     audio_backend (`str`, *optional*):
-        What decodes sound: `"pyav"`, `"decord"` or `"librosa"`. `None`: for the track of a video what
-        decodes its picture, else PyAV.
+        What decodes sound: `"pyav"`, `"decord"` or `"librosa"`. `None`: for the track of a video what decodes its
+        picture, else PyAV.
     device (`str` or `torch.device`, *optional*): Where log-mel spectrograms are computed.
     """
 
@@ -82,9 +82,11 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
         tokenizer ([`Qwen2Tokenizer`]): The tokenizer; it knows the three placeholders.
         chat_template (`str`, *optional*): A Jinja template. `None`: ChatML as in the release.
         patch_size (`int`, *optional*, defaults to 14): Side in pixels of a patch of the image encoder.
-        max_source_positions (`int`, *optional*, defaults to 1500): Half the mel frames of a window of the audio
-        encoder. audio_pad_to_multiple_of (`float`, *optional*, defaults to 30.0): Seconds to a multiple of which audio
-        is padded. max_audio_duration (`float`, *optional*): Seconds of a clip that are kept. `None`: all.
+        max_source_positions (`int`, *optional*, defaults to 1500):
+            Half the mel frames of a window of the audio encoder.
+        audio_pad_to_multiple_of (`float`, *optional*, defaults to 30.0): Audio is padded to a multiple of this many
+            seconds.
+        max_audio_duration (`float`, *optional*): Seconds of a clip that are kept. `None`: all.
         fixed_audio_duration (`float`, *optional*): Seconds to which every clip is padded or cut.
         spatial_merge_size, s2_output_scale_index, video_pool_sizes, audio_pooling:
             As in [`OmniVinciConfig`], which must have the same values.
@@ -267,19 +269,8 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
                 `return_mm_token_type_ids` and `return_metadata`.
 
         Returns:
-            [`BatchFeature`] with `input_ids` and `attention_mask` (batch, sequence) and, where there are such media,
-
-            - `pixel_values`, `image_grid_hw`: see [`OmniVinciImageProcessor`];
-            - `pixel_values_videos`, `video_timestamps`: see [`OmniVinciVideoProcessor`];
-            - `input_features` (num_windows, mel bins, mel frames), the windows of all clips;
-            - `audio_num_windows` (num_clips,);
-            - `audio_timestamps` (num_clips, most vectors of a clip), the seconds of every vector that stands in the
-              sequence, in float32, filled up with -1;
-            - `video_has_audio` (num_videos,) and `audio_from_video` (num_clips,), which videos are heard and which
-              clips are tracks of videos. The two follow each other in the same order.
-
-            Media follow each other as in the prompts, the track of a video where the video stands. In `labels` that
-            are added to it, placeholders become -100.
+            [`BatchFeature`] with `input_ids` and `attention_mask` (batch, sequence), the media as [`MediaInputs`], and
+            what is asked for. In `labels` that are added to it, placeholders become -100.
 
         Raises:
             ValueError, TypeError, OSError: media and placeholders do not match, or a medium cannot be read.
@@ -290,10 +281,10 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
             options["videos_kwargs"]["return_metadata"] = True
         batch = sort_media(text, images, videos, audio, audio_from_video_indices, *hears)
         media = load_media(self, batch, options)
-        prompts, plans, text_options = self._plan_prompts(batch, media, options)
-        text_inputs = make_text_inputs(self, prompts, plans, text_options, options)
+        prompts, plans = self._plan_prompts(batch, media, options)
+        text_inputs = make_text_inputs(self, prompts, plans, options)
         return OmniVinciBatchFeature(
-            {**text_inputs, **self._make_media_inputs(batch, media, plans, options)},
+            {**text_inputs, **make_media_inputs(self, batch, media, plans, options)},
             tensor_type=options["text_kwargs"].get("return_tensors"),
             skip_tensor_conversion=self.skip_tensor_conversion,
             placeholder_ids=(self.image_token_id, self.video_token_id, self.audio_token_id),
@@ -332,7 +323,7 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
             text = self.apply_chat_template(conversations, add_generation_prompt=add_generation_prompt)
             options["text_kwargs"] |= self._special_tokens_options(text[0])
         batch = sort_media(text, images, videos, audio, audio_from_video_indices, *hears)
-        _, plans, _ = self._plan_prompts(batch, probe_media(self, batch, options), options)
+        _, plans = self._plan_prompts(batch, probe_media(self, batch, options), options)
         return plans[0] if is_single else plans
 
     def count_tokens(self, *args, **kwargs) -> int | list[int]:
@@ -374,10 +365,10 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
 
     def _plan_prompts(
         self, batch: PromptBatch, media: ReadMedia, options: dict
-    ) -> tuple[list[TokenizedPrompt], list[PromptPlan], dict]:
-        """Prompts as tokens, their plans, and the options of the tokenizer that are left."""
-        text_options = {k: v for k, v in options["text_kwargs"].items() if k not in ("return_tensors", "verbose")}
-        adds_special_tokens = text_options.pop("add_special_tokens", None) is not False
+    ) -> tuple[list[TokenizedPrompt], list[PromptPlan]]:
+        """Prompts as tokens, and their plans."""
+        text_options = options["text_kwargs"]
+        adds_special_tokens = text_options.get("add_special_tokens") is not False
         with_offsets = text_options.get("return_offsets_mapping") or options["return_text_replacement_offsets"]
         plans = plan_media(batch, media.facts, self.layout)
         placeholders = set(self.layout.token_ids.values())
@@ -387,42 +378,7 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
             places = [place for place, token in enumerate(prompt.ids) if token in placeholders]
             prompts.append(prompt)
             planned.append(PromptPlan(prompt.ids, places, [plans[slot.modality][slot.index] for slot in slots]))
-        return prompts, planned, text_options
-
-    def _make_media_inputs(
-        self, batch: PromptBatch, media: ReadMedia, plans: list[PromptPlan], options: dict
-    ) -> MediaInputs | Mapping:
-        """The tensors of media, in the order of the prompts."""
-        data = dict(media.images)
-        if media.videos:
-            ignored = ("return_tensors", "video_metadata")
-            video_options = {name: value for name, value in options["videos_kwargs"].items() if name not in ignored}
-            data |= self.video_processor(media.videos, **video_options)
-        heard, has_audio = [], [False] * len(media.videos)
-        for slots, plan in zip(batch.placeholders, plans, strict=True):
-            for slot, medium in zip(slots, plan.media, strict=True):
-                if medium.windows is None:
-                    continue
-                is_track = slot.modality == "video"
-                waveform = media.videos[slot.index].waveform if is_track else media.clips[slot.index]
-                heard.append((waveform, medium, is_track))
-                if is_track:
-                    has_audio[slot.index] = True
-        if media.videos:
-            data["video_has_audio"] = torch.tensor(has_audio)
-        if heard:
-            device = str(options["audio_kwargs"].get("device") or "cpu")
-            width = 2 * self.max_source_positions
-            data["input_features"] = torch.cat(
-                [
-                    extract_log_mel(self.feature_extractor, waveform, medium.windows, width, device)
-                    for waveform, medium, _ in heard
-                ]
-            )
-            data["audio_num_windows"] = torch.tensor([medium.windows.num_windows for _, medium, _ in heard])
-            data["audio_timestamps"] = pad_seconds([medium.sound_seconds for _, medium, _ in heard])
-            data["audio_from_video"] = torch.tensor([is_track for *_, is_track in heard])
-        return data
+        return prompts, planned
 
     def create_mm_token_type_ids(self, input_ids: list[list[int]]) -> list[list[int]]:
         """Of each token: 1 if it stands for an image, 2 for a video, 3 for sound, else 0."""

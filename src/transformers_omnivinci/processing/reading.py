@@ -1,15 +1,18 @@
 """The media of a batch: read whole, or by their headers alone. Both give the same facts for the plan."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from .. import media
 from ..media import LoadedVideo, OmniVinciVideoMetadata
-from ..planning import Layout, MediumFacts, MediumPlan, plan_medium
-from .batch import MediaInputs
+from ..planning import Layout, MediumFacts, MediumPlan, PromptPlan, plan_medium
+from .batch import MediaInputs, pad_seconds
+from .log_mel import extract_log_mel
 from .prompts import PromptBatch
 from .video_inputs import flatten_metadata
 from .waveforms import count_samples, is_waveform, source_of, to_waveform
@@ -112,6 +115,45 @@ def video_facts(metadata: OmniVinciVideoMetadata, num_samples: int | None = None
         total_num_frames=metadata.total_num_frames if has_constant_rate else metadata.duration * metadata.fps,
         num_samples=num_samples or 0,
     )
+
+
+def make_media_inputs(
+    processor, batch: PromptBatch, loaded: ReadMedia, plans: Sequence[PromptPlan], options: dict
+) -> MediaInputs:
+    """
+    The tensors of the media of a batch, in the order of the prompts.
+
+    Args:
+        processor ([`OmniVinciProcessor`]): Its parts make pixels and log-mel spectrograms.
+        batch ([`PromptBatch`]), loaded ([`ReadMedia`]), plans (`list[PromptPlan]`): Of the same prompts.
+        options (`dict`): Of the call, see [`sort_options`].
+    """
+    data, heard, has_audio = dict(loaded.images), [], [False] * len(loaded.videos)
+    if loaded.videos:
+        video_options = _without(options["videos_kwargs"], "return_tensors", "video_metadata")
+        data |= processor.video_processor(loaded.videos, **video_options)
+    for slots, plan in zip(batch.placeholders, plans, strict=True):
+        for slot, medium in zip(slots, plan.media, strict=True):
+            if medium.windows is None:
+                continue
+            is_track = slot.modality == "video"
+            waveform = loaded.videos[slot.index].waveform if is_track else loaded.clips[slot.index]
+            heard.append((waveform, medium, is_track))
+            if is_track:
+                has_audio[slot.index] = True
+    if loaded.videos:
+        data["video_has_audio"] = torch.tensor(has_audio)
+    if heard:
+        device = str(options["audio_kwargs"].get("device") or "cpu")
+        extractor, width = processor.feature_extractor, 2 * processor.max_source_positions
+        windows = [
+            extract_log_mel(extractor, waveform, medium.windows, width, device) for waveform, medium, _ in heard
+        ]
+        data["input_features"] = torch.cat(windows)
+        data["audio_num_windows"] = torch.tensor([len(one) for one in windows])
+        data["audio_timestamps"] = pad_seconds([medium.sound_seconds for _, medium, _ in heard])
+        data["audio_from_video"] = torch.tensor([is_track for *_, is_track in heard])
+    return data
 
 
 def load_clip(processor, clip, audio_options: dict) -> np.ndarray:

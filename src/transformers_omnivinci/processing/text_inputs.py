@@ -14,7 +14,7 @@ PADDING_OPTIONS = ("padding", "max_length", "pad_to_multiple_of", "padding_side"
 
 
 def make_text_inputs(
-    processor, prompts: Sequence[TokenizedPrompt], plans: Sequence[PromptPlan], text_options: dict, options: dict
+    processor, prompts: Sequence[TokenizedPrompt], plans: Sequence[PromptPlan], options: dict
 ) -> dict:
     """
     The token ids of a batch of prompts with their media.
@@ -22,8 +22,7 @@ def make_text_inputs(
     Args:
         processor ([`OmniVinciProcessor`]): Whose tokenizer pads.
         prompts ([`TokenizedPrompt`]), plans ([`PromptPlan`]): Of each prompt.
-        text_options (`dict`): Options of the tokenizer.
-        options (`dict`): `return_mm_token_type_ids` and `return_text_replacement_offsets`.
+        options (`dict`): Of the call, see [`sort_options`].
 
     Returns:
         `dict`: `input_ids` and `attention_mask`, lists of (batch, sequence), and on request `mm_token_type_ids`,
@@ -33,6 +32,8 @@ def make_text_inputs(
         ValueError: truncation would cut media off, or an option is not supported beside media.
     """
     tokenizer = processor.tokenizer
+    ignored = ("return_tensors", "verbose", "add_special_tokens")
+    text_options = {name: value for name, value in options["text_kwargs"].items() if name not in ignored}
     with_offsets = text_options.pop("return_offsets_mapping", None)
     with_replacements = options["return_text_replacement_offsets"]
     rows = [plan.ids() for plan in plans]
