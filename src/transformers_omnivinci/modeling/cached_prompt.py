@@ -69,13 +69,8 @@ class CachedPrompt:
 
 def describe(config, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, media: dict) -> CachedPrompt:
     """
-    What the positions of a prompt stand for.
-
-    Args:
-        config ([`OmniVinciConfig`]): Of the model.
-        input_ids (`torch.Tensor` of shape `(batch_size, sequence_length)`): Text and placeholders.
-        attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): 0 at padding.
-        media (`dict`): Inputs of [`encode_media`], or what it returned as `mm_encoder_outputs`.
+    What the positions of a prompt stand for. `media` holds inputs of [`encode_media`], or what it returned as
+    `mm_encoder_outputs`; the mask is (batch_size, sequence_length), as `input_ids`.
     """
     contents = input_ids.clone()
     for modality, known in media_of(config, media).items():
@@ -91,13 +86,7 @@ def describe(config, input_ids: torch.Tensor, attention_mask: torch.Tensor | Non
 
 
 def remember_pass(config, cache, input_ids: torch.Tensor | None, attention_mask, media: dict) -> None:
-    """
-    Gives the cache of a forward pass along what it holds now.
-
-    Args:
-        config, input_ids, attention_mask, media: As in [`describe`], of what was read in this pass.
-        cache (`Cache`, *optional*): As it is after the pass.
-    """
+    """Notes on the cache, as it is after a forward pass, what it holds; other arguments as of [`describe`]."""
     if not isinstance(cache, Cache):
         return
     before, prompt = getattr(cache, ATTRIBUTE, None), None
@@ -114,15 +103,7 @@ def remember_pass(config, cache, input_ids: torch.Tensor | None, attention_mask,
 
 
 def remember_generation(config, input_ids: torch.Tensor, inputs: dict, outputs) -> None:
-    """
-    Gives the cache of a generation along what it holds now, if anyone has it.
-
-    Args:
-        config ([`OmniVinciConfig`]): Of the model.
-        input_ids (`torch.Tensor` of shape `(batch_size, sequence_length)`): The prompt.
-        inputs (`dict`): Keyword arguments of `generate`, as they were given.
-        outputs (`torch.Tensor` or `ModelOutput`): What it returned.
-    """
+    """Notes on the cache of a generation, if anyone has it, what it holds after `generate` gave `outputs`."""
     sequences, cache = outputs, _cache_of(inputs)
     if isinstance(outputs, ModelOutput):
         sequences, cache = outputs.sequences, _cache_of(outputs)
