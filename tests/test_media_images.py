@@ -100,10 +100,10 @@ def test_frames_folder(tmp_path):
     (tmp_path / "notes.txt").write_text("not a frame")
     (tmp_path / "folder.png").mkdir()
     for path in (tmp_path, str(tmp_path)):
-        assert read_numbers(media.load_frames_folder(path)) == [1, 2, 10, 11, 100]
+        assert read_numbers([media.load_image(file) for file in media.list_frames_folder(path)]) == [1, 2, 10, 11, 100]
     with pytest.raises(ValueError, match="no image"):
-        media.load_frames_folder(tmp_path / "folder.png")
+        media.list_frames_folder(tmp_path / "folder.png")
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        media.load_frames_folder(tmp_path / "nowhere")
+        media.list_frames_folder(tmp_path / "nowhere")
     with pytest.raises(NotADirectoryError, match="notes.txt"):
-        media.load_frames_folder(tmp_path / "notes.txt")
+        media.list_frames_folder(tmp_path / "notes.txt")

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoProcessor
 
 from transformers_omnivinci import media
-from transformers_omnivinci.media.hdr import PQ, tone_map
+from transformers_omnivinci.media.levels import PQ, tone_map
 
 from .media_files import image_bytes, read_number, read_numbers, render_frame, set_display_matrix, write_video
 from .media_samples import user

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from .containers import find_stream, is_mirrored, is_turned
-from .hdr import HLG, PQ
+from .levels import HLG, PQ
 from .sources import Media
 
 VIDEO_BACKENDS = ("pyav", "decord")
@@ -17,18 +17,7 @@ AUDIO_BACKENDS = ("pyav", "decord", "librosa")
 
 
 def check_backend(name: str, known: Sequence[str], kind: str) -> None:
-    """
-    Checks the name of a backend and that its package can be imported.
-
-    Args:
-        name (`str`): The backend.
-        known (`Sequence[str]`): The accepted names.
-        kind (`str`): `"video"` or `"audio"`, for the message.
-
-    Raises:
-        ValueError: the name is not one of `known`.
-        ImportError: the package is missing.
-    """
+    """A ValueError unless a backend is one of those `known`, and an ImportError if its package cannot be imported."""
     if name not in known:
         raise ValueError(f"Unknown {kind} backend {name!r}: {', '.join(map(repr, known))} are accepted.")
     if name != "pyav":

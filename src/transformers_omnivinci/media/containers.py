@@ -1,4 +1,4 @@
-"""Streams and packets of a container."""
+"""Streams and packets of a container. No other module asks for a version of PyAV, of which 15 to 18 differ."""
 
 import io
 import struct
@@ -7,11 +7,14 @@ from contextlib import suppress
 
 import av
 import numpy as np
+from av import stream as _stream
 from av.stream import Disposition
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-from .av_versions import copy_stream
 from .sources import Media
 
+_VERSION = tuple(int(part) for part in av.__version__.split(".")[:2])
+_UNSPECIFIED = 2  # the colorspace of frames that name none
 # Containers with a presentation time for each packet: in others (MPEG-PS), FFmpeg guesses anew after seeking.
 SEEKABLE_FORMATS = {"flv", "matroska", "mp4", "mpegts"}
 # Containers whose headers tell the exact duration of a track.
@@ -24,9 +27,7 @@ MIN_SKIP = 16
 def find_stream(media: Media, container, kind: str, is_optional: bool = False):
     """
     The default stream of a kind (`"video"` or `"audio"`), or else the first one; cover art does not count as video.
-
-    Raises:
-        ValueError: there is no such stream that FFmpeg decodes, unless it `is_optional`: then `None` is returned.
+    If FFmpeg decodes none, a ValueError or, of one that `is_optional`, `None`.
     """
     streams = [
         stream
@@ -57,14 +58,14 @@ def is_mirrored(video) -> bool:
 
 
 def _display_matrix(video) -> tuple[int, ...]:
-    """
-    PyAV exposes the display matrix of decoded frames, but not that of a stream. A muxer copies the latter into the box
-    `tkhd` of its header, and writing one takes a tenth of a millisecond.
-    """
+    # PyAV exposes the display matrix of decoded frames, but not that of a stream. A muxer copies the latter into the
+    # box `tkhd` of its header, and writing one takes a tenth of a millisecond.
     header = io.BytesIO()
+    # Before PyAV 17.0, an encoder would be opened, which need not exist and may print.
+    options = {"opaque": True} if _VERSION < (17, 0) else {}
     with suppress(av.FFmpegError, ValueError):
         with av.open(header, "w", format="mov", container_options={"movflags": "empty_moov"}) as muxer:
-            copy_stream(muxer, video)
+            muxer.add_stream_from_template(video, **options)
             muxer.start_encoding()
     box = header.getvalue()
     matrix = box.find(b"tkhd") + 44
@@ -75,8 +76,8 @@ def _display_matrix(video) -> tuple[int, ...]:
 
 def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     """
-    How to turn a decoded frame upright: whether to swap rows and columns, and then whether to flip it top to bottom,
-    and left to right. A display matrix is rounded to the nearest of these eight orientations.
+    How to turn a decoded frame upright: whether to swap rows and columns, and then to flip it top to bottom, and left
+    to right. A display matrix is rounded to the nearest of these eight orientations.
     """
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
@@ -97,10 +98,7 @@ def demux(container, *streams) -> Iterator[av.Packet]:
 
 
 def demux_from(container, stream, key: int, time: str = "pts") -> Iterator[av.Packet]:
-    """
-    The packets of a stream from a key frame on, or an earlier one. `key` is its time in ticks, the presentation time
-    (`time="pts"`) or the decoding time (`"dts"`).
-    """
+    """The packets of a stream from the key frame at `key` on, in ticks of `time` (`"pts"` or `"dts"`), or before."""
     second = round(1 / stream.time_base)
     # Seeking follows decoding times, or lands anywhere if a container has no index, so that it may go too far.
     for back in (0, 1, 10, 100, 1 << 20):
@@ -112,3 +110,38 @@ def demux_from(container, stream, key: int, time: str = "pts") -> Iterator[av.Pa
                 yield packet
                 yield from packets
                 return
+
+
+def read_only(container, *streams) -> None:
+    """Lets the demuxer skip the data of all other streams. Before PyAV 17.1 it reads their packets and drops them."""
+    discard = getattr(_stream, "Discard", None)
+    if discard is not None:
+        for stream in container.streams:
+            stream.discard = discard.default if stream in streams else discard.all
+
+
+def sample_table(stream) -> tuple[np.ndarray, np.ndarray]:
+    """The times in ticks and the flags of all packets by the index of a container; empty before PyAV 17.0."""
+    entries = getattr(stream, "index_entries", ())
+    # Hundreds of thousands of tuples, one for each packet, would keep the garbage collector busy.
+    values = (value for entry in entries for value in (entry.timestamp, entry.flags))
+    table = np.fromiter(values, np.int64, 2 * len(entries))
+    return table[::2], table[1::2]
+
+
+def reorder_depth(video) -> int:
+    """How many packets a decoder takes ahead of the frame that it returns; before PyAV 17.0 only 0 or 1 is known."""
+    codec = video.codec_context
+    return int(getattr(codec, "reorder_depth", codec.has_b_frames))
+
+
+def to_rgb(reformatter: VideoReformatter, frame: av.VideoFrame, width: int, height: int, format: str) -> av.VideoFrame:
+    """Converts a frame to RGB, in the `format` that FFmpeg names so, and resizes it, in the calling thread alone."""
+    options = {}
+    if _VERSION >= (17, 0):
+        options = {"threads": 1}
+    elif frame.colorspace != _UNSPECIFIED or frame.color_range == ColorRange.JPEG:
+        # The colour space of the frame is heeded only if the result has another one, which has no effect on RGB.
+        other = Colorspace.ITU709 if frame.colorspace == Colorspace.ITU601 else Colorspace.ITU601
+        options = {"dst_colorspace": other, "src_color_range": frame.color_range, "dst_color_range": ColorRange.JPEG}
+    return reformatter.reformat(frame, width=width, height=height, format=format, interpolation="BICUBIC", **options)

@@ -1,7 +1,7 @@
 """Decodes sampled frames with PyAV on all cores."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from av.video.reformatter import VideoReformatter
 
-from .av_versions import read_only, to_rgb
-from .containers import MIN_SKIP, find_stream, orientation
-from .hdr import HLG, PQ, tone_map
+from .containers import MIN_SKIP, find_stream, orientation, read_only, to_rgb
+from .levels import HLG, PQ, tone_map
 from .sources import Media
 from .timeline import Timeline
 
@@ -28,13 +27,8 @@ _MIN_SHARE = 60
 
 class FrameSink:
     """
-    Stores decoded pictures as the rows of one tensor, in worker threads while decoders go on.
-
-    Args:
-        num_rows (`int`): How many pictures are wanted.
-        transform (`Callable`, *optional*): Applied to each picture, see [`load_video`].
-        size (`tuple[int, int]`): Height and width of upright pictures in pixels.
-        num_threads (`int`): At most this many workers, up to 8.
+    Stores decoded pictures as the rows of one tensor, in worker threads while decoders go on. `size`: height and width
+    of upright pictures in pixels; `transform`: applied to each, see [`load_video`].
     """
 
     def __init__(self, num_rows: int, transform, size: tuple[int, int], num_threads: int):
@@ -59,17 +53,12 @@ class FrameSink:
     def put(self, row: int, picture: av.VideoFrame | torch.Tensor) -> None:
         """
         Hands over a picture, a tensor (3, height, width) or a frame of PyAV, for a row. Waits if the workers are
-        behind, so that pictures do not pile up. An error in a worker is raised by the next call, or on leaving.
+        behind. An error in a worker is raised by the next call, or on leaving.
         """
         if self.error is not None:
             raise self.error
         self.slots.acquire()
         self.executor.submit(self._work, row, picture)
-
-    def put_all(self, pictures: Iterable[torch.Tensor]) -> None:
-        """Hands over pictures for the rows from the first one on."""
-        for row, picture in enumerate(pictures):
-            self.put(row, picture)
 
     def _work(self, row: int, picture: av.VideoFrame | torch.Tensor) -> None:
         try:
@@ -117,17 +106,11 @@ class FrameSink:
 
 def decode_pyav(media: Media, timeline: Timeline, frames: np.ndarray, sink: FrameSink, num_threads: int) -> None:
     """
-    Decodes the frames with the given numbers into the rows of a sink, in that order.
+    Decodes the frames with these numbers, ascending and none of them twice, into the rows of a sink, in that order.
+    Frames that cannot be decoded leave their rows empty.
 
     Several decoders that start at different key frames keep all cores busy; the threads of one mostly wait for each
-    other. Frames that cannot be decoded leave their rows empty.
-
-    Args:
-        media: The file.
-        timeline: That of the file.
-        frames (`np.ndarray` of shape (num_rows,)): Ascending numbers of frames, none of them twice.
-        sink: Where decoded frames go.
-        num_threads: Threads for all decoders together.
+    other. `num_threads` are those of all decoders together.
     """
     # Decoders take what they have decoded out of this. Its keys are presentation times, or else numbers of frames.
     names = frames if timeline.keys is None else timeline.pts[frames]
@@ -154,14 +137,11 @@ def decode_pyav(media: Media, timeline: Timeline, frames: np.ndarray, sink: Fram
 
 
 class _Run(NamedTuple):
-    """
-    Frames decoded in one go, from a key frame (in ticks) or else the start of the file on; `seek`: the packets before
-    it are not read either.
-    """
+    """Frames decoded in one go, from a key frame or else the start of the file on."""
 
-    key: int | None = None
+    key: int | None = None  # in ticks
     frames: Sequence[int] = ()
-    seek: bool = False
+    seek: bool = False  # whether packets before the key frame are not even read
 
 
 def _find_keys(timeline: Timeline, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -202,9 +182,7 @@ def _plan(timeline: Timeline, frames: np.ndarray) -> list[_Run]:
 def _decode_runs(media: Media, timeline, plan: list[_Run], rows: dict[int, int], sink, num_threads: int) -> bool:
     """
     Feeds a decoder the packets that the frames of a plan need, and hands all frames named in `rows` to the sink.
-
-    Returns:
-        `False` if packets do not tell in which order frames are shown, and these may not be the wanted ones.
+    `False` if packets do not tell in which order frames are shown, and these may not be the wanted ones.
     """
     is_counted, is_sure = timeline.keys is None or timeline.is_reordered, True
     with media.container() as container:

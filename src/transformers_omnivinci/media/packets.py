@@ -1,16 +1,17 @@
-"""Reads the times of packets without decoding them, and finds out where the clock of a file restarts."""
+"""Reads the times of tracks from headers and packets without decoding them, and finds where clocks restart."""
 
 import math
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import NamedTuple
 
 import av
 import numpy as np
 
-from .av_versions import read_only
-from .containers import MIN_SKIP, demux, is_one_of
+from .containers import MIN_SKIP, TIMED_FORMATS, demux, find_stream, is_one_of, read_only, sample_table
+from .sources import Media
 
 # Containers of broadcasts, whose clocks may jump ahead; in others only a gap of more than a day is a jump.
 _BROADCAST_FORMATS = {"hls", "mpeg", "mpegts"}
@@ -25,42 +26,31 @@ MIN_RATE, MAX_RATE = 1_000, 10_000_000
 _MIN_OVERHANG = 0.25
 # The clock of sound has restarted if it goes back by more than this many seconds.
 _MIN_SETBACK = 0.1
+# Seconds by which a header may differ from the packets, as it rounds and leaves out the padding of encoders.
+_TOLERANCE = 0.2
+# More seconds than this between entries of a sample table, or of sound after the last frame, need a closer look.
+_MAX_STEP, _MAX_OVERHANG = 10.0, 1.0
 
 
 @dataclass(frozen=True)
 class Packets:
-    """
-    The packets of a stream in the order of the file.
+    """The packets of a stream in the order of the file."""
 
-    Args:
-        times: Presentation times in seconds; NaN where the container has none.
-        pts, dts: Presentation and decoding times in ticks; 0 where there are none.
-        has_pts, has_dts: Whether all packets have such times.
-        places: The positions of the packets among those of all streams.
-        durations: In seconds; 0 where they are unknown.
-        is_key, is_hidden: Which packets hold key frames, and frames hidden by an edit list, which others may need.
-    """
-
-    times: np.ndarray
-    pts: np.ndarray
-    dts: np.ndarray
-    has_pts: bool
-    has_dts: bool
-    places: np.ndarray
-    durations: np.ndarray
+    times: np.ndarray  # of presentation, in seconds; NaN where the container has none
+    pts: np.ndarray | None  # times of presentation in ticks, if all packets have them
+    dts: np.ndarray | None  # times of decoding in ticks, if all packets have them
+    places: np.ndarray  # among the packets of all streams
+    durations: np.ndarray  # in seconds; 0 where they are unknown
     is_key: np.ndarray
-    is_hidden: np.ndarray
+    is_hidden: np.ndarray  # by an edit list; other frames may need these
 
     def __len__(self) -> int:
         return len(self.times)
 
     def heard_end(self, latest: float | None = None) -> float | None:
         """
-        The second at which sound ends when [`Track`] has put the packets together, as clocks may restart or jump;
-        `None` if no packet has a time.
-
-        Args:
-            latest: Where silence ends at the latest; `None`: there is no picture, and only its total is limited.
+        The second at which sound ends when [`Track`] has put the packets together; `None` if none has a time.
+        `latest`: where silence ends at the latest; `None`: there is no picture, and only its total is limited.
         """
         is_timed = ~np.isnan(self.times)
         times, durations = self.times[is_timed], np.where(self.durations < _MAX_PACKET, self.durations, 0)[is_timed]
@@ -82,18 +72,12 @@ class Packets:
 
 
 def may_be_silence(time: float, seconds: float, latest: float | None) -> bool:
-    """
-    Whether the gap before sound at `time` (in seconds) is silence, not an error of the clock. `seconds`: those of all
-    silence, with this gap; `latest`: see [`Packets.heard_end`].
-    """
+    """Whether the gap before sound at `time` is silence, `seconds` of it in all, rather than an error of the clock."""
     return seconds < MAX_SILENCE if latest is None else time < latest and seconds < MAX_SILENCE_OF_VIDEO
 
 
 def read_packets(container, *streams) -> tuple[list[Packets], bool]:
-    """
-    The packets of each of the streams, and whether there is sound: a packet of an audio stream with samples that can
-    be decoded. Only sound is decoded, up to its first samples.
-    """
+    """The packets of each stream, and whether there is sound, which is decoded up to its first samples."""
     read_only(container, *streams)
     rows = {stream.index: [] for stream in streams}
     is_heard = False
@@ -123,50 +107,36 @@ def has_samples(frame: av.AudioFrame) -> bool:
 
 def _to_packets(rows: list[tuple], time_base: float) -> Packets:
     pts, dts, places, durations, flags = zip(*rows) if rows else ((),) * 5
-    has_pts, has_dts = None not in pts, None not in dts
-    times = np.array(pts, float) * time_base
-    pts, dts = (
-        np.array(values if is_whole else [value or 0 for value in values], np.int64)
-        for values, is_whole in ((pts, has_pts), (dts, has_dts))
-    )
-    flags = np.array(flags, np.int64)
-    durations = np.array(durations, float) * time_base
-    places = np.array(places, np.int64)
-    return Packets(times, pts, dts, has_pts, has_dts, places, durations, flags & 1 == 1, flags & 2 == 2)
+    times, durations = np.array(pts, float) * time_base, np.array(durations, float) * time_base
+    pts, dts = (None if None in ticks else np.array(ticks, np.int64) for ticks in (pts, dts))
+    places, flags = np.array(places, np.int64), np.array(flags, np.int64)
+    return Packets(times, pts, dts, places, durations, flags & 1 == 1, flags & 2 == 2)
 
 
 class Parts(NamedTuple):
-    """
-    The parts of a file whose clock restarts, put on one continuous clock.
+    """The parts of a file whose clock restarts, put on one continuous clock of seconds from the first frame on."""
 
-    Args:
-        numbers: For each packet of the video, the number of its frame in the order of presentation; negative: none.
-        times: Seconds of every frame from the first one on.
-        keys: The numbers of key frames.
-        duration: Seconds of all parts together.
-        sound_times: Seconds of each packet of the sound from the first frame on.
-        jumped: Seconds by which the clock jumps ahead between parts, in all.
-    """
-
-    numbers: np.ndarray
-    times: np.ndarray
-    keys: np.ndarray
+    numbers: np.ndarray  # for each packet of the video, of its frame in the order of presentation; negative: none
+    times: np.ndarray  # of every frame
+    keys: np.ndarray  # numbers of key frames
     duration: float
-    sound_times: np.ndarray | None
-    jumped: float
+    sound_times: np.ndarray | None  # of each packet of the sound; NaN: not to be heard
+    jumped: float  # by which the clock jumps ahead between parts, in all
 
 
 def find_parts(container, video, picture: Packets, sound: Packets | None) -> Parts | None:
     """The parts of a file whose clock restarts or jumps, as happens where recordings were joined; else `None`."""
-    if not len(picture) or not picture.has_pts:
+    if not len(picture) or picture.pts is None:
         return None
-    sound = sound if sound is not None and len(sound) and sound.has_pts else None
+    sound = sound if sound is not None and len(sound) and sound.pts is not None else None
     max_gap = _MAX_BROADCAST_GAP if is_one_of(container, _BROADCAST_FORMATS) else _MAX_GAP
     starts, jumps, times = _find_starts(picture, max_gap)
     is_wrong = times is not picture.times
     picture = replace(picture, times=times)
-    sound_starts = [0] if sound is None else _find_sound_starts(sound, max_gap)
+    sound_starts = [0]
     if sound is not None:
+        gaps = np.diff(sound.times)
+        sound_starts += (np.flatnonzero((gaps < -_MIN_SETBACK) | (gaps > max_gap)) + 1).tolist()
         # Where sound goes on, the picture only pauses.
         heard = [(sound.times[start - 1], sound.times[start]) for start in sound_starts[1:]]
         jumps = {start: gap for start, gap in jumps.items() if any(_is_same_jump(gap, other) for other in heard)}
@@ -179,10 +149,7 @@ def find_parts(container, video, picture: Packets, sound: Packets | None) -> Par
 
 
 def _find_starts(picture: Packets, max_gap: float) -> tuple[list[int], dict[int, tuple[float, float]], np.ndarray]:
-    """
-    The packets at which the clock of the picture restarts, those before which it jumps ahead, and the times of all
-    packets, of which single ones that are far off have been mended.
-    """
+    """Packets at which the clock restarts, those before which it jumps ahead, and all times, single errors mended."""
     times = picture.times
     step = _typical_step(times)
     # A key frame is shown after all packets before it in the file, another frame after all but a few of them.
@@ -214,11 +181,6 @@ def _find_starts(picture: Packets, max_gap: float) -> tuple[list[int], dict[int,
             largest = max(largest, min(time - last, max_gap))
             heap = sorted([*heap, time])[-3:]
     return starts, jumps, times if np.array_equal(mended, times) else mended
-
-
-def _find_sound_starts(sound: Packets, max_gap: float) -> list[int]:
-    gaps = np.diff(sound.times)
-    return [0, *(np.flatnonzero((gaps < -_MIN_SETBACK) | (gaps > max_gap)) + 1).tolist()]
 
 
 def _typical_step(times: np.ndarray) -> float:
@@ -276,10 +238,87 @@ def _find_owners(picture: Packets, sound: Packets, starts: list[int], sound_star
 
 
 def follow(container, stream, others, values: np.ndarray) -> Iterator[tuple[av.Packet, float]]:
-    """
-    The packets of a stream in the order of [`read_packets`], each with its entry of `values`. `others`: all streams
-    that are read, including this one.
-    """
+    """The packets of one of the streams `others` in the order of [`read_packets`], each with its entry of `values`."""
     read_only(container, *others)
     own = (packet for packet in demux(container, *others) if packet.stream.index == stream.index)
     yield from zip(own, values.tolist())
+
+
+def read_sample_table(container, video) -> tuple[np.ndarray, np.ndarray, int] | None:
+    """
+    Sorted presentation times of all frames and of key frames of an mp4 or mov by its sample table, and the duration of
+    the last frame, all in ticks; `None` if the table does not settle them.
+
+    It holds decoding times. If these are evenly spaced and every frame is shown, so are the presentation times, in
+    another order, provided that just as many fit between the first and the last one.
+    """
+    if not is_one_of(container, {"mp4"}) or video.start_time is None:
+        return None
+    dts, flags = sample_table(video)
+    length = len(dts)
+    if length < 2 or length != video.frames:
+        return None
+    is_key, is_discarded = flags & 1 == 1, flags & 2 == 2
+    step = int(dts[1] - dts[0])
+    if step <= 0 or (np.diff(dts) != step).any() or is_discarded.any() or not is_key[0] or is_key.mean() > 0.1:
+        return None
+    read_only(container, video)
+    keys, packets = [], iter(())
+    # Each key frame is read after a seek, since FFmpeg mistakes times if the demuxer discards what lies between.
+    for timestamp in dts[is_key].tolist():
+        # FFmpeg seeks by presentation time, which is the decoding time of this frame or up to 16 frames later.
+        for delay in (video.start_time - int(dts[0]), MIN_SKIP * step):
+            container.seek(timestamp + delay, stream=video)
+            packets = demux(container, video)
+            packet = next(packets, None)
+            if packet is not None and packet.dts == timestamp and packet.pts is not None:
+                keys.append(packet.pts)
+                break
+    last = max([*keys[-1:], *(packet.pts for packet in packets if packet.pts is not None)], default=None)
+    container.seek(-(1 << 40))
+    if len(keys) < np.count_nonzero(is_key) or last != keys[0] + step * (length - 1):
+        return None
+    return keys[0] + step * np.arange(length), np.array(keys), step
+
+
+def audio_extent(stream, scanned_end: float | None) -> tuple[float, float]:
+    """As [`read_extent`], of a track whose last packet ends at `scanned_end`; `None`: there is no packet."""
+    start = float((stream.start_time or 0) * stream.time_base)
+    if scanned_end is None or stream.duration is None:
+        return start, start if scanned_end is None else scanned_end
+    end = start + float(stream.duration * stream.time_base)
+    # Unlike packets, headers leave out the padding of encoders. But some headers are only guesses.
+    return start, min(end, scanned_end) if abs(end - scanned_end) < 0.05 else scanned_end
+
+
+def read_extent(media: Media, container, stream, latest: float | None = None) -> tuple[float, float]:
+    """
+    The seconds between which a track sounds, on the clock of its container; twice the same if nothing can be heard.
+    The header is believed if the last packet is where it claims. `latest`: see [`Packets.heard_end`].
+    """
+    start = float((stream.start_time or 0) * stream.time_base)
+    if is_one_of(container, TIMED_FORMATS) and (stream.duration or 0) > 0:
+        read_only(container, stream)
+        if not any(is_sound(stream, packet) for packet in chain(demux(container, stream), [None])):
+            return start, start
+        end = _read_end(container, stream)
+        if end is not None and (latest is None or end < latest + _MAX_OVERHANG):
+            return audio_extent(stream, end)
+    with media.container() as fresh:  # not every container can seek back to its start
+        track = find_stream(media, fresh, "audio")
+        (packets,), is_heard = read_packets(fresh, track)
+        return audio_extent(track, packets.heard_end(latest)) if is_heard else (start, start)
+
+
+def _read_end(container, stream) -> float | None:
+    """Where the last packet ends, if that is where the header claims and there are no long gaps before it."""
+    claimed = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+    times, _ = sample_table(stream)
+    if len(times) > 1 and np.diff(times).max() * stream.time_base > _MAX_STEP:
+        return None
+    ends = []
+    with suppress(av.FFmpegError, OverflowError):
+        container.seek(int((claimed - 1) / stream.time_base), stream=stream)
+        packets = [packet for packet in demux(container, stream) if packet.pts is not None]
+        ends = [float((packet.pts + (packet.duration or 0)) * stream.time_base) for packet in packets]
+    return max(ends) if ends and abs(max(ends) - claimed) < _TOLERANCE else None

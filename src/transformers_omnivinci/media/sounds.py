@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import av
 import numpy as np
 
-from .av_versions import read_only
 from .backends import AUDIO_BACKENDS, check_backend, read_audio_decord, read_audio_librosa
-from .containers import SEEKABLE_FORMATS, demux, demux_from, find_stream, is_one_of
-from .headers import read_extent
-from .packets import MAX_RATE, MIN_RATE, follow, has_samples, may_be_silence
+from .containers import SEEKABLE_FORMATS, demux, demux_from, find_stream, is_one_of, read_only
+from .packets import MAX_RATE, MIN_RATE, follow, has_samples, may_be_silence, read_extent
 from .sources import Media, open_source
 
 # Seconds by which sound must be late for silence to be put before it.
@@ -63,7 +61,7 @@ def load_audio(
 def probe_audio(source, *, timeout: float = 30.0) -> float:
     """
     The duration of the audio track of a file in seconds, from its header or, if that is not reliable, its packets.
-    Arguments and errors are those of [`load_audio`], but no more is decoded than its first samples.
+    Arguments and errors are those of [`load_audio`].
     """
     with open_source(source, timeout) as media, media.container() as container:
         stream = find_stream(media, container, "audio")
@@ -73,15 +71,8 @@ def probe_audio(source, *, timeout: float = 30.0) -> float:
 
 def resample(samples: np.ndarray, rate: float, sampling_rate: int) -> np.ndarray:
     """
-    Resamples mono samples with the resampler that decoded files go through.
-
-    Args:
-        samples (`np.ndarray` of shape (num_samples,)): float32.
-        rate (`float`): Sampling rate of `samples` in Hz.
-        sampling_rate (`int`): Sampling rate of the result in Hz.
-
-    Returns:
-        `np.ndarray` of shape `(round(num_samples * sampling_rate / rate),)`, float32.
+    Resamples float32 mono samples (num_samples,) from `rate` to `sampling_rate`, both in Hz, with the resampler that
+    decoded files go through: float32 of shape (round(num_samples * sampling_rate / rate),).
 
     Raises:
         ValueError: `rate` is not a plausible sampling rate.
@@ -105,12 +96,7 @@ def resample(samples: np.ndarray, rate: float, sampling_rate: int) -> np.ndarray
 
 
 def check_audio_options(sampling_rate: int, max_seconds: float | None) -> None:
-    """
-    Checks the options of [`load_audio`] of these names.
-
-    Raises:
-        ValueError: `sampling_rate` is not a positive integer, or `max_seconds` is not positive.
-    """
+    """A ValueError unless [`load_audio`] accepts these options."""
     if isinstance(sampling_rate, bool) or not isinstance(sampling_rate, (int, np.integer)) or sampling_rate < 1:
         raise ValueError(f"`sampling_rate={sampling_rate!r}` is not accepted: it must be a positive integer, in Hz.")
     if max_seconds is not None and not max_seconds > 0:
@@ -119,22 +105,15 @@ def check_audio_options(sampling_rate: int, max_seconds: float | None) -> None:
 
 @dataclass
 class Track:
-    """
-    Collects the samples of an audio track, mono and resampled, with silence where the track has none.
-
-    Args:
-        sampling_rate: Sampling rate of the result in Hz.
-        start: Where on the clock of the container the result starts, in seconds; `None`: where the track does.
-        seconds: The most seconds of the result.
-        latest: Where on that clock silence ends at the latest; the time of anything later is taken to be wrong.
-        times: If the clock of the container restarts, the seconds of each packet of the track, NaN where it is not to
-            be heard. Only PyAV heeds them.
-    """
+    """Collects the samples of an audio track, mono and resampled, with silence where the track has none."""
 
     sampling_rate: int
+    # Where on the clock of the container the result starts, in seconds; `None`: where the track does.
     start: float | None = None
-    seconds: float = math.inf
+    seconds: float = math.inf  # the most of the result
+    # Where on that clock silence ends at the latest; the time of anything later is taken to be wrong.
     latest: float | None = None
+    # If the clock restarts, the seconds of each packet, NaN where it is not to be heard. Only PyAV heeds them.
     times: np.ndarray | None = None
 
     def __post_init__(self):
@@ -182,7 +161,10 @@ class Track:
         if is_first and is_right:
             self._pad(round((time - self.start) * self.sampling_rate))
         elif is_late:
-            self._move(self.num_samples + round(gap * self.sampling_rate))
+            # Goes on after silence, or over what is there.
+            position = self.num_samples + round(gap * self.sampling_rate)
+            self._pad(position)
+            self.num_samples = min(self.num_samples, position)
         if is_late:
             self.silent += max(gap, 0.0)
         if is_first or is_late:
@@ -198,7 +180,7 @@ class Track:
             self._append(frame.to_ndarray().reshape(-1, frame.layout.nb_channels).mean(axis=1))
 
     def place(self, samples: np.ndarray, track_start: float) -> None:
-        """Takes over the whole track, which starts at `track_start` on the clock of the container, in seconds."""
+        """Takes over the whole track, which starts at this second on the clock of the container."""
         self._pad(0 if self.start is None else round((track_start - self.start) * self.sampling_rate))
         self._append(samples)
 
@@ -208,11 +190,6 @@ class Track:
             self._append(np.zeros(int(min(position, self.max_samples)) - self.num_samples, dtype=np.float32))
         elif self.num_samples <= 0:
             self.num_samples = position
-
-    def _move(self, position: int) -> None:
-        """Continues at a sample of the result, after silence or over what is there."""
-        self._pad(position)
-        self.num_samples = min(self.num_samples, position)
 
     def _append(self, samples: np.ndarray) -> None:
         start, stop = self.num_samples, self.num_samples + len(samples)
@@ -236,18 +213,7 @@ class Track:
 
 
 def read_audio(media: Media, track: Track, backend: str, track_start: float = 0.0) -> None:
-    """
-    Decodes the audio track of a file.
-
-    Args:
-        media: The file.
-        track: Where the samples go.
-        backend: One of `AUDIO_BACKENDS`.
-        track_start: Where on the clock of the container the audio track starts, in seconds.
-
-    Raises:
-        ValueError: there is no audio track, or the backend cannot decode it.
-    """
+    """Decodes the audio track of a file, which starts at second `track_start` on its clock, into a [`Track`]."""
     if backend != "pyav":
         read = read_audio_decord if backend == "decord" else read_audio_librosa
         track.place(read(media, track.sampling_rate), track_start)

@@ -1,41 +1,54 @@
-"""Sources of media: paths, URLs, bytes and file objects, each made available as a file that decoders can open."""
+"""
+Sources of media: paths, URLs, bytes and file objects, each made available as a file that decoders can open. Content,
+never a name, tells whether it is an image for Pillow or something for FFmpeg.
+"""
 
 import base64
+import io
+import mmap
 import os
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote_to_bytes, urlparse
 from urllib.request import url2pathname
 
 import av
 import PIL.Image
+import PIL.ImageFile
 
 from ..compat import http_library
-from .kinds import SELF_CONTAINED, find_demuxer, identify
 
 httpx = http_library()
 
-# No media file is smaller than this in base64; shorter strings are paths.
-_SHORTEST_BASE64 = 64
+# Demuxers that open files or URLs named in the content, which must not happen with content from elsewhere.
+_REFERRING = {
+    *("avisynth", "concat", "dash", "dvdvideo", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp"),
+    *("vapoursynth", "vobsub"),
+}
+# Options that keep FFmpeg from opening any other file.
+_SELF_CONTAINED = {"format_whitelist": ",".join(av.formats_available - _REFERRING)}
+
+# Formats with unmistakable first bytes. For any other, FFmpeg is asked whether the file is a video.
+_CERTAIN = {"AVIF", "GIF", "HEIF", "JPEG", "JPEG2000", "JXL", "MPO", "PNG", "PSD", "TIFF", "WEBP"}
+# Formats whose frames are shown one after another. In others, they are layers, sizes, views or previews.
+_ANIMATED = {"AVIF", "FLI", "GIF", "PNG", "TIFF", "WEBP"}
+# FFmpeg's demuxers of images.
+_PICTURE_DEMUXERS = {"apng", "gif", "ico", "image2"}
+# How a JPEG begins and ends, and how many bytes there may be between one's end and the next one's beginning.
+_START_OF_JPEG, _END_OF_JPEG, _PADDING = b"\xff\xd8\xff", b"\xff\xd9", 64
 
 
 class Media:
     """
-    A file, or an image that is already open, with its name for messages.
-
-    Args:
-        path (`str` or `Path`): The file; `None` for an image.
-        name (`str`): What messages call it.
-        may_refer (`bool`): Whether it may name other files, as playlists do: only if the caller gave its path.
-        image (`PIL.Image.Image`, *optional*): The open image.
-
-    Raises:
-        ValueError: the file is empty.
+    A file, or an image that is already open, with its name for messages. `may_refer`: whether it may name other files,
+    as playlists do: only if the caller gave its path. An empty file is a ValueError.
     """
 
     def __init__(self, path: str | Path | None, name: str, may_refer: bool = False, image=None):
@@ -60,22 +73,16 @@ class Media:
 
     @contextmanager
     def container(self) -> Iterator[av.container.InputContainer]:
-        """
-        Opens the file with PyAV.
-
-        Raises:
-            ValueError: this is an image or text, or FFmpeg cannot read it.
-        """
+        """Opens the file with PyAV; a ValueError if this is an image or text, or FFmpeg cannot read it."""
         if self.image is not None:
             raise ValueError(f"{self} is an image: a media file is accepted.")
-        options = {} if self.may_refer else SELF_CONTAINED
-        demuxer = "mjpeg" if self._kind == "mjpeg" else None
+        options = {} if self.may_refer else _SELF_CONTAINED
+        options = {"metadata_errors": "replace", "container_options": options}
         try:
-            container = av.open(self.path, format=demuxer, metadata_errors="replace", container_options=options)
+            container = av.open(self.path, format="mjpeg" if self._kind == "mjpeg" else None, **options)
             if container.format.name == "image2":
                 container.close()
-                demuxer = find_demuxer(self.path)
-                container = av.open(self.path, format=demuxer, metadata_errors="replace", container_options=options)
+                container = av.open(self.path, format=_find_demuxer(self.path), **options)
         except av.FFmpegError as error:
             hint = "" if self.may_refer else " Lists of other files or streams are accepted only by path."
             raise ValueError(
@@ -100,14 +107,8 @@ def is_url(source) -> bool:
 
 def download(url: str, timeout: float = 30.0) -> Download:
     """
-    Downloads an http or https URL.
-
-    Args:
-        url (`str`): The URL.
-        timeout (`float`, defaults to 30.0): Seconds that the server may keep the download waiting.
-
-    Returns:
-        [`Download`]: the content, which is a source in turn.
+    Downloads the content of an http or https URL, which is a source in turn. The server may keep it waiting for
+    `timeout` seconds.
 
     Raises:
         ValueError, OSError: the content is empty, or cannot be downloaded.
@@ -121,15 +122,8 @@ def download(url: str, timeout: float = 30.0) -> Download:
 @contextmanager
 def open_source(source, timeout: float) -> Iterator[Media]:
     """
-    Makes a source, see [`load_video`], available as a file, in a temporary folder if it is not one yet. Several
-    decoders can then read it at a time, without waiting for Python.
-
-    Args:
-        source: The source.
-        timeout (`float`): Seconds that a server may keep a download waiting.
-
-    Raises:
-        ValueError, TypeError, OSError: the source is not accepted, empty, or cannot be read.
+    Makes a source, see [`load_video`] for its kinds and errors, available as a file, in a temporary folder if it is
+    not one yet. Several decoders can then read it at a time, without waiting for Python.
     """
     if isinstance(source, PIL.Image.Image):
         name = getattr(source, "filename", "") or f"of {source.width} x {source.height} pixels"
@@ -139,7 +133,7 @@ def open_source(source, timeout: float) -> Iterator[Media]:
     scheme = None if text is None else _scheme(text)
     encoded = None
     if text is not None and scheme not in ("http", "https", "data"):
-        encoded = None if os.path.lexists(text) else decode_plain_base64(text)
+        encoded = None if os.path.lexists(text) else _decode_plain_base64(text)
         if encoded is None:
             path = _find_file(text)
             yield Media(path, repr(path), may_refer=True)
@@ -152,7 +146,7 @@ def open_source(source, timeout: float) -> Iterator[Media]:
         elif scheme == "data":
             note = "" if re.search(r";\s*base64\s*,", text, re.IGNORECASE) else ", not in base64"
             name = f"<{text.strip()[:40]}...{note}>"
-            path.write_bytes(decode_data_url(text))
+            path.write_bytes(_decode_data_url(text))
         elif text is not None:
             name = text.strip()
             _download(name, path, timeout)
@@ -218,13 +212,10 @@ def _download(url: str, path: Path, timeout: float) -> None:
         raise ConnectionError(f"{url} cannot be downloaded: {error or type(error).__name__}.") from error
 
 
-def decode_data_url(url: str) -> bytes:
+def _decode_data_url(url: str) -> bytes:
     """
     Decodes a data URL like browsers: `data:[media type][;parameter...][;base64],content`, in upper or lower case, with
     percent encoding, blanks and line breaks, with or without padding.
-
-    Raises:
-        ValueError: there is no comma, or the content is not base64 although the URL says so.
     """
     header, comma, payload = url.strip().partition(",")
     if not comma:
@@ -233,28 +224,93 @@ def decode_data_url(url: str) -> bytes:
     if header.rpartition(";")[2].strip().lower() != "base64":
         return content
     try:
-        return decode_base64(content)
+        return _decode_base64(content)
     except ValueError as error:
         raise ValueError(f"The content of the URL {header[:60]!r} is not base64: {error}.") from error
 
 
-def decode_base64(text: str | bytes) -> bytes:
-    """
-    Decodes base64 in the standard or the URL-safe alphabet; blanks and missing padding are ignored.
-
-    Raises:
-        ValueError: this is not base64.
-    """
-    content = b"".join((text.encode() if isinstance(text, str) else text).split())
-    content = content.translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")
+def _decode_base64(text: bytes) -> bytes:
+    """Decodes base64 in the standard or the URL-safe alphabet; blanks and missing padding are ignored."""
+    content = b"".join(text.split()).translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")
     return base64.b64decode(content + b"=" * (-len(content) % 4), validate=True)
 
 
-def decode_plain_base64(text: str) -> bytes | None:
+def _decode_plain_base64(text: str) -> bytes | None:
     """Decodes a medium given in plain base64, without a data URL, as transformers accepts it; `None` for others."""
-    if len(text) < _SHORTEST_BASE64:
+    if len(text) < 64:  # no media file is smaller; shorter strings are paths
         return None
     try:
-        return decode_base64(text)
+        return _decode_base64(text.encode())
     except ValueError:
         return None
+
+
+@contextmanager
+def open_picture(file, any_format: bool = False):
+    """Opens an image with Pillow; `any_format`: EPS too, which is a program that Ghostscript executes."""
+    PIL.Image.init()
+    formats = None if any_format else [name for name in PIL.Image.ID if name != "EPS"]
+    with PIL.Image.open(file, formats=formats) as image:
+        yield image
+
+
+def identify(path: str | Path) -> str:
+    """`"picture"`, still or animated; `"mjpeg"`, a video of JPEGs; or `"other"`, which FFmpeg may be able to read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow repeats its warnings when the image is loaded
+            with open_picture(path) as image:
+                format, has_views = image.format, "mp" in image.info
+                if format == "MPEG" or isinstance(image, PIL.ImageFile.StubImageFile):
+                    return "other"  # Pillow knows the format, but cannot read it
+    except PIL.Image.DecompressionBombError:
+        return "picture"
+    except Exception:  # damaged files make Pillow raise exceptions of any kind
+        return "other"
+    if format == "JPEG" and not has_views and _is_mjpeg(path):
+        return "mjpeg"
+    if format in _CERTAIN:
+        return "picture"
+    try:
+        return "picture" if is_of_pictures(_find_demuxer(path)) else "other"
+    except av.FFmpegError:
+        return "picture"
+
+
+def is_animated(image: PIL.Image.Image) -> bool:
+    """Whether an opened image has several frames that are shown one after another."""
+    return image.format in _ANIMATED and getattr(image, "n_frames", 1) > 1 + bool(image.info.get("default_image"))
+
+
+def _is_mjpeg(path: str | Path) -> bool:
+    """Whether a JPEG is followed by another one of the same size. A smaller one is a preview of a photo."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        end = content.find(_END_OF_JPEG)
+        while end >= 0 and _START_OF_JPEG not in content[end : end + _PADDING]:
+            end = content.find(_END_OF_JPEG, end + 1)
+        if end < 0:
+            return False
+    sizes = []
+    try:
+        with av.open(str(path), format="mjpeg") as container:
+            for packet in container.demux(video=0):
+                with PIL.Image.open(io.BytesIO(bytes(packet)), formats=["JPEG"]) as image:
+                    sizes.append(image.size)
+                if len(sizes) == 2:
+                    break
+    except Exception:
+        pass
+    return len(sizes) == 2 and sizes[0] == sizes[1]
+
+
+def _find_demuxer(path: str | Path) -> str:
+    """FFmpeg's demuxer for the content of a file. Given a path, FFmpeg would believe the suffixes of images."""
+    with open(path, "rb") as file:
+        nameless = SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
+        with av.open(nameless, container_options=_SELF_CONTAINED) as container:
+            return container.format.name.partition(",")[0]
+
+
+def is_of_pictures(demuxer: str) -> bool:
+    """Whether a demuxer of FFmpeg, given by name, reads images rather than videos."""
+    return demuxer in _PICTURE_DEMUXERS or demuxer.endswith("_pipe")

@@ -9,11 +9,18 @@ import av
 import numpy as np
 from transformers.video_utils import VideoMetadata
 
-from .av_versions import reorder_depth
-from .containers import SEEKABLE_FORMATS, demux, demux_from, find_stream, is_one_of, is_turned
-from .headers import audio_extent, read_extent, read_sample_table
+from .containers import SEEKABLE_FORMATS, demux, demux_from, find_stream, is_one_of, is_turned, reorder_depth
 from .images import measure_frames
-from .packets import Packets, find_parts, follow, may_be_silence, read_packets
+from .packets import (
+    Packets,
+    audio_extent,
+    find_parts,
+    follow,
+    may_be_silence,
+    read_extent,
+    read_packets,
+    read_sample_table,
+)
 from .sources import Media
 
 # The frame rate of streams that do not tell theirs.
@@ -49,43 +56,28 @@ class OmniVinciVideoMetadata(VideoMetadata):
 
 @dataclass
 class Timeline:
-    """
-    When the frames of a video are shown.
+    """When the frames of a video are shown."""
 
-    Args:
-        times: Seconds of every frame from the first one on, float64 of shape (num_frames,).
-        fps: Frames per second, on average if the rate is variable.
-        duration: Seconds from the start of the first frame to the end of the last one.
-        is_variable: Whether the frames are unevenly spaced.
-        size: Height and width of upright frames in pixels.
-        pts: Sorted presentation times in ticks; or the numbers of the frames, if `numbers` or `ticks` identify them.
-        keys: The entries of `pts` of key frames; `None` if times are not reliable, so that frames must be counted.
-        is_seekable: Whether decoding may start at a key frame.
-        origin: Second of the first frame on the clock of the container.
-        audio: Where the audio track starts and ends on that clock; `None`: there is none that FFmpeg decodes.
-        has_track: Whether there is an audio track, even one that cannot be decoded.
-        numbers: If the clock of the file restarts, the frame of each packet of the video, in the order of the file.
-        ticks: Decoding times of the packets in ticks, if these are the only ones (AVI).
-        is_reordered: Whether frames of packets identified by `ticks` are shown in another order, so that they must be
-            counted from a key frame on.
-        sound_times: If the clock of the file restarts, seconds of each packet of the sound from the first frame on.
-    """
-
-    times: np.ndarray
-    fps: float
-    duration: float
-    is_variable: bool
-    size: tuple[int, int] = (0, 0)
+    times: np.ndarray  # seconds of every frame from the first one on, float64
+    fps: float  # on average, if the rate is variable
+    duration: float  # seconds from the start of the first frame to the end of the last one
+    is_variable: bool  # whether the frames are unevenly spaced
+    size: tuple[int, int] = (0, 0)  # height and width of upright frames in pixels
+    # Sorted presentation times in ticks; or the numbers of the frames, if `numbers` or `ticks` identify them.
     pts: np.ndarray | None = None
+    # The entries of `pts` of key frames; `None` if times are not reliable, so that frames must be counted.
     keys: np.ndarray | None = None
-    is_seekable: bool = False
-    origin: float = 0.0
+    is_seekable: bool = False  # whether decoding may start at a key frame
+    origin: float = 0.0  # second of the first frame on the clock of the container
+    # Where the audio track starts and ends on that clock; `None`: there is none that FFmpeg decodes.
     audio: tuple[float, float] | None = None
-    has_track: bool = False
+    has_track: bool = False  # whether there is an audio track, even one that cannot be decoded
+    # If the clock of the file restarts, the frame of each packet of the video, in the order of the file.
     numbers: np.ndarray | None = None
-    ticks: np.ndarray | None = None
+    ticks: np.ndarray | None = None  # decoding times of the packets, if these are the only ones (AVI)
+    # Whether frames identified by `ticks` are shown in another order: they must be counted from a key frame on.
     is_reordered: bool = False
-    sound_times: np.ndarray | None = None
+    sound_times: np.ndarray | None = None  # see [`Parts`]
 
     def packets(self, media: Media, container, video) -> Iterator[av.Packet]:
         """The packets of the video from the start of the file, their `pts` replaced by entries of `self.pts`."""
@@ -110,15 +102,8 @@ class Timeline:
                 packet.pts = number if self.ticks[min(number, len(self.ticks) - 1)] == packet.dts else -1
             yield packet
 
-    def cut(
-        self, media: Media, video_start: float | None, video_end: float | None
-    ) -> tuple[int, OmniVinciVideoMetadata]:
-        """
-        The number of the first frame of a part, and the metadata of the part; arguments of [`load_video`].
-
-        Raises:
-            ValueError: a second is beyond the end of the clip.
-        """
+    def cut(self, media: Media, video_start: float | None, video_end: float | None):
+        """The number of the first frame of a part, and the metadata of the part; arguments of [`load_video`]."""
         tolerance = 1e-3 / self.fps
         for name, value, limit in (
             ("video_start", video_start, self.duration - tolerance),
@@ -147,32 +132,26 @@ class Timeline:
         )
 
     def tell(self, metadata: OmniVinciVideoMetadata, first: int, indices: np.ndarray) -> None:
-        """Adds sampled frames, by their `indices` in the part from frame `first` on, to the metadata of the part."""
+        """Adds the `indices` of sampled frames to the metadata of the part from frame `first` on."""
         metadata.frames_indices = indices.tolist()
         if self.is_variable:
             metadata.frame_times = (self.times[first + indices] - self.times[first]).tolist()
 
 
 def read_timeline(media: Media) -> Timeline:
-    """
-    The timeline of a file, by its headers and packets.
-
-    Raises:
-        ValueError: there is no frame, or times are implausible.
-    """
-    timeline = _read_image(media) if media.is_image else _read_video(media)
+    """The timeline of a file, by its headers and packets; a ValueError if it has no frame, or implausible times."""
+    if media.is_image:
+        size, durations = measure_frames(media)
+        *times, duration = (np.cumsum([0, *durations]) / 1000).tolist()
+        timeline = Timeline(np.array(times), len(times) / duration, duration, len(set(durations)) > 1, size)
+    else:
+        timeline = _read_video(media)
     if timeline.duration > _MAX_SECONDS or (timeline.fps > _MAX_FPS and len(timeline.times) > 1):
         raise ValueError(
             f"{media} is damaged: its {len(timeline.times)} frames are said to last {timeline.duration:.3g} s at "
             f"{timeline.fps:.3g} fps. Up to {_MAX_SECONDS:.0e} s and {_MAX_FPS:.0e} fps are accepted."
         )
     return timeline
-
-
-def _read_image(media: Media) -> Timeline:
-    size, durations = measure_frames(media)
-    *times, duration = (np.cumsum([0, *durations]) / 1000).tolist()
-    return Timeline(np.array(times), len(times) / duration, duration, len(set(durations)) > 1, size)
 
 
 def _read_video(media: Media) -> Timeline:
@@ -206,7 +185,7 @@ def _read_video(media: Media) -> Timeline:
 def _read_packets(media: Media, container, video, picture: Packets, sound: Packets | None = None) -> Timeline:
     if container.format.name == "avi":
         return _read_avi(video, picture)
-    if not picture.has_pts:
+    if picture.pts is None:
         return _count(video, np.count_nonzero(~picture.is_hidden))
     parts = find_parts(container, video, picture, sound)
     if parts is None:
@@ -230,28 +209,17 @@ def _read_packets(media: Media, container, video, picture: Packets, sound: Packe
 
 
 def _read_avi(video, picture: Packets) -> Timeline:
-    """
-    AVI has decoding times only. They also show where empty packets keep the frame before them on screen, which the
-    demuxer leaves out.
-    """
+    # AVI has decoding times only, which also show where empty packets, which the demuxer leaves out, hold a frame.
     ticks, length = picture.dts, len(picture)
-    if not picture.has_dts or (np.diff(ticks) <= 0).any():
+    if ticks is None or (np.diff(ticks) <= 0).any():
         return _count(video, length)
     depth, keys = reorder_depth(video), np.flatnonzero(picture.is_key)
     # A frame is shown when the decoder returns it, which is so many packets later.
     shown = np.concatenate([ticks[depth:], ticks[-1] + 1 + np.arange(min(depth, length))])[:length]
     times, tick = (shown - shown[0]) * float(video.time_base), float(video.time_base)
-    return _make_timeline(
-        video,
-        times,
-        times[-1] + tick,
-        pts=np.arange(length),
-        keys=keys if len(keys) else None,
-        is_seekable=True,
-        origin=float(ticks[0] * video.time_base),
-        ticks=ticks,
-        is_reordered=depth > 0,
-    )
+    known = {"pts": np.arange(length), "keys": keys if len(keys) else None, "is_seekable": True}
+    known |= {"origin": float(ticks[0] * video.time_base), "ticks": ticks, "is_reordered": depth > 0}
+    return _make_timeline(video, times, times[-1] + tick, **known)
 
 
 def _count(video, length: int) -> Timeline:

@@ -95,7 +95,8 @@ def load_video(
     _check_span(video_start, video_end)
     check_audio_options(sampling_rate, max_audio_seconds)
     check_transparency(transparency)
-    num_threads = num_threads or _count_cores()
+    if not num_threads:
+        num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with open_source(source, timeout) as media:
         timeline = read_timeline(media)
         first, metadata = timeline.cut(media, video_start, video_end)
@@ -114,12 +115,15 @@ def load_video(
         ):
             reading = track and executor.submit(read_audio, media, track, audio_backend, timeline.audio[0])
             try:
+                pictures = ()
                 if media.is_image:
-                    sink.put_all(decode_frames(media, frames + first, timeline.size, transparency))
+                    pictures = decode_frames(media, frames + first, timeline.size, transparency)
                 elif backend == "decord":
-                    sink.put_all(decode_decord(media, frames + first, num_threads))
+                    pictures = decode_decord(media, frames + first, num_threads)
                 else:
                     decode_pyav(media, timeline, frames + first, sink, num_threads)
+                for row, picture in enumerate(pictures):
+                    sink.put(row, picture)
             except BaseException:
                 if track is not None:
                     track.is_full = True
@@ -197,7 +201,6 @@ def _check_span(video_start: float | None, video_end: float | None) -> None:
 
 
 def _sample(sample_indices_fn, metadata: OmniVinciVideoMetadata) -> np.ndarray:
-    """The indices of the wanted frames, checked."""
     total = metadata.total_num_frames
     if sample_indices_fn is None:
         return np.arange(total)
@@ -210,7 +213,3 @@ def _sample(sample_indices_fn, metadata: OmniVinciVideoMetadata) -> np.ndarray:
             f"0 to {total - 1} are accepted."
         )
     return indices.astype(np.int64)
-
-
-def _count_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
