@@ -145,10 +145,7 @@ class AppliesChatTemplates:
 
     @staticmethod
     def _media_of(conversations, load_audio_from_video: bool) -> tuple[list, list, list, list]:
-        """
-        Media of conversations, not yet read: images and videos for each conversation, audio in one list, and for each
-        sound the video whose track it is.
-        """
+        """Images and videos of each conversation, audio in one list, and for each sound the video it is of, if any."""
         images, videos, audio, links = [], [], [], []
         for conversation in conversations:
             images.append([])

@@ -1,7 +1,7 @@
 """What the content of messages may hold. All ways in which items are written become one, wherever chats come from."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from numbers import Integral, Real
 
@@ -30,17 +30,8 @@ _OPENAI_TYPES = {
 
 def read_conversations(conversation, refuse_placeholders: bool = False):
     """
-    Checks conversations, and reads their items.
-
-    Args:
-        conversation: A list of messages, or a list of such lists.
-        refuse_placeholders (`bool`): Whether texts may hold no placeholder of a medium.
-
-    Returns:
-        The same, with items as of [`read_item`]; what was given is left as it is.
-
-    Raises:
-        ValueError, TypeError: something is not understood.
+    A list of messages, or a list of such lists, with items as of [`read_item`], whose errors it has; what was given is
+    left as it is. `refuse_placeholders`: whether texts may hold no placeholder of a medium.
     """
     if not isinstance(conversation, (list, tuple)) or not conversation:
         raise ValueError(
@@ -61,9 +52,13 @@ def _read_message(message, refuse_placeholders: bool) -> dict:
     message = {key: value for key, value in message.items() if value is not None}  # templates would write None
     if isinstance(message.get("content"), (list, tuple)):
         message["content"] = items = [read_item(item) for item in message["content"]]
-        for item in items:
-            if item["type"] == "text" and refuse_placeholders:
-                _refuse_placeholders(item["text"])
+        for item in items if refuse_placeholders else ():
+            match = PLACEHOLDER.search(item.get("text", ""))
+            if match:
+                raise ValueError(
+                    f"A text item contains {match.group()!r}, which stands for a medium: give media as content items "
+                    "of their own. `sanitize_control_tokens=True` reads it as plain text."
+                )
     return message
 
 
@@ -94,9 +89,7 @@ def read_item(item) -> dict:
         one, and the options.
 
     Raises:
-        ValueError: the type or an entry is unknown, there is no text or more than one medium, or an option has a value
-            that means nothing.
-        TypeError: an option is of a wrong type.
+        ValueError, TypeError: the type, an entry or its value is not accepted, or there is no text or several media.
     """
     item = _as_mapping(item)
     kind = item.get("type") if isinstance(item, Mapping) else None
@@ -107,7 +100,7 @@ def read_item(item) -> dict:
         )
     entries = {key: value for key, value in item.items() if key != "type" and value is not None}
     if kind == "text":
-        _refuse_unknown(kind, entries, ["text"])
+        _refuse_unknown("A content item of type 'text'", entries, ["text"])
         if not isinstance(entries.get("text"), str):
             raise ValueError(f"A content item of type 'text' has no text but {item.get('text')!r:.80}.")
         return {"type": "text", "text": entries["text"]}
@@ -115,7 +108,7 @@ def read_item(item) -> dict:
     sources = source_keys(kind)
     names = {name: name for name in ITEM_OPTIONS[modality]}
     names |= {other: name for other, name in _OTHER_NAMES.items() if name in names}
-    _refuse_unknown(kind, entries, [*sources, *names])
+    _refuse_unknown(f"A content item of type {kind!r}", entries, [*sources, *names])
     given = [key for key in sources if key in entries]
     if len(given) > 1:
         raise ValueError(f"A content item of type {kind!r} gives its medium more than once, under {given}: once is.")
@@ -146,13 +139,10 @@ def item_options(item: Mapping) -> dict:
     return {name: item[name] for name in ITEM_OPTIONS.get(item["type"], ()) if name in item}
 
 
-def _refuse_unknown(kind: str, entries: Mapping, known: Sequence[str]) -> None:
-    unknown = [key for key in entries if key not in known]
+def _refuse_unknown(what: str, entries: Iterable[str], known: Iterable[str]) -> None:
+    unknown = [f"{key!r:.40}" for key in entries if key not in known]
     if unknown:
-        raise ValueError(
-            f"A content item of type {kind!r} has unknown entries {', '.join(f'{key!r:.40}' for key in unknown)}: "
-            f"{', '.join(known)} are accepted."
-        )
+        raise ValueError(f"{what} has unknown entries {', '.join(unknown)}: {', '.join(known)} are accepted.")
 
 
 def _read_source(kind: str, key: str, source):
@@ -160,12 +150,7 @@ def _read_source(kind: str, key: str, source):
         known = _OPENAI_TYPES[kind][1]
         main = next(iter(known))
         source = {name: value for name, value in source.items() if value is not None}
-        unknown = [name for name in source if name not in known]
-        if unknown:
-            raise ValueError(
-                f"`{kind}` has unknown entries {', '.join(f'{name!r:.40}' for name in unknown)}: "
-                f"{', '.join(known)} are accepted."
-            )
+        _refuse_unknown(f"`{kind}`", source, known)
         for name, values in known.items():
             if values is not None and name in source and source[name] not in values:
                 raise ValueError(f"The `{name}` of `{kind}` can be {values[0]!r} alone, got {source[name]!r:.40}.")
@@ -201,12 +186,3 @@ def _read_option(kind: str, key: str, name: str, value) -> int | float:
         limit = "a finite number from 0 on" if name.startswith("video_") else "positive"
         raise ValueError(f"`{key}={value}` of a content item of type {kind!r} is not accepted: it must be {limit}.")
     return value
-
-
-def _refuse_placeholders(text: str) -> None:
-    match = PLACEHOLDER.search(text)
-    if match:
-        raise ValueError(
-            f"A text item contains {match.group()!r}, which stands for a medium: give media as content items of "
-            "their own. `sanitize_control_tokens=True` reads it as plain text."
-        )

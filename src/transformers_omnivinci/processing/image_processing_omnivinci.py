@@ -17,12 +17,8 @@ from .pixels import TorchPixels, array_size, is_array, resize_exactly, to_pixels
 
 class OmniVinciImageProcessorKwargs(ImagesKwargs, total=False):
     """
-    s2_scales (`list[int]`, *optional*):
-        Side lengths in pixels of the scales of Dynamic S2. The first is the tile size.
-    max_tiles (`int`, *optional*):
-        The most tiles of the last scale.
-    transparency (`str`, *optional*):
-        What becomes of transparent pixels: `"white"` or `"drop"`, see [`media.load_image`].
+    s2_scales (`list[int]`, *optional*), max_tiles (`int`, *optional*), transparency (`str`, *optional*):
+        See [`OmniVinciImageProcessor`].
     """
 
     s2_scales: list[int] | tuple[int, ...] | None
@@ -39,7 +35,8 @@ class OmniVinciImageProcessor(InstalledSettings, TorchPixels, TorchvisionBackend
     which images share a prompt: `[[a], [b, c]]` are two prompts, a flat list is one.
 
     Args:
-        s2_scales (`list[int]`, *optional*, defaults to `[448, 896, 1344]`): Side lengths in pixels.
+        s2_scales (`list[int]`, *optional*, defaults to `[448, 896, 1344]`):
+            Side lengths in pixels of the scales. The first is the tile size.
         max_tiles (`int`, *optional*, defaults to 12): The most tiles of the last scale.
         transparency (`str`, *optional*, defaults to `"white"`):
             What becomes of transparent pixels: `"white"` or `"drop"`, see [`media.load_image`].
@@ -91,15 +88,7 @@ class OmniVinciImageProcessor(InstalledSettings, TorchPixels, TorchvisionBackend
         return media.load_image(image_url_or_urls, transparency=self.transparency)
 
     def probe_image(self, image) -> tuple[int, int]:
-        """
-        Height and width of an image in pixels, from the header of a file: none of its pixels is decoded.
-
-        Args:
-            image: One image, as when called.
-
-        Raises:
-            ValueError, TypeError, OSError: as when called.
-        """
+        """Height and width in pixels of an image as when called, with its errors, from the header of a file alone."""
         return array_size(image) if is_array(image) else media.probe_image(image)
 
     def _prepare_images_structure(self, images, expected_ndims: int = 3):
@@ -145,12 +134,9 @@ class OmniVinciImageProcessor(InstalledSettings, TorchPixels, TorchvisionBackend
                     resized = resize_exactly(image, rows * side, columns * side, resample)
                     blocks = resized.unflatten(1, (rows, side)).unflatten(3, (columns, side))  # (3, r, side, c, side)
                     tiles.append(blocks.permute(1, 3, 0, 2, 4).flatten(0, 1))
-        pixel_values = self.rescale_and_normalize(
-            torch.cat(tiles), do_rescale, rescale_factor, do_normalize, image_mean, image_std
-        )
-        return BatchFeature(
-            {"pixel_values": pixel_values, "image_grid_hw": torch.tensor(grids)}, tensor_type=return_tensors
-        )
+        options = (do_rescale, rescale_factor, do_normalize, image_mean, image_std)
+        data = {"pixel_values": self.rescale_and_normalize(torch.cat(tiles), *options)}
+        return BatchFeature(data | {"image_grid_hw": torch.tensor(grids)}, tensor_type=return_tensors)
 
 
 def _nest(images) -> list[list]:

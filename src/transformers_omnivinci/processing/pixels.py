@@ -21,19 +21,15 @@ def to_pixels(
     as_they_are: bool = False,
 ) -> torch.Tensor:
     """
-    Converts an image or a stack of frames to RGB from 0 to 255, channels first.
+    Converts an image or a stack of frames to RGB from 0 to 255 of shape (..., 3, height, width): uint8, or the given
+    dtype if values are kept.
 
     Args:
         pixels (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
             Grey of shape (height, width), or 1, 3 or 4 channels first or last, after any leading axes; or another
-            source of an image, see [`media.load_image`].
+            source of an image, see [`media.load_image`], also for `transparency` and `white`.
         input_data_format (`ChannelDimension` or `str`, *optional*): Where the channels are. `None`: by the shape.
-        transparency (`str`, defaults to `"white"`): What becomes of a fourth channel, see [`media.load_image`].
-        white (`float`, *optional*): The value of white. `None`: [`white_level`] finds it.
         as_they_are (`bool`, defaults to `False`): Whether arrays keep their values, because they are not rescaled.
-
-    Returns:
-        `torch.Tensor` of shape `(..., 3, height, width)`: uint8, or the given dtype if values are kept.
 
     Raises:
         TypeError: this is not an image.
@@ -44,7 +40,7 @@ def to_pixels(
             raise ValueError(f"The image of {pixels.width} x {pixels.height} pixels is empty.")
         image = media.load_image(pixels, transparency=transparency, white=white)
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    pixels = move_channels_first(as_tensor(pixels), input_data_format)
+    pixels = _move_channels_first(as_tensor(pixels), input_data_format)
     if not as_they_are:
         pixels = to_levels(pixels, white)
     channels = pixels.shape[-3]
@@ -64,12 +60,7 @@ def is_array(pixels) -> bool:
 
 
 def as_tensor(pixels) -> torch.Tensor:
-    """
-    The pixels of a NumPy array as a tensor of the same shape.
-
-    Raises:
-        TypeError: this is not an array of numbers.
-    """
+    """The pixels of an array as a tensor of the same shape; a TypeError if this is not an array of numbers."""
     if isinstance(pixels, torch.Tensor):
         return pixels
     if not isinstance(pixels, np.ndarray):
@@ -81,8 +72,8 @@ def as_tensor(pixels) -> torch.Tensor:
     return torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
 
 
-def move_channels_first(pixels: torch.Tensor, input_data_format: ChannelDimension | str | None = None) -> torch.Tensor:
-    """Pixels as (..., channels, height, width), with 1, 3 or 4 channels. Arguments and errors: see [`to_pixels`]."""
+def _move_channels_first(pixels: torch.Tensor, input_data_format: ChannelDimension | str | None) -> torch.Tensor:
+    """Pixels as (..., channels, height, width), with 1, 3 or 4 channels."""
     shape = tuple(pixels.shape)
     if pixels.ndim < 2 or 0 in shape:
         raise ValueError(
@@ -106,23 +97,15 @@ def move_channels_first(pixels: torch.Tensor, input_data_format: ChannelDimensio
 
 def array_size(pixels, input_data_format: ChannelDimension | str | None = None) -> tuple[int, int]:
     """Height and width in pixels of an array or tensor. Arguments and errors are those of [`to_pixels`]."""
-    return tuple(move_channels_first(as_tensor(pixels), input_data_format).shape[-2:])
+    return tuple(_move_channels_first(as_tensor(pixels), input_data_format).shape[-2:])
 
 
 def resize(pixels: torch.Tensor, height: int, width: int, resample: int = Resampling.BICUBIC) -> torch.Tensor:
     """
-    Resizes with antialiasing; bytes stay bytes, within one grey level of PIL's.
-
-    Args:
-        pixels (`torch.Tensor` of shape `(..., 3, old height, old width)`): Bytes or floats.
-        height (`int`), width (`int`): The new size in pixels.
-        resample (`int`): `Resampling.BICUBIC` or `Resampling.BILINEAR`.
-
-    Returns:
-        `torch.Tensor` of shape `(..., 3, height, width)`, of the same dtype.
+    Resizes pixels (..., 3, old height, old width) with antialiasing; bytes stay bytes, within one grey level of PIL's.
 
     Raises:
-        ValueError: another value of `resample`.
+        ValueError: `resample` is neither `Resampling.BICUBIC` nor `Resampling.BILINEAR`.
     """
     if pixels.shape[-2:] == (height, width):
         return pixels
@@ -163,10 +146,8 @@ def resize_exactly(pixels: torch.Tensor, height: int, width: int, resample: int 
 
 
 def _empty_floats_like(pixels: torch.Tensor) -> torch.Tensor:
-    """
-    Uninitialised float32 on the CPU in the memory layout of `pixels`. Unlike torch, NumPy asks for huge pages; small
-    ones take the system longer to provide than it takes to write their content.
-    """
+    """Uninitialised float32 on the CPU in the memory layout of `pixels`."""
+    # Unlike torch, NumPy asks for huge pages: small ones take longer to provide than to fill.
     order = sorted(range(pixels.ndim), key=pixels.stride, reverse=True)
     empty = torch.from_numpy(np.empty([pixels.shape[axis] for axis in order], dtype=np.float32))
     return empty.permute([order.index(axis) for axis in range(pixels.ndim)])
@@ -188,12 +169,7 @@ class TorchPixels:
     do_convert_rgb = True
 
     def resize(self, image: torch.Tensor, size: SizeDict, resample: int | None = None, **kwargs) -> torch.Tensor:
-        """
-        Resizes pixels (..., 3, height, width) to exactly `size`.
-
-        Raises:
-            ValueError: `size` has no `height` or `width`.
-        """
+        """Resizes pixels (..., 3, height, width) to `size`; a ValueError if that has no `height` or `width`."""
         if not size.height or not size.width:
             raise ValueError(f"`size={dict(size)}` is not supported: it must have `height` and `width`.")
         return resize(image, size.height, size.width, self.resample if resample is None else resample)
@@ -207,10 +183,7 @@ class TorchPixels:
     def rescale_and_normalize(
         self, images: torch.Tensor, do_rescale: bool, rescale_factor: float, do_normalize: bool, image_mean, image_std
     ) -> torch.Tensor:
-        """
-        As in transformers, for pixels (..., 3, height, width). Bytes on the CPU take a faster way if all channels have
-        the same mean and deviation.
-        """
+        """As in transformers. Bytes on the CPU take a faster way if all channels have the same mean and deviation."""
         means, deviations = np.unique(image_mean), np.unique(image_std)
         uniform = do_rescale and do_normalize and len(means) == len(deviations) == 1
         if not uniform or images.dtype != torch.uint8 or images.device.type != "cpu":

@@ -15,7 +15,7 @@ PAIR = re.compile(re.escape(AUDIO_TOKEN + VIDEO_TOKEN))
 
 @dataclass(frozen=True)
 class Placeholder:
-    """A placeholder of a prompt: its modality, `"image"`, `"video"` or `"audio"`, and which medium stands there."""
+    """A placeholder of a prompt: `"image"`, `"video"` or `"audio"`, and which of these media stands there."""
 
     modality: str
     index: int
@@ -23,32 +23,21 @@ class Placeholder:
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """
-    Prompts with their media, sorted but not yet read.
+    """Prompts with their media, sorted but not yet read."""
 
-    Attributes:
-        prompts (`list[str]`): One placeholder for every medium.
-        placeholders (`list[list[Placeholder]]`): Those of each prompt, in order.
-        images, videos, clips (`list`): Media of each kind; clips are sounds with a placeholder of their own.
-        tracks (`list`): For each video its sound where that is given, else `None`.
-        heard (`list[bool]`): For each video whether its track is wanted.
-    """
-
-    prompts: list[str]
-    placeholders: list[list[Placeholder]]
+    prompts: list[str]  # with one placeholder for every medium
+    placeholders: list[list[Placeholder]]  # of each prompt, in order
     images: list
     videos: list
-    clips: list
-    tracks: list
-    heard: list[bool]
+    clips: list  # sounds with a placeholder of their own
+    tracks: list  # for each video its sound where that is given, else `None`
+    heard: list[bool]  # for each video whether its track is wanted
 
     @property
     def images_by_prompt(self) -> list[list]:
         """The images of every prompt that has any."""
-        found = [
-            [self.images[slot.index] for slot in slots if slot.modality == "image"] for slots in self.placeholders
-        ]
-        return [images for images in found if images]
+        indices = [[slot.index for slot in slots if slot.modality == "image"] for slots in self.placeholders]
+        return [[self.images[index] for index in prompt] for prompt in indices if prompt]
 
 
 def sort_media(
@@ -123,10 +112,7 @@ def flatten_audio(audio) -> list:
 
 
 def _strip_pairs(prompts: Sequence[str], num_clips: int) -> list[str]:
-    """
-    The release writes a video with its track as `<sound><vila/video>`. Such a `<sound>` is no clip of its own: it is
-    taken out where it stands for a track, which the numbers tell.
-    """
+    """Takes out the `<sound>` of the release's `<sound><vila/video>` if, by their numbers, it stands for a track."""
     num_sounds = sum(match.lastgroup == "audio" for prompt in prompts for match in PLACEHOLDER.finditer(prompt))
     num_pairs = sum(len(PAIR.findall(prompt)) for prompt in prompts)
     if num_sounds == num_clips + num_pairs:

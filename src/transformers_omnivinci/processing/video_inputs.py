@@ -29,20 +29,12 @@ _MAX_THREADS = 8
 
 @dataclass(frozen=True)
 class OneVideo:
-    """
-    One video of a batch.
+    """One video of a batch."""
 
-    Attributes:
-        source:
-            A source of a file, see [`media.load_video`], a folder, an array or tensor (num_frames, ...), a list of
-            frames or a [`LoadedVideo`].
-        metadata (`dict` or `VideoMetadata`, *optional*): What is known of the clip that frames are from.
-        options (`Mapping`): Options of the video processor for this video alone.
-    """
-
+    # One of [`media.load_video`], a folder, an array (num_frames, ...), a list of frames or a [`LoadedVideo`].
     source: Any
-    metadata: dict | VideoMetadata | None = None
-    options: Mapping = field(default_factory=dict)
+    metadata: dict | VideoMetadata | None = None  # what is known of the clip that frames are from
+    options: Mapping = field(default_factory=dict)  # of the video processor, for this video alone
 
     @property
     def is_file(self) -> bool:
@@ -69,9 +61,8 @@ def flatten_videos(videos) -> FlatVideos:
     """
     if isinstance(videos, FlatVideos):
         return videos
-    return FlatVideos(
-        video if video.options or video.metadata is not None else video.source for video in _flatten(videos)
-    )
+    found = _flatten(videos)
+    return FlatVideos(video if video.options or video.metadata is not None else video.source for video in found)
 
 
 def _flatten(videos) -> list[OneVideo]:
@@ -106,15 +97,7 @@ def _flatten(videos) -> list[OneVideo]:
 
 def one_video(video, options: Mapping | None = None) -> OneVideo:
     """
-    One video, with its own options. The entries of a list are its frames.
-
-    Args:
-        video: As in [`flatten_videos`].
-        options (`Mapping`, *optional*): Options of the video processor for this video alone.
-
-    Raises:
-        ValueError: there are several videos, or none.
-        TypeError: it is not a video.
+    One video as in [`flatten_videos`], with its errors, and options of its own. The entries of a list are its frames.
     """
     if isinstance(video, (list, tuple)) and len(video) > 1 and not _has_metadata(video):
         found = [OneVideo(_download_first(video))]
@@ -152,12 +135,7 @@ def _is_frame(item) -> bool:
 
 
 def flatten_metadata(video_metadata, num_videos: int) -> list[VideoMetadata | dict | None]:
-    """
-    The metadata of each video, given as one for all videos, nested in any way as the videos, or not at all.
-
-    Raises:
-        ValueError: there are not as many as videos.
-    """
+    """One entry of `video_metadata`, nested or not, for each video; a ValueError if there are not as many."""
     if video_metadata is None:
         return [None] * num_videos
     if isinstance(video_metadata, (dict, VideoMetadata)):
@@ -170,26 +148,24 @@ def flatten_metadata(video_metadata, num_videos: int) -> list[VideoMetadata | di
     return flat
 
 
-# ------------------------------------------------------------------------------------------------------ given frames
-
-
 def plan_frames(
     frames: Sequence, metadata, sample_indices_fn, options: Mapping
 ) -> tuple[OmniVinciVideoMetadata, list[int]]:
     """
-    The metadata of given frames, and the indices of those that are used, which may repeat. No frame is decoded.
-
-    Args:
-        frames: A list of frames, or an array or tensor (num_frames, ...).
-        metadata (`dict` or `VideoMetadata`, *optional*): What is known of their clip.
-        sample_indices_fn (`Callable`, *optional*): Gets the metadata, returns indices. `None`: all are taken.
-        options: Those of a call of the video processor.
+    The completed metadata of given frames, a list, or an array or tensor (num_frames, ...), and the indices of those
+    that are used, which may repeat. No frame is decoded. `options`: those of a call of the video processor.
 
     Raises:
         ValueError, TypeError, OSError: the metadata is implausible, or the first frame cannot be read.
     """
     places = list(range(len(frames)))
-    metadata = _complete_metadata(metadata, len(frames), _probe_size(frames, options["input_data_format"]))
+    if not isinstance(frames, list):
+        size = array_size(frames, options["input_data_format"])
+    else:
+        with _naming_frame(0):
+            is_file = not is_array(frames[0])
+            size = media.probe_image(frames[0]) if is_file else array_size(frames[0], options["input_data_format"])
+    metadata = _complete_metadata(metadata, len(frames), size)
     is_part = metadata.total_num_frames != len(frames)
     sampled = metadata.frames_indices is not None and (is_part or list(metadata.frames_indices) != places)
     too_many = metadata.frames_indices is None and len(frames) > (options["num_frames"] or len(frames))
@@ -210,15 +186,8 @@ def plan_frames(
 
 def load_frames(frames: Sequence, metadata, sample_indices_fn, options: Mapping, transform=None) -> LoadedVideo:
     """
-    Decodes those of the given frames that are used; the other arguments are those of [`plan_frames`].
-
-    Args:
-        transform (`Callable`, *optional*):
-            Applied to each frame of a list, (3, height, width), in worker threads, so that full-size ones never pile
-            up in memory.
-
-    Raises:
-        ValueError, TypeError, OSError: a frame cannot be read; the message names it.
+    Decodes those of the given frames that are used; arguments and errors are those of [`plan_frames`]. `transform` is
+    applied to each frame of a list, (3, height, width), in worker threads, so that full-size ones never pile up.
     """
     metadata, places = plan_frames(frames, metadata, sample_indices_fn, options)
     as_they_are = not options["do_rescale"] or not math.isclose(options["rescale_factor"], 1 / 255)
@@ -232,7 +201,9 @@ def load_frames(frames: Sequence, metadata, sample_indices_fn, options: Mapping,
 
     wanted = sorted(set(places))
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1), "frames") as executor:
-        given = dict(zip(wanted, executor.map(_fetch, [frames[place] for place in wanted])))
+        sources = [frames[place] for place in wanted]
+        sources = executor.map(lambda frame: media.download(frame) if media.is_url(frame) else frame, sources)
+        given = dict(zip(wanted, sources))
         lock = threading.Lock()
         whites = {} if as_they_are else _find_whites(frames, given, executor, lock)
 
@@ -248,10 +219,6 @@ def load_frames(frames: Sequence, metadata, sample_indices_fn, options: Mapping,
         size = options["size"]
         loaded = {place: resize(pixels, size.height, size.width) for place, pixels in loaded.items()}
     return LoadedVideo(torch.stack([loaded[place] for place in places]), metadata)
-
-
-def _fetch(frame):
-    return media.download(frame) if media.is_url(frame) else frame
 
 
 def _alone(frame, lock):
@@ -290,14 +257,6 @@ def _naming_frame(place: int) -> Iterator[None]:
         raise kind(f"Frame {place} of the list is not an image: {error}") from error
 
 
-def _probe_size(frames: Sequence, input_data_format) -> tuple[int, int]:
-    """Height and width in pixels of the first frame."""
-    if not isinstance(frames, list):
-        return array_size(frames, input_data_format)
-    with _naming_frame(0):
-        return array_size(frames[0], input_data_format) if is_array(frames[0]) else media.probe_image(frames[0])
-
-
 def _complete_metadata(metadata, num_frames: int, frame_size: tuple[int, int]) -> OmniVinciVideoMetadata:
     known = {"total_num_frames": num_frames} | ({} if metadata is None else dict(metadata))
     names = {field.name for field in fields(OmniVinciVideoMetadata)}
@@ -320,7 +279,6 @@ def _complete_metadata(metadata, num_frames: int, frame_size: tuple[int, int]) -
 
 
 def _check_metadata(metadata: OmniVinciVideoMetadata, num_frames: int) -> None:
-    """Refuses implausible metadata of frames."""
     for name in ("total_num_frames", "fps", "duration"):
         value = getattr(metadata, name)
         if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):

@@ -30,7 +30,7 @@ class OmniVinciVideoProcessorKwargs(VideosKwargs, total=False):
     video_backend (`str`, *optional*):
         The decoder of the frames: `"pyav"` (default) or `"decord"`.
     transparency (`str`, *optional*):
-        What becomes of transparent pixels of images, see [`OmniVinciImageProcessorKwargs`].
+        What becomes of transparent pixels of images, see [`OmniVinciImageProcessor`].
     """
 
     max_frames: int | None
@@ -83,35 +83,21 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
         self, videos, load_audio: bool | Sequence[bool] = False, audio_backend: str | None = None, **kwargs
     ) -> list[LoadedVideo]:
         """
-        Decodes and samples videos, the frames and the audio track of a file side by side.
+        Decodes and samples videos as when called, frames (num_frames, 3, height, width) and audio track side by side.
+        Frames are already resized where they were decoded; errors are those of a call.
 
         Args:
-            videos: As when called, nested in any way.
             load_audio (`bool` or `Sequence[bool]`): Whether to decode the audio track too, for all or for each.
             audio_backend (`str`, *optional*): The decoder of the track. `None`: that of the frames.
             kwargs: As when called; also `sampling_rate` in Hz and `max_audio_seconds` of the waveform.
-
-        Returns:
-            `list[LoadedVideo]`: frames (num_frames, 3, height, width), already resized where they were decoded,
-            metadata and the waveform.
-
-        Raises:
-            ValueError, TypeError, OSError: a video cannot be read, or an option is not accepted.
         """
         audio_kwargs = {name: kwargs.pop(name) for name in ("sampling_rate", "max_audio_seconds") if name in kwargs}
         return self._load(videos, self._resolve(kwargs), load_audio, audio_backend=audio_backend, **audio_kwargs)
 
     def probe_video(self, video, video_metadata=None, **kwargs) -> OmniVinciVideoMetadata:
         """
-        The metadata that [`load_videos`] would return, from the header of a file: none of its pixels is decoded.
-
-        Args:
-            video: One video, as when called.
-            video_metadata (`dict` or `VideoMetadata`, *optional*): What is known of the clip of decoded frames.
-            kwargs: As when called.
-
-        Raises:
-            ValueError, TypeError, OSError: as [`load_videos`].
+        The metadata that [`load_videos`] would return of one video, with its arguments and errors, from the header of
+        a file: no pixel is decoded. `video_metadata`: what is known of the clip of decoded frames.
         """
         video = one_video(video)
         options = self._options_of(video, self._resolve(kwargs))
@@ -121,12 +107,8 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
         if not video.is_file:
             frames, metadata = _given_frames(video, video_metadata, options)
             return plan_frames(frames, metadata, sample, options)[0]
-        return media.probe_video(
-            video.source,
-            sample_indices_fn=sample,
-            video_start=options["video_start"],
-            video_end=options["video_end"],
-        )
+        span = {name: options[name] for name in ("video_start", "video_end")}
+        return media.probe_video(video.source, sample_indices_fn=sample, **span)
 
     def sample_frames(
         self,
@@ -137,18 +119,8 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
         **kwargs,
     ) -> np.ndarray:
         """
-        Chooses frames, see `planning.sampling`.
-
-        Args:
-            metadata (`VideoMetadata`):
-                `total_num_frames` and, for `fps`, the video's own `fps` and the `frame_times` of all frames where its
-                rate varies.
-            num_frames (`int`, *optional*): Frames to sample uniformly.
-            fps (`float`, *optional*): Frames per second to sample, instead of `num_frames`.
-            max_frames (`int`, *optional*): The most frames that `fps` may give.
-
-        Returns:
-            `np.ndarray` of shape (frames chosen,): their indices.
+        The indices of the frames to choose, see `planning.sampling`: `num_frames` uniformly, or `fps` a second, up to
+        `max_frames`. For `fps`, `metadata` tells the video's own and, where its rate varies, all `frame_times`.
 
         Raises:
             ValueError: both `num_frames` and `fps` are given.
@@ -186,7 +158,7 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
     def _load(
         self, videos, options: dict, load_audio: bool | Sequence[bool] = False, **audio_options
     ) -> list[LoadedVideo]:
-        """Loads videos; `options` are those of [`_resolve`], `audio_options` those of [`media.load_video`]."""
+        """As [`load_videos`], with resolved options."""
         videos = [one_video(video) for video in flatten_videos(videos)]
         metadata = flatten_metadata(options["video_metadata"], len(videos))
         wants_audio = [load_audio] * len(videos) if isinstance(load_audio, bool) else list(load_audio)
@@ -203,19 +175,9 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
                 frames, video_metadata = _given_frames(video, video_metadata, own)
                 loaded.append(load_frames(frames, video_metadata, self._sampler(own), own, transform))
             else:
-                loaded.append(
-                    media.load_video(
-                        video.source,
-                        sample_indices_fn=self._sampler(own),
-                        transform=transform,
-                        video_start=own["video_start"],
-                        video_end=own["video_end"],
-                        load_audio=with_audio,
-                        backend=own["video_backend"],
-                        transparency=own["transparency"],
-                        **audio_options,
-                    )
-                )
+                kwargs = {name: own[name] for name in ("video_start", "video_end", "transparency")} | audio_options
+                kwargs |= {"sample_indices_fn": self._sampler(own), "backend": own["video_backend"]}
+                loaded.append(media.load_video(video.source, transform=transform, load_audio=with_audio, **kwargs))
         return loaded
 
     def _sampler(self, options: dict):

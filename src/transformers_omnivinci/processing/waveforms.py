@@ -7,9 +7,6 @@ import torch
 
 from .. import media
 
-# More channels than this suggest that axes are mixed up.
-_MAX_CHANNELS = 64
-
 
 def is_clip(item) -> bool:
     """Whether this is one clip: an audio object of `datasets`, samples with their rate, or a decoder of torchcodec."""
@@ -23,24 +20,18 @@ def is_waveform(clip) -> bool:
 
 
 def source_of(clip):
-    """The source of a clip that has to be decoded: a path, URL, bytes or file."""
+    """The source of a clip that has to be decoded."""
     return _unpack(clip)[0]
 
 
 def to_waveform(clip, sampling_rate: int) -> np.ndarray:
     """
-    Converts a clip to mono samples.
+    Converts a clip to float32 mono samples (num_samples,) at `sampling_rate` Hz, in [-1, 1] unless floats exceed it.
 
-    Args:
-        clip:
-            An array, tensor or list of mono samples at `sampling_rate`; or samples with their own rate as
-            `(samples, rate)`, `(rate, samples)`, `{"array": samples, "sampling_rate": rate}` or an object whose
-            `get_all_samples()` has `data` and `sample_rate`. The latter are resampled, and their channels, along the
-            shorter of two axes, are averaged. Integers are scaled by the range of their dtype.
-        sampling_rate (`int`): Sampling rate of the result in Hz.
-
-    Returns:
-        `np.ndarray` of shape (num_samples,): float32, in [-1, 1] unless floats exceed it.
+    The clip is an array, tensor or list of mono samples at that rate; or samples with their own rate as
+    `(samples, rate)`, `(rate, samples)`, `{"array": samples, "sampling_rate": rate}` or an object whose
+    `get_all_samples()` has `data` and `sample_rate`. The latter are resampled, and their channels, along the shorter
+    of two axes, are averaged. Integers are scaled by the range of their dtype.
 
     Raises:
         ValueError, TypeError: there are no samples, or they or their rate are not accepted.
@@ -57,7 +48,7 @@ def to_waveform(clip, sampling_rate: int) -> np.ndarray:
                 "the rate, as `(samples, rate)`."
             )
         return samples
-    if samples.ndim == 2 and min(samples.shape) <= _MAX_CHANNELS:
+    if samples.ndim == 2 and min(samples.shape) <= 64:  # more channels suggest that axes are mixed up
         samples = samples.mean(axis=int(samples.shape[0] > samples.shape[1]))
     if samples.ndim != 1:
         raise ValueError(
@@ -78,17 +69,16 @@ def count_samples(clip, sampling_rate: int) -> int:
 
 
 def _is_pair(item) -> bool:
+    """Whether this is `(samples, rate)` or `(rate, samples)`."""
     if not isinstance(item, tuple) or len(item) != 2:
         return False
-    return any(_is_rate(rate) and _is_samples(samples) for rate, samples in (item, item[::-1]))
+    samples = item[1] if _is_rate(item[0]) else item[0]
+    has_samples = getattr(samples, "ndim", 0) > 0 or (isinstance(samples, (list, tuple)) and bool(samples))
+    return has_samples and any(map(_is_rate, item))
 
 
 def _is_rate(item) -> bool:
     return isinstance(item, Real) and not isinstance(item, bool)
-
-
-def _is_samples(item) -> bool:
-    return getattr(item, "ndim", 0) > 0 or (isinstance(item, (list, tuple)) and bool(item))
 
 
 def _unpack(clip) -> tuple:
