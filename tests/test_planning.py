@@ -11,21 +11,22 @@ from transformers_omnivinci.planning import (
     Layout,
     MediumFacts,
     PromptPlan,
-    audio_sequence,
     choose_tile_grid,
     count,
+    plan_medium,
+    sample_at_fps,
+    sample_uniformly,
+)
+from transformers_omnivinci.planning.sampling import plan_audio
+from transformers_omnivinci.planning.sequence import (
+    audio_sequence,
     count_audio_vectors,
     expand,
     grouped_sequence,
     image_sequence,
-    interleave,
-    plan_audio,
-    plan_groups,
-    plan_medium,
-    sample_at_fps,
-    sample_uniformly,
     video_sequence,
 )
+from transformers_omnivinci.planning.temporal_embedding_grouping import interleave, plan_groups
 
 IMAGE, VIDEO, AUDIO, START, END, SEPARATOR, NEWLINE = range(101, 108)
 

@@ -4,7 +4,9 @@ OmniVinci (arXiv 2510.15870): the forward pass reads as figure 2 of the paper.
 Encoders → compression and projection → time (CRTE) → placed in temporal groups (TEG) → language model.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -281,6 +283,16 @@ class OmniVinciModel(MediaEncoder, OmniVinciPreTrainedModel):
             )
 
 
+def _of_model(name: str) -> Callable:
+    """A method of [`OmniVinciModel`] for the model with a head."""
+
+    @functools.wraps(getattr(OmniVinciModel, name))
+    def method(self, *args, **kwargs):
+        return getattr(self.model, name)(*args, **kwargs)
+
+    return method
+
+
 class OmniVinciForConditionalGeneration(GeneratesFromMedia, OmniVinciPreTrainedModel, GenerationMixin):
     """OmniVinci: sees, listens and reads, and answers in text."""
 
@@ -301,33 +313,13 @@ class OmniVinciForConditionalGeneration(GeneratesFromMedia, OmniVinciPreTrainedM
         """Replaces the embeddings of the language model's tokens."""
         self.model.set_input_embeddings(value)
 
-    def get_image_features(self, pixel_values, image_grid_hw, **kwargs):
-        """See [`OmniVinciModel.get_image_features`]."""
-        return self.model.get_image_features(pixel_values, image_grid_hw, **kwargs)
-
-    def get_video_features(self, pixel_values_videos, video_timestamps, **kwargs):
-        """See [`OmniVinciModel.get_video_features`]."""
-        return self.model.get_video_features(pixel_values_videos, video_timestamps, **kwargs)
-
-    def get_audio_features(self, input_features, audio_timestamps, audio_num_windows=None, **kwargs):
-        """See [`OmniVinciModel.get_audio_features`]."""
-        return self.model.get_audio_features(input_features, audio_timestamps, audio_num_windows, **kwargs)
-
-    def get_placeholder_mask(self, input_ids, inputs_embeds, **features):
-        """See [`OmniVinciModel.get_placeholder_mask`]."""
-        return self.model.get_placeholder_mask(input_ids, inputs_embeds, **features)
-
-    def get_inputs_embeds(self, input_ids=None, **kwargs) -> torch.FloatTensor:
-        """See [`OmniVinciModel.get_inputs_embeds`]."""
-        return self.model.get_inputs_embeds(input_ids, **kwargs)
-
-    def encode_media(self, **media) -> dict[str, BaseModelOutputWithPooling]:
-        """See [`OmniVinciModel.encode_media`]."""
-        return self.model.encode_media(**media)
-
-    def get_alignment_embeddings(self, **inputs) -> tuple[torch.FloatTensor, torch.FloatTensor]:
-        """See [`OmniVinciModel.get_alignment_embeddings`]."""
-        return self.model.get_alignment_embeddings(**inputs)
+    encode_media = _of_model("encode_media")
+    get_image_features = _of_model("get_image_features")
+    get_video_features = _of_model("get_video_features")
+    get_audio_features = _of_model("get_audio_features")
+    get_placeholder_mask = _of_model("get_placeholder_mask")
+    get_inputs_embeds = _of_model("get_inputs_embeds")
+    get_alignment_embeddings = _of_model("get_alignment_embeddings")
 
     @can_return_tuple
     @names_media_inputs

@@ -8,21 +8,8 @@ Order and time, planned as plain integers and seconds: no tensor library, no mod
 """
 
 from .plan import MediumFacts, MediumPlan, PromptPlan, plan_medium
-from .sampling import AudioWindows, choose_tile_grid, plan_audio, sample_at_fps, sample_uniformly, tile_grids
-from .sequence import (
-    Layout,
-    Run,
-    audio_sequence,
-    count,
-    count_audio_vectors,
-    count_image_embeddings,
-    expand,
-    grouped_sequence,
-    image_sequence,
-    pooled_frames,
-    video_sequence,
-)
-from .temporal_embedding_grouping import TemporalGroup, interleave, plan_groups
+from .sampling import AudioWindows, choose_tile_grid, sample_at_fps, sample_uniformly, tile_grids
+from .sequence import Layout, count, count_image_embeddings, pooled_frames
 
 __all__ = [
     "AudioWindows",
@@ -30,23 +17,12 @@ __all__ = [
     "MediumFacts",
     "MediumPlan",
     "PromptPlan",
-    "Run",
-    "TemporalGroup",
-    "audio_sequence",
     "choose_tile_grid",
     "count",
-    "count_audio_vectors",
     "count_image_embeddings",
-    "expand",
-    "grouped_sequence",
-    "image_sequence",
-    "interleave",
-    "plan_audio",
-    "plan_groups",
     "plan_medium",
     "pooled_frames",
     "sample_at_fps",
     "sample_uniformly",
     "tile_grids",
-    "video_sequence",
 ]
