@@ -22,7 +22,7 @@ from . import media_samples
 from .conftest import CLIP, PARITY
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+PERFORMANCE = (ROOT / "docs" / "performance.md").read_text()
 REVISION = "7b3777b1c1f7c4e85f7bdef7b765dee1e76c1b7f"
 # In its order, without what is optional there.
 SECTIONS_OF_THE_HUBS_TEMPLATE = [
@@ -238,12 +238,12 @@ def test_sizes_of_the_card_are_those_of_the_default_config(card):
     assert 2 * 64 * tile**2 == text.max_position_embeddings, "64 frames take half"
 
 
-def test_what_the_card_calls_measured_is_in_the_readme(card):
+def test_what_the_card_calls_measured_is_in_the_documents(card):
     (measured,) = re.findall(r"Measured by `make bench`.*?\n\n", card.text, re.DOTALL)
     figures = re.findall(r"[\d.]+ (?:s|MB)\b", measured)
     assert len(figures) == 4
     for figure in figures:
-        assert figure in README, figure
+        assert figure in PERFORMANCE, figure
 
 
 @pytest.mark.parametrize(
