@@ -25,14 +25,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class Shard:
-    """
-    A safetensors file to be written.
-
-    Attributes:
-        name (`str`): Its path in the folder.
-        tensors (`dict[str, TensorHeader]`): What it holds, by the names of the layout.
-        num_bytes (`int`): The size of its tensors.
-    """
+    """A safetensors file to be written: its path in the folder, its tensors by the layout's names, and their size."""
 
     name: str
     tensors: dict[str, TensorHeader]
@@ -78,7 +71,7 @@ class Conversion:
         """What stands beside the weights."""
         from ..publishing.code import code_files
 
-        code = code_files() if with_code else []
+        code = code_files() if with_code else ()
         if self.to == "transformers":
             names = ["config.json", "processor_config.json", "chat_template.jinja", "README.md"]
             tokenizer = ["tokenizer.json", "tokenizer_config.json"]
@@ -103,24 +96,22 @@ def plan_conversion(
     **hub,
 ) -> Conversion:
     """
-    Reads what a conversion would do, without writing anything.
+    Reads what a conversion would do, without writing anything. Arguments and errors are those of [`convert`].
 
     Args:
-        source, revision, to, dtype, max_shard_size, hub: As in [`convert`].
         headers_only (`bool`, *optional*, defaults to `False`):
             Of a repository, whether only the headers of its weights are downloaded. Such a plan cannot be carried out.
-
-    Raises:
-        OSError, ValueError: as [`convert`].
     """
     if to not in LAYOUTS:
         raise ValueError(f"`to={to!r}` is not a layout: {' and '.join(LAYOUTS)} are accepted.")
-    dtype = _read_dtype(dtype)
-    name, commit, folder, remote_weights = _find(source, revision, headers_only, hub)
+    if DTYPES.get(dtype, dtype) not in (None, *DTYPES.values()):
+        raise ValueError(f"`dtype={dtype!r}` is not supported: {', '.join(DTYPES)} are accepted.")
+    dtype = DTYPES.get(dtype, dtype)
+    name, commit, folder = _find(source, revision, headers_only, hub)
     settings = read_settings(folder) if is_published(folder) else None
     config, processor, generation_config = _read_parts(folder, settings)
-    if remote_weights:
-        weights = remote_weights(config)
+    if headers_only and commit is not None:
+        weights = _remote_headers(name, commit, hub.get("token"), None if settings is None else config)
     else:
         weights = open_folder(folder) if settings is None else open_published(folder, config)
 
@@ -139,27 +130,19 @@ def plan_conversion(
 
 def settings_of(source, revision: str | None = None, **hub) -> PublishedSettings | None:
     """What a source in the published layout says, and what becomes of it; `None` for one in another layout."""
-    *_, folder, _ = _find(source, revision, True, hub)
+    *_, folder = _find(source, revision, True, hub)
     return read_settings(folder) if is_published(folder) else None
 
 
-def _read_dtype(dtype) -> torch.dtype | None:
-    if dtype is None or dtype in DTYPES.values():
-        return dtype
-    if dtype not in DTYPES:
-        raise ValueError(f"`dtype={dtype!r}` is not supported: {', '.join(DTYPES)} are accepted.")
-    return DTYPES[dtype]
-
-
-def _find(source, revision: str | None, headers_only: bool, hub: dict):
-    """The name, commit and folder of a source, and what opens weights that are not in the folder."""
+def _find(source, revision: str | None, headers_only: bool, hub: dict) -> tuple[str, str | None, Path]:
+    """The name, commit and folder of a source; with `headers_only`, that of a repository is without weights."""
     if os.path.isdir(source):
         if revision is not None:
             raise ValueError(f"`revision={revision!r}` is for repositories of the Hub, but {source} is a folder.")
         folder = Path(source)
         if not (folder / "config.json").is_file():
             raise OSError(f"{folder} has no config.json: a folder of a checkpoint is accepted.")
-        return folder.resolve().name, None, folder, None
+        return folder.resolve().name, None, folder
     source = str(source)
     if not may_be_repository(source):
         raise OSError(f"There is no folder {source!r}: a folder is accepted, or a repository such as owner/name.")
@@ -167,24 +150,17 @@ def _find(source, revision: str | None, headers_only: bool, hub: dict):
     folder = download(source, ["config.json"], **options)
     if not (folder / "config.json").is_file():
         raise OSError(f"The repository {source!r} has no config.json, so it holds no checkpoint.")
-    commit = options["revision"] = folder.name  # all that follows is of the same one
-    published = is_published(folder)
-    patterns, weights = (FILES, WEIGHTS) if published else (["*.json", "*.jinja", "merges.txt"], ["*.safetensors"])
+    options["revision"] = folder.name  # the commit: all that follows is of the same one
+    patterns, weights = ["*.json", "*.jinja", "merges.txt"], ["*.safetensors"]
+    if is_published(folder):
+        patterns, weights = FILES, WEIGHTS
     download(source, patterns if headers_only else patterns + weights, **options)
-    if not headers_only:
-        return source, commit, folder, None
-
-    def remote_weights(config: OmniVinciConfig) -> dict[str, TensorHeader]:
-        asked = {name: options[name] for name in ("revision", "token") if name in options}
-        return _remote_headers(source, COMPONENTS if published else ("",), config, **asked)
-
-    return source, commit, folder, remote_weights
+    return source, folder.name, folder
 
 
-def _remote_headers(repo_id: str, folders: tuple[str, ...], config, revision=None, token=None) -> dict:
-    """The weights of a repository as their files' headers tell, of which alone is downloaded."""
-    api, published = HfApi(token=token), folders == COMPONENTS
-    keys = {folder: {} for folder in folders}
+def _remote_headers(repo_id: str, revision: str, token, config: OmniVinciConfig | None) -> dict[str, TensorHeader]:
+    """The weights of a repository as the headers of its files tell; a `config` is of the published layout."""
+    api, keys = HfApi(token=token), {folder: {} for folder in (COMPONENTS if config else ("",))}
     for path in api.list_repo_files(repo_id, revision=revision):
         folder, _, name = path.rpartition("/")
         if folder in keys and name.endswith(".safetensors"):
@@ -193,7 +169,7 @@ def _remote_headers(repo_id: str, folders: tuple[str, ...], config, revision=Non
                 key: TensorHeader(Path(path), key, tuple(tensor.shape), tensor.dtype)
                 for key, tensor in header.tensors.items()
             }
-    return by_model_names(keys, config) if published else keys[""]
+    return by_model_names(keys, config) if config else keys[""]
 
 
 def _read_parts(folder: Path, settings: PublishedSettings | None):
@@ -208,10 +184,9 @@ def _read_parts(folder: Path, settings: PublishedSettings | None):
         if model_type != MODEL_TYPE:
             raise ValueError(f"{folder} holds a model of type {model_type!r}: a checkpoint of OmniVinci is accepted.")
         config, processor = AutoConfig.from_pretrained(folder), OmniVinciProcessor.from_pretrained(folder)
-        has_own = (folder / "generation_config.json").is_file()
-        generation_config = (
-            GenerationConfig.from_pretrained(folder) if has_own else GenerationConfig.from_model_config(config)
-        )
+        generation_config = GenerationConfig.from_model_config(config)
+        if (folder / "generation_config.json").is_file():
+            generation_config = GenerationConfig.from_pretrained(folder)
     for leftover in ("is_local", "local_files_only", "name_or_path"):  # of where the tokenizer was found
         processor.tokenizer.init_kwargs.pop(leftover, None)
     return config, processor, generation_config
@@ -237,8 +212,6 @@ def _plan_shards(weights: dict, to: str, dtype, max_shard_size) -> tuple[list[Sh
             num_bytes = sum(tensor.num_bytes(dtype) for tensor in chosen.values())
             shards.append(Shard(os.path.join(component, name), chosen, num_bytes))
         if split.is_sharded:
-            indices[os.path.join(component, INDEX)] = {
-                "metadata": split.metadata,
-                "weight_map": split.tensor_to_filename,
-            }
+            index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+            indices[os.path.join(component, INDEX)] = index
     return shards, indices

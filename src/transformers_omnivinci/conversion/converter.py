@@ -6,11 +6,15 @@ A conversion is planned by `conversion_plan`, and carried out here, one shard af
 
 import json
 import os
+import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from huggingface_hub.utils import tqdm
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -18,13 +22,13 @@ from safetensors.torch import save_file
 from ..version import __version__
 from ..weight_files import open_folder
 from .conversion_plan import Conversion, Shard, plan_conversion
-from .new_folder import check_vacant, new_folder
 from .published_files import write_published_files
 from .published_layout import write_json
 from .weights import check_checksum
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 """How far logits of equal weights may lie from each other, of the largest of them."""
+LOCK = ".lock"
 
 
 def convert(
@@ -67,10 +71,9 @@ def convert(
     destination = Path(destination)
     if with_code and to != "transformers":
         raise ValueError(f"`with_code` is for the layout of transformers, not for {to!r}.")
-    check_vacant(destination, force)
+    _check_vacant(destination, force)
     conversion = plan_conversion(source, revision=revision, to=to, dtype=dtype, max_shard_size=max_shard_size, **hub)
-    _check_apart(conversion.folder, destination)
-    _check_space(destination, conversion.num_bytes)
+    _check_place(destination, conversion)
     for path in sorted({tensor.path for shard in conversion.shards for tensor in shard.tensors.values()}):
         check_checksum(path)
     with new_folder(destination, force) as folder:
@@ -81,23 +84,79 @@ def convert(
     return conversion
 
 
-def _check_apart(source: Path, destination: Path) -> None:
-    source, destination = source.resolve(), destination.resolve()
-    if source == destination or source in destination.parents or destination in source.parents:
-        raise ValueError(f"{destination} and the source {source} overlap: a folder apart from it is accepted.")
+def _check_vacant(destination: Path, force: bool) -> None:
+    """Refuses a destination that is there and not empty; with `force`, one that is no checkpoint."""
+    if not destination.exists() or (destination.is_dir() and not any(destination.iterdir())):
+        return
+    if not force:
+        raise OSError(f"{destination} is there already: a new folder is accepted, or `force` to replace it.")
+    if not (destination / "config.json").is_file():
+        raise OSError(f"{destination} is not replaced, as it holds no checkpoint: it has no config.json.")
 
 
-def _check_space(destination: Path, num_bytes: int) -> None:
+def _check_place(destination: Path, conversion: Conversion) -> None:
+    """Refuses a destination that overlaps the source, or whose disk is too full."""
+    source, resolved = conversion.folder.resolve(), destination.resolve()
+    if source == resolved or source in resolved.parents or resolved in source.parents:
+        raise ValueError(f"{resolved} and the source {source} overlap: a folder apart from it is accepted.")
     place = next(parent for parent in Path(os.path.abspath(destination)).parents if parent.exists())
-    free = shutil.disk_usage(place).free
-    if free < num_bytes:
+    needed, free = conversion.num_bytes, shutil.disk_usage(place).free
+    if free < needed:
         raise OSError(
-            f"{destination} needs {num_bytes / 1e9:.2f} GB, but its disk has {free / 1e9:.2f} GB left: free some, or "
+            f"{destination} needs {needed / 1e9:.2f} GB, but its disk has {free / 1e9:.2f} GB left: free some, or "
             "choose another place."
         )
 
 
-# ---------------------------------------------------------------------------------------------------- the result
+@contextmanager
+def new_folder(destination: Path, force: bool = False) -> Iterator[Path]:
+    """
+    Gives an empty sibling of `destination`, which takes its place when the block ends and is removed when it fails.
+    A process that is killed leaves its sibling behind, under a hidden name; the next one removes it.
+
+    Args:
+        destination (`Path`): The folder to be made.
+        force (`bool`, *optional*, defaults to `False`): Whether an older checkpoint is replaced.
+
+    Raises:
+        OSError: there is a folder already, or its parent cannot be written.
+    """
+    destination = Path(os.path.abspath(destination))
+    _check_vacant(destination, force)
+    pattern = f".{destination.name}.*.incomplete"
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(destination.parent.glob(pattern))
+        folder = destination.with_name(pattern.replace("*", secrets.token_hex(4)))
+        folder.mkdir()
+    except OSError as error:
+        raise OSError(f"{destination} cannot be made: {error.strerror or error}.") from error
+    try:
+        with FileLock(folder / LOCK):
+            yield folder
+        (folder / LOCK).unlink(missing_ok=True)
+        replaced = destination.with_name(pattern.replace("*", secrets.token_hex(4)))
+        if destination.exists():
+            destination.rename(replaced)
+        folder.rename(destination)
+        _remove(replaced)
+    finally:
+        _remove(folder)
+
+
+def _remove_abandoned(folders: Iterator[Path]) -> None:
+    for folder in folders:
+        try:
+            with FileLock(folder / LOCK, blocking=False):
+                _remove(folder)
+        except Timeout:
+            pass  # another process is at work in it
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder, first of all the file without which nothing loads what is left of it."""
+    (folder / "config.json").unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_weights(conversion: Conversion, folder: Path) -> None:
@@ -121,12 +180,7 @@ def _write_shard(shard: Shard, folder: Path, dtype: torch.dtype | None, metadata
     except SafetensorError as error:
         raise OSError(f"{shard.name} cannot be written: {error}.") from error
     path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors lets nobody else read
-    _sort_metadata(path)
-
-
-def _sort_metadata(path: Path) -> None:
-    """Brings the metadata of a safetensors file into order: safetensors leaves it to chance."""
-    with open(path, "r+b") as file:
+    with open(path, "r+b") as file:  # and leaves the order of the metadata to chance
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
         header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -159,16 +213,8 @@ def _write_files(conversion: Conversion, folder: Path, with_code: bool) -> None:
         write_code(folder)
 
 
-# ------------------------------------------------------------------------------------------------ its verification
-
-
 def _verify(conversion: Conversion, folder: Path) -> None:
-    """
-    Compares the result with the source, as both are read from their files.
-
-    Raises:
-        ValueError: they differ.
-    """
+    """Compares the result with the source, as both are read from their files."""
     places = {(folder / shard.name).parent for shard in conversion.shards}
     written = {place: open_folder(place) for place in places}
     with tqdm(total=conversion.num_bytes, unit="B", unit_scale=True, desc="Verifying", disable=None) as progress:

@@ -31,10 +31,7 @@ class PublishedConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):
-        """
-        Raises:
-            OSError: always. The settings of this layout stand in several files.
-        """
+        """Raises an `OSError`: the settings of this layout stand in several files."""
         name_or_path = kwargs.get("name_or_path") or config_dict.get("_name_or_path", "")
         raise OSError(f"{str(name_or_path)!r} is not a checkpoint in the published layout.")
 
@@ -50,9 +47,6 @@ class VILAProcessor:
         return OmniVinciProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs)
 
 
-# ---------------------------------------------------------------------- what `checkpoint_formats` asks this module for
-
-
 def load_config(config_class: type, name_or_path, /, **kwargs):
     """The config of a checkpoint in the published layout; `None` for any other."""
     folder = published_folder(name_or_path, weights=False, **kwargs)
@@ -65,10 +59,8 @@ def load_config(config_class: type, name_or_path, /, **kwargs):
 
 def load_processor(processor_class: type, name_or_path, /, **kwargs):
     """
-    The processor of a checkpoint in the published layout; `None` for any other.
-
-    Options that are none of how the Hub is asked act as they do on a folder that the processor has been saved in,
-    because that is what they are given to.
+    The processor of a checkpoint in the published layout; `None` for any other. Options other than how the Hub is
+    asked are given to `from_pretrained` of a folder that it has been saved in.
     """
     folder = published_folder(name_or_path, weights=False, **kwargs)
     if folder is None:
@@ -84,13 +76,8 @@ def load_processor(processor_class: type, name_or_path, /, **kwargs):
 
 def load_part(auto_class: type, name_or_path, /, **kwargs):
     """
-    What an Auto class loads of a checkpoint in the published layout: the config or the processor; or the tokenizer,
-    image processor, video processor or feature extractor, as from a folder that the processor has been saved in.
-    `None` for another layout.
-
-    Args:
-        auto_class (`type`): Such as `AutoTokenizer`.
-        name_or_path, kwargs: Of its `from_pretrained`.
+    What an Auto class, such as `AutoTokenizer`, loads of a checkpoint in the published layout: the config or the
+    processor; or a part of the processor, as from a folder that it has been saved in. `None` for another layout.
     """
     from ..processing import OmniVinciProcessor
 
@@ -119,11 +106,10 @@ def _make_processor(processor_class: type, folder: Path):
 
     config, options = convert_config(folder)
     pixel_options, tile = options["pixel_options"], config.s2_scales[0]
+    size = {"height": tile, "width": tile}
     return processor_class(
         OmniVinciImageProcessor(s2_scales=config.s2_scales, max_tiles=options["max_tiles"], **pixel_options),
-        OmniVinciVideoProcessor(
-            size={"height": tile, "width": tile}, num_frames=options["num_frames"], **pixel_options
-        ),
+        OmniVinciVideoProcessor(size=size, num_frames=options["num_frames"], **pixel_options),
         WhisperFeatureExtractor(
             feature_size=config.audio_config.num_mel_bins,
             sampling_rate=options["sampling_rate"],
@@ -138,13 +124,8 @@ def _make_processor(processor_class: type, folder: Path):
 
 def load_model(model_class: type, name_or_path, /, *model_args, config=None, **kwargs):
     """
-    A model from a checkpoint in the published layout; `None` for any other. The model is made on the meta device, and
-    each weight is read from its memory-mapped file when it is placed.
-
-    Args:
-        model_class (`type`): [`OmniVinciForConditionalGeneration`] or [`OmniVinciModel`].
-        name_or_path (`str` or `Path`): Local folder or repository; or that of a PEFT adapter of such a checkpoint.
-        model_args, config, kwargs: As in [`PreTrainedModel.from_pretrained`].
+    A model from a checkpoint in the published layout, or from a PEFT adapter of one; `None` for any other. The model
+    is made on the meta device, and each weight is read from its memory-mapped file when it is placed.
 
     Raises:
         OSError: a component or a file of it is missing or damaged.
@@ -167,7 +148,6 @@ def load_model(model_class: type, name_or_path, /, *model_args, config=None, **k
     for name in (*HUB_OPTIONS, "subfolder", "_from_auto", "use_safetensors"):
         kwargs.pop(name, None)
     dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None)) or config.dtype  # where AutoModel may have put it
-    stored_dtype = next(weight.dtype for name, weight in weights.items() if "language_model." in name)
     # ZeRO-3 copies whole tensors, and only the first process does: they are mapped into memory, not read.
     state_dict = {
         name: weight.read() if is_deepspeed_zero3_enabled() else weight.slice for name, weight in weights.items()
@@ -175,14 +155,9 @@ def load_model(model_class: type, name_or_path, /, *model_args, config=None, **k
     if config.tie_word_embeddings and model_class.can_generate() and "offload_folder" in kwargs:
         # On disk the head is looked for under its own name.
         state_dict["lm_head.weight"] = state_dict["model.language_model.embed_tokens.weight"]
-    model = model_class.from_pretrained(
-        None,
-        *model_args,
-        config=config,
-        state_dict=state_dict,
-        dtype=stored_dtype if dtype in (None, "auto") else dtype,
-        **kwargs,
-    )
+    if dtype in (None, "auto"):
+        dtype = next(weight.dtype for name, weight in weights.items() if "language_model." in name)
+    model = model_class.from_pretrained(None, *model_args, config=config, state_dict=state_dict, dtype=dtype, **kwargs)
     loaded = model[0] if isinstance(model, tuple) else model
     loaded.name_or_path = loaded.config.name_or_path = str(name_or_path)
     if adapter is not None:

@@ -10,28 +10,14 @@ from .published_layout import write_json
 from .settings import AUDIO_POOLINGS, PIXEL_OPTIONS, SPATIAL_MERGE_SIZES, convert_config
 
 NEUTRAL = {
-    "_name_or_path",
-    "architectures",
-    "audio_chunk_size",
-    "dtype",
-    "initializer_range",
-    "transformers_version",
-    "vision_chunk_size",
+    *("_name_or_path", "architectures", "dtype", "initializer_range", "transformers_version"),
+    *("audio_chunk_size", "vision_chunk_size"),
 }
 """Settings that decide nothing of what a trained model computes."""
 
 
 def published_configs(config: OmniVinciConfig, processor) -> dict[str, dict]:
-    """
-    The JSON files of the published layout that say what a config and a processor say.
-
-    Args:
-        config (`OmniVinciConfig`): Of the model.
-        processor (`OmniVinciProcessor`): Its processor.
-
-    Returns:
-        `dict[str, dict]`: contents by file name. Whether they say all, reading them again tells.
-    """
+    """The contents, by name, of the JSON files that say what a config and an [`OmniVinciProcessor`] say."""
     text, vision, audio = (_plain(part) for part in (config.text_config, config.vision_config, config.audio_config))
     text["rope_theta"] = text.pop("rope_parameters")["rope_theta"]
     pooling = next(name for name, pooling in AUDIO_POOLINGS.items() if pooling == config.audio_pooling)
@@ -103,11 +89,10 @@ def _encoder_settings(config: OmniVinciConfig, processor, modality: str, target:
         embedding = getattr(config, f"{modality}_time_embedding")
         values["embed_time"] = embedding != "none"
         if embedding != "none":
-            size = getattr(config, f"{modality}_time_rotated_size") or config.text_config.hidden_size
             values |= {
                 "time_embed_type": "learned_embed" if embedding == "learned" else "pixel",
                 "period_fix": getattr(config, f"{modality}_time_period"),
-                "trope_dim": 2 * size,
+                "trope_dim": 2 * _rotated_size(config, modality),
                 "max_time": getattr(config, f"{modality}_max_time"),
             }
     words = {name: str(value) if value is None or isinstance(value, bool) else value for name, value in values.items()}
@@ -116,11 +101,8 @@ def _encoder_settings(config: OmniVinciConfig, processor, modality: str, target:
 
 def write_published_files(config: OmniVinciConfig, processor, folder: Path) -> None:
     """
-    Writes the files of [`published_configs`] and the tokenizer.
-
-    Args:
-        config, processor: As in [`published_configs`].
-        folder (`Path`): Where to. The root's config, without which nothing loads the folder, comes last.
+    Writes the files of [`published_configs`] and the tokenizer into a folder. The root's config, without which nothing
+    loads the folder, comes last.
     """
     files = published_configs(config, processor)
     for name in [*(name for name in files if name != "config.json"), "config.json"]:
@@ -132,14 +114,8 @@ def write_published_files(config: OmniVinciConfig, processor, folder: Path) -> N
 
 def check_can_be_published(config: OmniVinciConfig, processor) -> None:
     """
-    Refuses what the published layout cannot say: its files are written and read again.
-
-    Args:
-        config (`OmniVinciConfig`): Of the model.
-        processor (`OmniVinciProcessor`): Its processor.
-
-    Raises:
-        ValueError: names the settings that are other ones when read again.
+    Refuses, with a `ValueError` that names them, settings that the published layout cannot say: its files are written
+    and read again.
     """
     from ..processing.chat_template import CHAT_TEMPLATE
 
@@ -152,9 +128,8 @@ def check_can_be_published(config: OmniVinciConfig, processor) -> None:
         said, wanted = type(processor).from_pretrained(name).to_dict(), processor.to_dict()
         lost |= {key for key in wanted if said.get(key) != wanted[key]}
     if lost:
-        raise ValueError(
-            f"The published layout has no place for these settings as they are: {', '.join(sorted(lost))}."
-        )
+        names = ", ".join(sorted(lost))
+        raise ValueError(f"The published layout has no place for these settings as they are: {names}.")
 
 
 def _effective(config: OmniVinciConfig) -> dict:
@@ -162,9 +137,7 @@ def _effective(config: OmniVinciConfig) -> dict:
     values = _without_neutral(config.to_dict())
     for modality in ("video", "audio"):
         kind = values[f"{modality}_time_embedding"]
-        values[f"{modality}_time_rotated_size"] = getattr(config, f"{modality}_time_rotated_size") or (
-            config.text_config.hidden_size
-        )
+        values[f"{modality}_time_rotated_size"] = _rotated_size(config, modality)
         read = {"none": (), "learned": ("max_time",), "rote": ("rotated_size", "theta")}
         for name in ("max_time", "period", "rotated_size", "theta"):
             if name not in read.get(kind, ("max_time", "period", "rotated_size")):
@@ -172,6 +145,10 @@ def _effective(config: OmniVinciConfig) -> dict:
     if not config.align_loss_weight:
         values = {key: value for key, value in values.items() if not key.startswith("align_")}
     return values
+
+
+def _rotated_size(config: OmniVinciConfig, modality: str) -> int:
+    return getattr(config, f"{modality}_time_rotated_size") or config.text_config.hidden_size
 
 
 def _without_neutral(values: dict) -> dict:

@@ -21,16 +21,13 @@ WEIGHTS = [f"{name}/*.safetensors" for name in COMPONENTS]
 
 def published_folder(name_or_path, /, weights: bool, **options) -> Path | None:
     """
-    A checkpoint in the published layout as a local folder. Of a repository only what is needed is downloaded, several
-    files at a time: no code, no assets.
+    A checkpoint in the published layout as a local folder; `None` for one in another layout. Of a repository only what
+    is needed is downloaded, several files at a time: no code, no assets.
 
     Args:
         name_or_path (`str` or `Path`): Local folder, or repository of the Hub.
         weights (`bool`): Whether weights are needed, too.
         options: Those of a `from_pretrained`; how the Hub is asked is taken from them.
-
-    Returns:
-        `Path`, *optional*: `None` for a checkpoint in another layout.
 
     Raises:
         OSError: the repository cannot be read.
@@ -43,8 +40,7 @@ def published_folder(name_or_path, /, weights: bool, **options) -> Path | None:
     config_file = cached_file(str(name_or_path), "config.json", _raise_exceptions_for_missing_entries=False, **options)
     if config_file is None or not is_published(Path(config_file).parent):
         return None
-    # All that follows is of the same commit, which names the folder of the snapshot.
-    options["revision"] = Path(config_file).parent.name
+    options["revision"] = Path(config_file).parent.name  # the commit: all that follows is of the same one
     return download(name_or_path, FILES + WEIGHTS if weights else FILES, **options)
 
 
@@ -54,20 +50,12 @@ def is_published(folder: Path) -> bool:
 
 
 def download(repo_id, patterns: list[str], **options) -> Path:
-    """
-    The folder of a repository's snapshot, with the files that match.
-
-    Raises:
-        OSError: the Hub cannot be reached or refuses, or the connection breaks; files that have arrived are kept.
-    """
+    """The folder of a repository's snapshot, with the files that match. If it breaks off, what arrived is kept."""
     kept = "Another call does not fetch again the files that have arrived."
     with plain_transfer_errors(f"The download of {repo_id!r}", kept):
         return Path(snapshot_download(str(repo_id), allow_patterns=patterns, **options))
 
 
 def write_json(path: Path, values: dict) -> None:
-    """
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Writes a JSON file as transformers writes it."""
     path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")

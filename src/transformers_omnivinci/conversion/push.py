@@ -43,8 +43,7 @@ def push(
         [`~huggingface_hub.CommitInfo`]: with `commit_url`, and `pr_url` of a pull request.
 
     Raises:
-        OSError: the folder does not load, or the Hub cannot be reached or refuses.
-        ValueError: the folder does not load, or `repo_id` is not one.
+        OSError, ValueError: the folder does not load, `repo_id` is not one, or the Hub cannot be reached or refuses.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -58,20 +57,16 @@ def push(
     additions = [CommitOperationAdd(name, folder / name) for name in uploaded]
     additions.append(CommitOperationAdd(card_file.name, str(name_repository(card, repo_id)).encode()))
     api = HfApi(token=token, library_name="transformers_omnivinci")
-    kept = "Another call does not send again what has arrived."
     try:
-        with plain_transfer_errors(f"The upload to {repo_id}", kept):
+        with plain_transfer_errors(f"The upload to {repo_id}", "Another call does not send again what has arrived."):
             api.create_repo(repo_id, private=private, exist_ok=True)
             if revision is not None and not create_pr:
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
             deletions = _delete_stale(api, repo_id, revision, uploaded)
             # Not `upload_folder`, which makes several commits of a large upload.
+            subject = commit_message or f"Upload {plan.config.architectures[0]}"
             return api.create_commit(
-                repo_id,
-                [*additions, *deletions],
-                commit_message=commit_message or f"Upload {plan.config.architectures[0]}",
-                revision=revision,
-                create_pr=create_pr,
+                repo_id, [*additions, *deletions], commit_message=subject, revision=revision, create_pr=create_pr
             )
     except HfHubHTTPError as error:
         if error.response.status_code not in (401, 403):

@@ -27,6 +27,7 @@ AUDIO_POOLINGS = {
 }
 # The release has the first alone; the names of the others are ours.
 SPATIAL_MERGE_SIZES = {"mlp_downsample": 2, **{f"mlp_downsample_{size}x{size}": size for size in (1, 3, 4)}}
+TIME_KINDS = ("pixel", "lang", "learned_embed")
 TIME_PERIODS = {"shortest": "shortest", "longest": "longest", "MTCT": "shortest"}
 MEDIA_TOKENS = {"image": "<image>", "video": "<vila/video>", "audio": "<sound>"}
 ENCODERS = {
@@ -62,13 +63,7 @@ class PublishedSettings:
 
 def convert_config(folder: Path) -> tuple[OmniVinciConfig, dict]:
     """
-    Reads the settings of a checkpoint. A warning names those that are unknown.
-
-    Args:
-        folder (`Path`): A checkpoint in the published layout.
-
-    Returns:
-        `tuple[OmniVinciConfig, dict]`: the config, and the `processor_options` of [`PublishedSettings`].
+    The config of a checkpoint and the `processor_options` of [`PublishedSettings`]. A warning names unknown settings.
 
     Raises:
         OSError: a component folder is missing.
@@ -78,9 +73,8 @@ def convert_config(folder: Path) -> tuple[OmniVinciConfig, dict]:
     if settings.refused:
         raise ValueError(" ".join(settings.refused.values()))
     if settings.unknown:
-        told = ", ".join(
-            f"`{key.removeprefix('config.json: ')}={value!r:.80}`" for key, value in settings.unknown.items()
-        )
+        names = {key.removeprefix("config.json: "): value for key, value in settings.unknown.items()}
+        told = ", ".join(f"`{name}={value!r:.80}`" for name, value in names.items())
         logger.warning_once(f"Settings of {folder} are unknown to this package, which does not read them: {told}.")
     return settings.config, settings.processor_options
 
@@ -100,10 +94,8 @@ class _Recorded:
         self.seen.add(key)
         return plain(self.values.get(key, default))
 
-    def divided(self) -> tuple[dict, dict]:
-        """What was read and what was not."""
-        read = {key: value for key, value in self.values.items() if key in self.seen}
-        return read, {key: value for key, value in self.values.items() if key not in self.seen}
+    def unread(self) -> dict:
+        return {key: value for key, value in self.values.items() if key not in self.seen}
 
 
 class _Reader:
@@ -117,6 +109,7 @@ class _Reader:
             name: _Recorded(f"{name}/config.json: ", _read_component_config(folder, name)) for name in COMPONENTS
         }
         self.encoders = {name: self._open_encoder(name) for name in ENCODERS}
+        self.pixels = _read_optional(folder / "vision_tower" / "preprocessor_config.json")
 
     def read(self) -> PublishedSettings:
         values = {
@@ -131,28 +124,25 @@ class _Reader:
         }
         options = self._read_processor_options()
         self.refused |= refused_settings(
-            self.root.divided()[1],
-            {f"{name}_encoder": encoder.divided()[1] for name, encoder in self.encoders.items()},
-            self._read_preprocessor(),
+            self.root.unread(),
+            {f"{name}_encoder": encoder.unread() for name, encoder in self.encoders.items()},
+            self.pixels,
         )
         config = None
         if not self.refused:
             try:
                 check_sequence_settings({name: options["own"][name] for name in SEQUENCE_SETTINGS})
                 config = OmniVinciConfig(
-                    **values,
-                    architectures=["OmniVinciForConditionalGeneration"],
-                    name_or_path=str(self.folder),
+                    **values, architectures=["OmniVinciForConditionalGeneration"], name_or_path=str(self.folder)
                 )
             except (TypeError, ValueError) as error:
                 self.refused["config.json"] = str(error)
         understood, ignored, unknown = {}, {}, {}
         for recorded in (self.root, *self.encoders.values(), *self.components.values()):
-            for key, value in recorded.divided()[0].items():
-                understood[f"{recorded.where}{key}"] = value
-            for key, value in recorded.divided()[1].items():
+            for key, value in recorded.values.items():
                 is_foreign = recorded is self.root and is_unknown(key, value)
-                (unknown if is_foreign else ignored)[f"{recorded.where}{key}"] = value
+                kind = understood if key in recorded.seen else unknown if is_foreign else ignored
+                kind[f"{recorded.where}{key}"] = value
         for name in ENCODERS:  # its entries stand for it
             understood.pop(f"config.json: {name}_encoder", None)
         return PublishedSettings(config, options, understood, ignored, unknown, self.refused)
@@ -161,7 +151,7 @@ class _Reader:
         self.refused[key] = not_supported(key, value, supported)
 
     def _require(self, key: str, supported: tuple):
-        """The value of a key of the root; without one, the first that is supported."""
+        """The value of a key of the root, the first supported one by default."""
         value = self.root.get(key, supported[0])
         if value not in supported:
             self._refuse(key, value, supported)
@@ -198,20 +188,18 @@ class _Reader:
         projector = (self.root.get("mm_projector_cfg") or {}).get("mm_projector_type", named)
         if projector not in SPATIAL_MERGE_SIZES:
             self._refuse("mm_projector_cfg.mm_projector_type", projector, tuple(SPATIAL_MERGE_SIZES))
+        scales = self.root.get("s2_scales")
+        try:
+            scales = [int(scale) for scale in (scales.split(",") if isinstance(scales, str) else scales)]
+        except (TypeError, ValueError):
+            self._refuse("s2_scales", scales, 'side lengths in pixels such as "448,896,1344"')
         return {
             "spatial_merge_size": SPATIAL_MERGE_SIZES.get(projector),
             "vision_feature_layer": self.root.get("mm_vision_select_layer", -2),
-            "s2_scales": self._read_scales(),
+            "s2_scales": scales,
             "s2_output_scale_index": self.root.get("s2_resize_output_to_scale_idx", 0),
             "video_pool_sizes": self.encoders["video"].get("pool_sizes", [[1, 1, 1]]),
         }
-
-    def _read_scales(self) -> list[int] | None:
-        scales = self.root.get("s2_scales")
-        try:
-            return [int(scale) for scale in (scales.split(",") if isinstance(scales, str) else scales)]
-        except (TypeError, ValueError):
-            return self._refuse("s2_scales", scales, 'side lengths in pixels such as "448,896,1344"')
 
     def _read_audio(self) -> dict:
         named = self.components["sound_mm_projector"].get("sound_mm_projector_type")
@@ -237,8 +225,8 @@ class _Reader:
             return {f"{modality}_time_embedding": "none"}
         kind, period = encoder.get("time_embed_type", "pixel"), encoder.get("period_fix")
         size, max_time = encoder.get("trope_dim"), encoder.get("max_time")
-        if kind not in ("pixel", "lang", "learned_embed"):
-            self._refuse(f"{key}.time_embed_type", kind, ("pixel", "lang", "learned_embed"))
+        if kind not in TIME_KINDS:
+            self._refuse(f"{key}.time_embed_type", kind, TIME_KINDS)
         time = {f"{modality}_time_embedding": "learned" if kind == "learned_embed" else "crte"}
         if max_time is not None:
             time[f"{modality}_max_time"] = float(max_time)
@@ -256,7 +244,7 @@ class _Reader:
 
     def _read_processor_options(self) -> dict:
         max_duration, fixed_duration = self._read_audio_chunk_length()
-        pixel_options = {key: value for key, value in self._read_preprocessor().items() if key in PIXEL_OPTIONS}
+        pixel_options = {key: value for key, value in self.pixels.items() if key in PIXEL_OPTIONS}
         return {
             "max_tiles": self.root.get("max_tiles", 12),
             "num_frames": self.root.get("num_video_frames", 8),
@@ -273,10 +261,6 @@ class _Reader:
                 **self._read_boundary_tokens(),
             },
         }
-
-    def _read_preprocessor(self) -> dict:
-        file = self.folder / "vision_tower" / "preprocessor_config.json"
-        return read_json(file) if file.is_file() else {}
 
     def _read_audio_chunk_length(self) -> tuple[float | None, float | None]:
         """(seconds of a clip that are kept, seconds to which every clip is padded or cut)."""
@@ -296,20 +280,21 @@ class _Reader:
 
     def _read_media_token_ids(self) -> dict[str, int]:
         """The ids of the media tokens, from whichever file of the tokenizer tells them."""
-        folder, ids = self.folder / "llm", {}
-        if (folder / "added_tokens.json").is_file():
-            ids |= read_json(folder / "added_tokens.json")
-        if (folder / "tokenizer.json").is_file():
-            added = read_json(folder / "tokenizer.json").get("added_tokens", [])
-            ids |= {token["content"]: token["id"] for token in added}
-        if (folder / "tokenizer_config.json").is_file():
-            added = read_json(folder / "tokenizer_config.json").get("added_tokens_decoder", {})
-            ids |= {token["content"]: int(index) for index, token in added.items()}
+        folder = self.folder / "llm"
+        ids = dict(_read_optional(folder / "added_tokens.json"))
+        added = _read_optional(folder / "tokenizer.json").get("added_tokens", [])
+        ids |= {token["content"]: token["id"] for token in added}
+        added = _read_optional(folder / "tokenizer_config.json").get("added_tokens_decoder", {})
+        ids |= {token["content"]: int(index) for index, token in added.items()}
         missing = [token for token in MEDIA_TOKENS.values() if token not in ids]
         if missing:
             self.refused["llm"] = f"The tokenizer in {folder} does not know {missing}, the placeholders of media."
             return {}
         return {modality: ids[token] for modality, token in MEDIA_TOKENS.items()}
+
+
+def _read_optional(file: Path) -> dict:
+    return read_json(file) if file.is_file() else {}
 
 
 def _read_component_config(folder: Path, name: str) -> dict:

@@ -15,22 +15,15 @@ from transformers.configuration_utils import PreTrainedConfig
 OFF = (None, False, 0, "", "none", [], {})
 WORDS = {"None": None, "null": None, "True": True, "true": True, "False": False, "false": False}
 
+NEVER_ON = (
+    *("fps", "llm_quantization", "mm_use_im_patch_token", "mm_use_im_start_end", "num_time_tokens", "s2"),
+    *("quantization_config", "quantize_model", "speech_encoder", "speech_mm_projector", "speech_mm_projector_cfg"),
+    *("speech_tower", "speech_tower_cfg"),
+)
 SUPPORTED = {
+    **dict.fromkeys(NEVER_ON, ()),
     "chat_template": ("qwen2", "chatml"),
-    "fps": (),
-    "llm_quantization": (),
     "mm_patch_merge_type": ("flat",),
-    "mm_use_im_patch_token": (),
-    "mm_use_im_start_end": (),
-    "num_time_tokens": (),
-    "quantization_config": (),
-    "quantize_model": (),
-    "s2": (),
-    "speech_encoder": (),
-    "speech_mm_projector": (),
-    "speech_mm_projector_cfg": (),
-    "speech_tower": (),
-    "speech_tower_cfg": (),
     "unified_audio_encoder": (True,),
     "video_max_tiles": (1,),
     "vision_resolution": (-1,),
@@ -102,11 +95,8 @@ def refusal(key: str, value, supported: tuple, off: tuple = OFF) -> str | None:
 
 def refused_settings(root: dict, encoders: dict[str, dict], pixels: dict) -> dict[str, str]:
     """
-    A sentence for each setting that would change what is computed, by its key.
-
-    Args:
-        root, encoders (`dict`): What nothing has read of the root and of each encoder.
-        pixels (`dict`): What the preprocessor of the vision tower says.
+    A sentence for each setting that would change what is computed, by its key: of what nothing has read of the root
+    and of each encoder, and of what the preprocessor of the vision tower says (`pixels`).
     """
     sentences = {key: refusal(key, root[key], supported) for key, supported in SUPPORTED.items() if key in root}
     for name, values in encoders.items():

@@ -1,7 +1,7 @@
 """The weights of the published layout: what either layout calls them, and whether they are those of a model."""
 
 import re
-from hashlib import sha256
+from hashlib import file_digest
 from pathlib import Path
 
 import torch
@@ -30,12 +30,7 @@ PREFIXES = {
 
 
 def open_published(folder: Path, config: OmniVinciConfig) -> dict[str, StoredTensor]:
-    """
-    The weights of a checkpoint in the published layout, by the names of [`OmniVinciForConditionalGeneration`].
-
-    Raises:
-        OSError: as [`open_folder`].
-    """
+    """As [`open_folder`], for the published layout: by the names of [`OmniVinciForConditionalGeneration`]."""
     return by_model_names({component: open_folder(folder / component) for component in COMPONENTS}, config)
 
 
@@ -52,12 +47,10 @@ def by_model_names(components: dict[str, dict], config: OmniVinciConfig) -> dict
 
 def _from_published(component: str, key: str, config: OmniVinciConfig) -> str | None:
     """The model's name of a weight; `None` for one that nothing reads."""
-    prefix, target = next(
-        ((old, new) for old, new in PREFIXES[component].items() if key.startswith(old)), (None, None)
-    )
+    prefix = next((prefix for prefix in PREFIXES[component] if key.startswith(prefix)), None)
     if prefix is None:
         return f"{component}/{key}"  # reported as unexpected
-    rest = key[len(prefix) :]
+    rest = key.removeprefix(prefix)
     if component == "vision_tower":
         layer = rest.split(".")[2] if rest.startswith("encoder.layers.") else "0"
         if rest.startswith(("head.", "post_layernorm.")) or rest == "embeddings.position_ids":
@@ -66,20 +59,15 @@ def _from_published(component: str, key: str, config: OmniVinciConfig) -> str | 
             return None
     if rest.endswith("rotary_emb.inv_freq") or (key == "lm_head.weight" and config.tie_word_embeddings):
         return None
-    return target + rest
+    return PREFIXES[component][prefix] + rest
 
 
 def to_published(name: str) -> tuple[str, str]:
-    """
-    The component and the key under which the published layout has a weight of [`OmniVinciForConditionalGeneration`].
-
-    Raises:
-        ValueError: it has no place for it.
-    """
+    """The component and the key of a weight, given by its name in [`OmniVinciForConditionalGeneration`]."""
     for component, prefixes in PREFIXES.items():
         for old, new in prefixes.items():
             if name.startswith(new):
-                return component, old + name[len(new) :]
+                return component, old + name.removeprefix(new)
     raise ValueError(f"The published layout has no place for the weight {name}.")
 
 
@@ -127,19 +115,15 @@ def check_weights(
 def check_checksum(path: Path) -> None:
     """
     Compares a large file in the cache of the Hub with its checksum, which is its name there. Other files have none.
-
-    Raises:
-        OSError: the content is not that of the Hub.
+    Raises an `OSError` if the content is not that of the Hub.
     """
     expected = path.resolve().name
     if not re.fullmatch("[0-9a-f]{64}", expected):
         return
-    digest = sha256()
     with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != expected:
+        digest = file_digest(file, "sha256").hexdigest()
+    if digest != expected:
         raise OSError(
-            f"{path} is damaged: its SHA-256 is {digest.hexdigest()}, that of the Hub is {expected}. Delete "
-            f"{path.resolve()} and download it again."
+            f"{path} is damaged: its SHA-256 is {digest}, that of the Hub is {expected}. Delete {path.resolve()} and "
+            "download it again."
         )
