@@ -40,15 +40,16 @@ def build_card(
         num_parameters (`int`, *optional*): How many parameters the repository holds.
         dtype (`str` or `torch.dtype`, *optional*): In which dtype it holds them.
 
-    Returns:
-        [`~huggingface_hub.ModelCard`]: For the `README.md` of the repository.
-
     Raises:
         ValueError: `repo_id` is no id of the Hub, or `dtype` no dtype of torch.
     """
     if repo_id is not None:
         validate_repo_id(repo_id)
-    source_name, is_hub_id = _name_of(source)
+    source_name, is_hub_id = Path(source).resolve().name, False  # of the path of a folder the last part
+    if isinstance(source, str) and not os.path.isdir(source):
+        with suppress(HFValidationError):
+            validate_repo_id(source)
+            source_name, is_hub_id = source, True
     template = ModelCard.load(TEMPLATE)
     data = template.data
     data.base_model = source_name if is_hub_id else BASE_MODEL
@@ -72,37 +73,23 @@ def build_card(
 
 
 def name_repository(card: ModelCard, repo_id: str) -> ModelCard:
-    """
-    The same card with snippets that load `repo_id`. Without a line `checkpoint = "..."` there is nothing to change.
-
-    Raises:
-        ValueError: `repo_id` is no id of the Hub.
-    """
+    """The same card with snippets that load `repo_id`, an id of the Hub: in the line `checkpoint = "..."`, if any."""
     validate_repo_id(repo_id)
     return ModelCard(re.sub(r'^checkpoint = ".*$', f'checkpoint = "{repo_id}"', card.content, flags=re.MULTILINE))
 
 
-def _name_of(source: str | os.PathLike) -> tuple[str, bool]:
-    """The name of a source, and whether it is an id of the Hub. Of the path of a folder it is the last part."""
-    if isinstance(source, str) and not os.path.isdir(source):
-        with suppress(HFValidationError):
-            validate_repo_id(source)
-            return source, True
-    return Path(source).resolve().name, False
-
-
 def _describe_weights(num_parameters: int | None, dtype: str | torch.dtype | None) -> str | None:
     """As in "8,730,535,584 parameters in bfloat16 (17.5 GB)", with what is known."""
-    name = None if dtype is None else str(dtype).removeprefix("torch.")
-    dtype = None if name is None else getattr(torch, name, None)
-    if name is not None and not isinstance(dtype, torch.dtype):
+    if dtype is None:
+        return None if num_parameters is None else f"{num_parameters:,} parameters"
+    name = str(dtype).removeprefix("torch.")
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
         raise ValueError(
             f"`dtype={name!r}` is not supported: it must be a dtype of torch, such as 'bfloat16' or 'float32'."
         )
     if num_parameters is None:
-        return f"parameters in {name}" if name else None
-    if name is None:
-        return f"{num_parameters:,} parameters"
+        return f"parameters in {name}"
     size = num_parameters * dtype.itemsize
     unit, scale = ("GB", 1e9) if size >= 1e8 else ("MB", 1e6)
     return f"{num_parameters:,} parameters in {name} ({size / scale:.1f} {unit})"

@@ -15,7 +15,6 @@ import re
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
 
 from transformers.dynamic_module_utils import get_imports
 
@@ -63,7 +62,6 @@ from {endpoint} import Downloader, EndpointHandler, Limits, RequestError
 __all__ = ["Downloader", "EndpointHandler", "Limits", "RequestError"]
 '''
 
-FORMATS = "checkpoint_formats"
 FORMAT = """
 register_format(CheckpointFormat({model_type!r}, f"{{__package__}}.{loader}", {config_class!r}, {processor_class!r}))
 """
@@ -85,39 +83,30 @@ def write_code(folder: str | Path) -> list[Path]:
             the handler of Inference Endpoints and `requirements.txt`; `config.json` and `processor_config.json` get
             the entries `auto_map` and `custom_pipelines`. The same package writes the same bytes every time.
 
-    Returns:
-        `list[Path]`: the files that were written.
+    Returns the files that were written.
 
     Raises:
         OSError: a config cannot be read or a file cannot be written.
         ValueError: a config is not what this package's classes write.
     """
-    folder, files = Path(folder), _build_code()
+    folder, files = Path(folder), code_files()
     # Last, so that they never name what is not there.
-    files["processor_config.json"] = _to_json(_name_processor_code(folder / "processor_config.json"))
-    files["config.json"] = _to_json(_name_model_code(folder / "config.json"))
+    for name, add_code in (("processor_config.json", _name_processor_code), ("config.json", _name_model_code)):
+        files[name] = json.dumps(add_code(folder / name), indent=2, sort_keys=True) + "\n"  # as transformers writes it
     (folder / ENDPOINT).mkdir(exist_ok=True)
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
     return [folder / name for name in files]
 
 
-def code_files() -> list[str]:
-    """The names of the files that [`write_code`] adds, relative to the folder."""
-    return list(_build_code())
-
-
-def _build_code() -> dict[str, str]:
-    """The contents of the files that [`write_code`] adds, by name."""
+def code_files() -> dict[str, str]:
+    """The contents of the files that [`write_code`] adds, by their names relative to the folder."""
     sources, endpoint = _find_sources(), sorted((ROOT / "endpoint").glob("*.py"))
     files = {f"{_flat(module)}.py": _flatten(module, sources) for module in sources}
     files[HANDLER] = HANDLER_CODE.format(package=PACKAGE, endpoint=ENDPOINT)
     files |= {f"{ENDPOINT}/{path.name}": path.read_text(encoding="utf-8") for path in endpoint}
     files[REQUIREMENTS] = "".join(f"{line}\n" for line in _requirements([*sources.values(), *endpoint]))
     return files
-
-
-# ------------------------------------------------------------------------------------------------------------- configs
 
 
 def _name_model_code(path: Path) -> dict:
@@ -155,22 +144,6 @@ def _reference(name: str) -> str:
     return f"{_flat(MODULES[name])}.{name}"
 
 
-def _to_json(config: dict) -> str:
-    """As transformers writes it."""
-    return json.dumps(config, indent=2, sort_keys=True) + "\n"
-
-
-# ------------------------------------------------------------------------------------------------------------- modules
-
-
-class RelativeImport(NamedTuple):
-    """A statement that imports of the package: names of one module, or modules themselves (`from . import media`)."""
-
-    node: ast.ImportFrom
-    modules: list[str]
-    imports_modules: bool
-
-
 def _find_sources() -> dict[str, Path]:
     """The files of the modules in `MODULES`, of those of formats, and of all that they import here, by module."""
     sources, waiting = {}, [*MODULES.values(), *_loaders()]
@@ -178,7 +151,7 @@ def _find_sources() -> dict[str, Path]:
         module = waiting.pop()
         if module not in sources:
             sources[module] = _path_of(module)
-            waiting += [name for found in _relative_imports(module) for name in found.modules]
+            waiting += [name for _, imported, _ in _relative_imports(module) for name in imported]
     files = [f"{_flat(module)}.py" for module in sources] + [HANDLER]
     clashes = sorted({name for name in files if files.count(name) > 1})
     if clashes:
@@ -188,15 +161,15 @@ def _find_sources() -> dict[str, Path]:
 
 def _loaders() -> dict[str, CheckpointFormat]:
     """The formats of checkpoints that this package itself loads, by module."""
-    return {
-        known.loader.removeprefix(f"{PACKAGE}."): known
-        for known in registered_formats()
-        if known.loader.startswith(f"{PACKAGE}.")
-    }
+    own = f"{PACKAGE}."
+    return {one.loader.removeprefix(own): one for one in registered_formats() if one.loader.startswith(own)}
 
 
-def _relative_imports(module: str) -> list[RelativeImport]:
-    """The relative imports of a module, those within functions too, from top to bottom."""
+def _relative_imports(module: str) -> list[tuple[ast.ImportFrom, list[str], bool]]:
+    """
+    The relative imports of a module, those within functions too, from top to bottom: the statement, the modules, and
+    whether these themselves are imported (`from . import media`), rather than names of one.
+    """
     path, found = _path_of(module), []
     package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -207,7 +180,7 @@ def _relative_imports(module: str) -> list[RelativeImport]:
         modules = [name for name in names if _path_of(name).is_file()]
         if modules and modules != names or not (modules or parts):
             raise ValueError(f"{path}, line {node.lineno}: a flat file can import modules or names of one, not both.")
-        found.append(RelativeImport(node, modules or [".".join(parts)], bool(modules)))
+        found.append((node, modules or [".".join(parts)], bool(modules)))
     return found
 
 
@@ -235,19 +208,15 @@ def _flatten(module: str, sources: Iterable[str]) -> str:
             lines[first : node.end_lineno] = [f"{indent}{statement}\n" for statement in statements]
         else:
             lines[first] = re.sub(r"from \S+", f"from .{_flat(modules[0])}", lines[first], count=1)
-    header = (
-        f"# Written by {DISTRIBUTION} {__version__} from {path.relative_to(ROOT).as_posix()}; changes belong there.\n"
-    )
+    origin = path.relative_to(ROOT).as_posix()
+    header = f"# Written by {DISTRIBUTION} {__version__} from {origin}; changes belong there.\n"
     handovers = [HANDOVER.format(package=PACKAGE, name=name) for name in MODULES if MODULES[name] == module]
-    if module == FORMATS:
+    if module == "checkpoint_formats":
         handovers += [FORMAT.format(**vars(known) | {"loader": _flat(path)}) for path, known in _loaders().items()]
     if module in MODULES.values():
         others = [other for other in sources if other != module]
         handovers += [NAMED_ALONE, *(f"    from .{_flat(other)} import __name__ as _\n" for other in others)]
     return "".join([header, *lines, *handovers])
-
-
-# -------------------------------------------------------------------------------------------------------- requirements
 
 
 def _requirements(files: Iterable[Path]) -> list[str]:
