@@ -9,24 +9,17 @@ from .limits import Limits, RequestError
 from .parameters import ITEM_OPTIONS, given_entries, read_parameters, refuse_unknown
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-MEDIA_TYPES = {
-    "image": "image",
-    "image_url": "image",
-    "video": "video",
-    "video_url": "video",
-    "audio": "audio",
-    "audio_url": "audio",
-    "input_audio": "audio",
-}
+MODALITIES = ("image", "video", "audio")
+MEDIA_TYPES = {f"{name}{end}": name for name in MODALITIES for end in ("", "_url")} | {"input_audio": "audio"}
 """The modality of each type of content item."""
-
-MEDIA_KEYS = {name: name for name in ("image", "video", "audio")} | {"images": "image", "videos": "video"}
+MEDIA_KEYS = {name: name for name in MODALITIES} | {"images": "image", "videos": "video"}
 """The modality of each entry of a sample `{"text": ..., "video": ...}`."""
 
 
 class Contents:
     """
-    The texts and media of one request, fetched and checked against the limits one after another.
+    The texts and media of one request, fetched and checked against the limits one after another. Its methods raise a
+    `RequestError` if what they read is malformed, cannot be fetched or exceeds the limits.
 
     Args:
         processor ([`OmniVinciProcessor`]): Probes the media.
@@ -41,23 +34,13 @@ class Contents:
         self.seconds = 0.0
 
     def read_messages(self, messages) -> list[dict]:
-        """
-        Chat messages with the files of their media, as `bytes`.
-
-        Raises:
-            RequestError: a message is malformed, or a medium cannot be fetched or exceeds the limits.
-        """
+        """Chat messages with the files of their media, as `bytes`."""
         if not isinstance(messages, list) or not messages:
             raise RequestError(400, "The messages are a list of at least one message with `role` and `content`.")
         return [self._read_message(message) for message in messages]
 
     def read_sample(self, sample: Mapping) -> list[dict]:
-        """
-        The message for a sample `{"text": ..., "video": ...}`: the media in the order given, then the text.
-
-        Raises:
-            RequestError: the sample is malformed, or a medium cannot be fetched or exceeds the limits.
-        """
+        """The message for a sample `{"text": ..., "video": ...}`: the media in the order given, then the text."""
         sample = given_entries(sample)
         refuse_unknown("The sample in `inputs`", sample, ["text", *MEDIA_KEYS])
         if "text" not in sample:
@@ -96,23 +79,20 @@ class Contents:
         if not isinstance(kind, str) or kind not in MEDIA_TYPES:
             accepted = ", ".join(["text", *MEDIA_TYPES])
             raise RequestError(400, f"The type of a content item is one of {accepted}, got {kind!r:.80}.")
-        modality = MEDIA_TYPES[kind]
-        entries = {name: value for name, value in given_entries(item).items() if name != "type"}
+        modality, entries = MEDIA_TYPES[kind], given_entries(item)
+        del entries["type"]
         options = {name: entries.pop(name) for name in ITEM_OPTIONS if modality == "video" and name in entries}
         options = read_parameters(options, self.limits, {}, {})
-        known = list(dict.fromkeys([kind, modality, "url", "base64"]))
-        refuse_unknown(f"A content item of type {kind!r}", entries, known)
+        what = f"A content item of type {kind!r}"
+        refuse_unknown(what, entries, list(dict.fromkeys([kind, modality, "url", "base64"])))
         if len(entries) != 1:
-            raise RequestError(
-                400, f"A content item of type {kind!r} has its medium in one entry, got {list(entries)}."
-            )
+            raise RequestError(400, f"{what} has its medium in one entry, got {list(entries)}.")
         [source] = entries.values()
         if isinstance(source, Mapping):
             source = _read_source(kind, source)
         return self._read_medium(modality, source, options)
 
     def _read_text(self, text) -> str:
-        """A text, counted."""
         if not isinstance(text, str):
             raise RequestError(400, f"A text is a string, got {text!r:.80}.")
         self.num_characters += len(text)
@@ -121,7 +101,7 @@ class Contents:
         return text
 
     def _read_medium(self, modality: str, source, options: Mapping) -> dict:
-        """The content item for a medium with options of its own. The medium is fetched and counted."""
+        """The content item for a medium, which is fetched and counted."""
         limits = self.limits
         if not isinstance(source, str):
             raise RequestError(400, f"A medium is a URL or base64, in a string, got {type(source).__name__}.")
@@ -138,10 +118,8 @@ class Contents:
             num_pixels, seconds = self._probe(modality, content, {**self.options, **options})
         except (ValueError, OSError) as error:
             raise RequestError(415, f"Medium {self.num_media} is not accepted as {modality}: {error}") from error
-        if num_pixels > limits.max_pixels:
-            raise RequestError(
-                413, f"Medium {self.num_media} has {num_pixels} pixels: {limits.max_pixels} are accepted."
-            )
+        if num_pixels > (most := limits.max_pixels):
+            raise RequestError(413, f"Medium {self.num_media} has {num_pixels} pixels: {most} are accepted.")
         self.seconds += seconds
         if self.seconds > limits.max_media_seconds:
             raise RequestError(

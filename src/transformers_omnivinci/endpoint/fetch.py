@@ -19,15 +19,9 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from .limits import RequestError
 
+AZURE = "168.63.129.16/32"  # the wire server, reachable inside its networks
 SPECIAL_NETWORKS = [
-    ipaddress.ip_network(network)
-    for network in (
-        "168.63.129.16/32",  # Azure's wire server, reachable inside its networks
-        "192.0.0.0/24",
-        "2001::/23",
-        "2002::/16",
-        "3fff::/20",
-    )
+    ipaddress.ip_network(network) for network in (AZURE, "192.0.0.0/24", "2001::/23", "2002::/16", "3fff::/20")
 ]
 """Networks that some versions of `ipaddress` call global although they are not hosts of the internet."""
 
@@ -38,9 +32,8 @@ SAFE_IN_URL = "/%:@!$&'()*+,;=~[]?"
 
 def is_public(address: str) -> bool:
     """
-    Whether an IP address is a single host of the public internet.
-
-    IPv6 addresses that embed IPv4 ones (mapped, NAT64, 6to4, Teredo) do not count: where they lead is unknown.
+    Whether an IP address is a single host of the public internet. IPv6 addresses that embed IPv4 ones (mapped, NAT64,
+    6to4, Teredo) do not count: where they lead is unknown.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if ip.version == 6 and ip not in ipaddress.ip_network("2000::/3"):
@@ -63,16 +56,9 @@ class Downloader:
 
     def fetch(self, url: str, max_bytes: int, max_redirects: int, deadline: float) -> bytes:
         """
-        The content of a URL.
-
-        Args:
-            url (`str`): An http or https URL without user and password.
-            max_bytes (`int`): The largest accepted size of the content.
-            max_redirects (`int`): How many redirects are followed.
-            deadline (`float`): The time of `time.monotonic()` by which the content must have arrived.
-
-        Raises:
-            RequestError: the URL is not accepted, leads to an address that is not public, or cannot be fetched.
+        The content of an http or https URL, which must have arrived by the `deadline` in terms of `time.monotonic()`.
+        Raises a `RequestError` if the URL is not accepted, leads to an address that is not public, or cannot be
+        fetched, and if its content has more than `max_bytes`.
         """
         for _ in range(max_redirects + 1):
             location, content = self._get(url, max_bytes, deadline)
@@ -102,11 +88,9 @@ class Downloader:
 
     def _connect(self, host: str, port: int, url: str, deadline: float) -> socket.socket:
         """A socket to the host, which is resolved only once: the address that is checked is the one connected to."""
-        refusal = RequestError(
-            400,
-            f"{url:.200} is not fetched: only hosts of the public internet are, on the ports "
-            f"{' and '.join(map(str, self.ports))}.",
-        )
+        ports = " and ".join(map(str, self.ports))
+        told = f"{url:.200} is not fetched: only hosts of the public internet are, on the ports {ports}."
+        refusal = RequestError(400, told)
         candidates = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         is_trusted = self.allows_host(host, port)
         if not is_trusted and not all(self.allows(address[0], port) for *_, address in candidates):
@@ -194,9 +178,7 @@ def _read_response(response: http.client.HTTPResponse, url: str, max_bytes: int)
 def decode_base64(text: str, max_bytes: int) -> bytes:
     """
     The content of base64, plain or in a data URL, read as leniently as browsers do: blanks and padding do not matter.
-
-    Raises:
-        RequestError: the text is not base64, or holds nothing or more than `max_bytes`.
+    Raises a `RequestError` if the text is not base64, or holds nothing or more than `max_bytes`.
     """
     given = text
     if text.lstrip()[:5].lower() == "data:":

@@ -12,18 +12,11 @@ LEAST_LOGPROB = -9999.0  # what OpenAI writes for the impossible, as JSON has no
 
 @dataclass(frozen=True)
 class Token:
-    """
-    A token of an answer.
-
-    Attributes:
-        index (`int`): Its id.
-        logprob (`float`, *optional*): Its log probability, before penalties and temperature.
-        top (`list[tuple[int, float]]`): Ids and log probabilities of the likeliest tokens in its place.
-    """
+    """A token of an answer: its id, its log probability before penalties and temperature, and the likeliest ones."""
 
     index: int
     logprob: float | None = None
-    top: Sequence[tuple[int, float]] = ()
+    top: Sequence[tuple[int, float]] = ()  # ids and log probabilities
 
 
 @dataclass(frozen=True)
@@ -48,8 +41,7 @@ class Job:
         seed (`int`, *optional*): Seed of the sampling.
         penalties (`tuple[float, float]`): OpenAI's frequency and presence penalty.
         bias (`Mapping[int, float]`, *optional*): What is added to the logits of which tokens.
-        num_top (`int`, *optional*):
-            How many of the likeliest tokens are reported beside each token. `None`: no log probabilities.
+        num_top (`int`, *optional*): How many of the likeliest tokens are reported. `None`: no log probabilities.
         model_name (`str`): The model's name in the answer.
     """
 
@@ -65,7 +57,6 @@ class Job:
 
     @property
     def has_beams(self) -> bool:
-        """Whether answers are found by beam search."""
         return self.generation.get("num_beams", 1) > 1
 
     def is_ended_by(self, text: str) -> bool:
@@ -96,9 +87,8 @@ class Scores(LogitsProcessor):
 
 class Watch(StoppingCriteria):
     """
-    Follows the answers as they grow: ends each one at a stop sequence, and all of them when they are cancelled.
-
-    Stop sequences are looked for in the generated text only, not across the end of the prompt.
+    Follows the answers as they grow: ends each one at a stop sequence, and all of them when they are cancelled. Stop
+    sequences are looked for in the generated text only, not across the end of the prompt.
 
     Args:
         job ([`Job`]): What is answered.
@@ -133,7 +123,6 @@ class Watch(StoppingCriteria):
         return torch.tensor(done, dtype=torch.bool, device=input_ids.device)
 
     def _take(self, index: int, token: int) -> None:
-        """Adds a token to an answer."""
         if self.is_done[index]:
             return  # padding
         logprob, top = None, []

@@ -78,23 +78,17 @@ class EndpointHandler:
 
     def __call__(self, data: dict) -> list[dict] | dict:
         """
-        Answers one request.
+        Answers a request, of which `data` is the body:
 
-        Args:
-            data (`dict`): The body of a request.
+        - `{"inputs": ..., "parameters": {...}}`, where `inputs` is a question, a list of chat messages, or a sample
+          `{"text": ..., "image" | "video" | "audio": ...}` with one medium or a list of each kind. The answer is
+          `[{"generated_text": ...}]`, with an entry for each of `num_return_sequences`.
+        - `{"messages": [...], "max_tokens": ..., ...}` as in OpenAI's chat completions, or the same as
+          `{"inputs": {"messages": ...}}`, as the inference toolkit takes no body without `inputs`. The answer is an
+          object `chat.completion`.
 
-                - `{"inputs": ..., "parameters": {...}}`, where `inputs` is a question, a sample
-                  `{"text": ..., "image" | "video" | "audio": ...}` with one medium or a list of each kind, or a list
-                  of chat messages;
-                - `{"messages": [...], "max_tokens": ..., ...}` as in OpenAI's chat completions, or the same as
-                  `{"inputs": {"messages": ...}}`, as the inference toolkit takes no body without `inputs`.
-
-                Media are http and https URLs, data URLs and base64. Parameters of generation and frame sampling have
-                the pipeline's names, in OpenAI's style too. Control tokens in texts are read as plain text.
-
-        Returns:
-            `[{"generated_text": ...}]` with the answer alone, one entry for each of `num_return_sequences`; or an
-            object `chat.completion`.
+        Media are http and https URLs, data URLs and base64. Parameters of generation and frame sampling have the
+        pipeline's names, in OpenAI's style too. Control tokens in texts are read as plain text.
 
         Raises:
             RequestError: the request is refused; the message says why and what is accepted.
@@ -121,12 +115,7 @@ class EndpointHandler:
         return [{"generated_text": answer.text} for answer in self._answer(self._prepare(messages, parameters))]
 
     def complete_chat(self, request: Mapping) -> dict:
-        """
-        The object `chat.completion` for a request of OpenAI's chat completions.
-
-        Raises:
-            RequestError: the request is refused.
-        """
+        """The object `chat.completion` for a request of OpenAI's chat completions. Errors are those of a call."""
         job = self.read_chat(request)
         answers = self._answer(job)
         choices = [
@@ -142,12 +131,7 @@ class EndpointHandler:
         return {**write_envelope("chat.completion", job), "choices": choices, "usage": usage}
 
     def read_chat(self, request: Mapping) -> Job:
-        """
-        Reads a request of OpenAI's chat completions and fetches its media.
-
-        Raises:
-            RequestError: the request is refused.
-        """
+        """Reads a request of OpenAI's chat completions and fetches its media. Errors are those of a call."""
         request = {name: value for name, value in request.items() if name not in OPENAI_IGNORED}
         model, messages = request.pop("model", None), request.pop("messages", None)
         if not isinstance(model, (str, type(None))):
@@ -164,7 +148,6 @@ class EndpointHandler:
         return job
 
     def _contents(self, parameters: Mapping) -> Contents:
-        """The reader of a request's messages."""
         return Contents(self.pipeline.processor, self.limits, self.downloader, parameters)
 
     def _prepare(self, messages: list[dict], parameters: Mapping) -> Job:
@@ -172,8 +155,7 @@ class EndpointHandler:
         generation = {name: value for name, value in parameters.items() if name not in PROCESSING}
         seed, stop = generation.pop("seed", None), generation.pop("stop", [])
         penalties = generation.pop("frequency_penalty", 0.0), generation.pop("presence_penalty", 0.0)
-        generation = self._generation_options(generation)
-        options = self._processing_options(parameters)
+        generation, options = self._generation_options(generation), self._processing_options(parameters)
         try:
             with self.lock:
                 inputs = self.pipeline.preprocess(messages, sanitize_control_tokens=True, **options)
@@ -195,30 +177,24 @@ class EndpointHandler:
 
     def generate(self, job: Job, watch: Watch) -> torch.Tensor:
         """
-        The token ids of all answers with their prompts, of shape (answers, tokens).
-
-        Raises:
-            RequestError: the model refuses the options of the job.
+        The token ids of all answers with their prompts, of shape (answers, tokens). Raises a `RequestError` if the
+        model refuses the options of the job.
         """
-        options = {
-            **job.generation,
-            "logits_processor": LogitsProcessorList([watch.scores]),
-            "stopping_criteria": StoppingCriteriaList([watch]),
-        }
+        hooks = {"logits_processor": LogitsProcessorList([watch.scores])}
+        hooks["stopping_criteria"] = StoppingCriteriaList([watch])
         try:
             with self.lock, nullcontext() if job.seed is None else torch.random.fork_rng():
                 if watch.cancelled.is_set():
                     return job.inputs["input_ids"]
                 if job.seed is not None:
                     torch.manual_seed(job.seed)
-                outputs = self.pipeline.forward(job.inputs, generate_kwargs=options)
+                outputs = self.pipeline.forward(job.inputs, generate_kwargs={**job.generation, **hooks})
         except (ValueError, TypeError) as error:
             raise RequestError(422, f"{error}") from error
         rows = outputs["generated_sequence"]
         return rows.reshape(-1, rows.shape[-1])
 
     def _answer(self, job: Job) -> list[Answer]:
-        """The answers of a job."""
         watch = self.watch(job)
         rows, answers = self.generate(job, watch)[:, job.num_prompt_tokens :].tolist(), []
         if job.has_beams:
@@ -231,9 +207,10 @@ class EndpointHandler:
 
     def _strip(self, ids: list[int]) -> list[int]:
         """The ids of a row without its padding."""
-        length = next((index + 1 for index, token in enumerate(ids) if token in self.ends), None)
-        ids = ids[:length]
-        while length is None and ids and ids[-1] == self.pipeline.tokenizer.pad_token_id:
+        for index, token in enumerate(ids):
+            if token in self.ends:
+                return ids[: index + 1]
+        while ids and ids[-1] == self.pipeline.tokenizer.pad_token_id:
             ids.pop()
         return ids
 
@@ -269,10 +246,8 @@ class EndpointHandler:
             token = self.pipeline.tokenizer.decode([index])
             return {"token": token, "logprob": logprob, "bytes": None if "\ufffd" in token else list(token.encode())}
 
-        content = [
-            {**entry(token.index, token.logprob), "top_logprobs": [entry(*one) for one in token.top]}
-            for token in tokens
-        ]
+        tops = [[entry(*one) for one in token.top] for token in tokens]
+        content = [{**entry(token.index, token.logprob), "top_logprobs": top} for token, top in zip(tokens, tops)]
         return {"content": content, "refusal": None}
 
     def _generation_options(self, given: Mapping) -> dict:
@@ -289,12 +264,10 @@ class EndpointHandler:
             options["top_k"] = max(options["top_k"], 0)  # 0 and -1 mean no limit
         usual = self.pipeline.model.generation_config
         samples = options.get("do_sample", usual.do_sample)
-        if options.get("num_return_sequences", 1) > 1 and not samples and options.get("num_beams", 1) == 1:
-            raise RequestError(
-                422,
-                f"`num_return_sequences` (`n`) is {options['num_return_sequences']}, but without sampling there is "
-                "one answer: give a `temperature` above 0.",
-            )
+        num_answers = options.get("num_return_sequences", 1)
+        if num_answers > 1 and not samples and options.get("num_beams", 1) == 1:
+            told = "but without sampling there is one answer: give a `temperature` above 0."
+            raise RequestError(422, f"`num_return_sequences` (`n`) is {num_answers}, {told}")
         most = usual.max_new_tokens or DEFAULT_NEW_TOKENS
         return {"max_new_tokens": min(most, self.limits.max_new_tokens), **options}
 
@@ -315,8 +288,8 @@ class EndpointHandler:
 
 def write_envelope(kind: str, job: Job) -> dict:
     """The entries that OpenAI's objects of chat completions begin with."""
-    created = int(time.time())
-    return {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": created, "model": job.model_name}
+    name = f"chatcmpl-{uuid.uuid4().hex}"
+    return {"id": name, "object": kind, "created": int(time.time()), "model": job.model_name}
 
 
 def write_usage(num_prompt_tokens: int, num_answer_tokens: int) -> dict:

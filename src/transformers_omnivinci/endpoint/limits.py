@@ -8,16 +8,11 @@ from http import HTTPStatus
 
 class RequestError(ValueError):
     """
-    A request that is refused.
+    A request that is refused. The inference toolkit answers every exception with `{"error": str(exception)}` and the
+    status 400: the message therefore begins with the intended status. `reason` is the message without it.
 
-    The inference toolkit answers every exception with `{"error": str(exception)}` and the status 400. The message
-    therefore begins with the intended status, and other servers can read it from `status`.
-
-    Attributes:
-        status (`int`):
-            400: malformed, or a URL that is not fetched; 413: too large; 415: not a medium of its kind; 422: a
-            parameter that is unknown or out of range; 502, 504: a URL that does not answer, or not in time.
-        reason (`str`): The message without the status.
+    `status` is 400: malformed, or a URL that is not fetched; 413: too large; 415: not a medium of its kind; 422: a
+    parameter that is unknown or out of range; 502, 504: a URL that does not answer, or not in time.
     """
 
     def __init__(self, status: int, reason: str):
@@ -59,19 +54,13 @@ class Limits:
     max_download_seconds: float = 60.0
 
     def __post_init__(self):
-        """Refuses negative limits and NaN."""
         for field in fields(self):
             if not getattr(self, field.name) >= 0:
                 raise ValueError(f"The limit {field.name}={getattr(self, field.name)!r} is not a number from 0 on.")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Limits":
-        """
-        The defaults, overridden by the environment variables `OMNIVINCI_<LIMIT>`.
-
-        Raises:
-            ValueError: a variable is not a number, or is negative.
-        """
+        """The defaults, overridden by `OMNIVINCI_<LIMIT>`; a `ValueError` names what is no number or negative."""
         limits = {}
         for field in fields(cls):
             name, number_type = f"OMNIVINCI_{field.name.upper()}", type(field.default)

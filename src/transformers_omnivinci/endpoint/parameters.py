@@ -97,12 +97,11 @@ def read_flag(name: str, value) -> bool | None:
     return value
 
 
-def read_number(
-    name: str, value, number_type: type, low: float, high: float | str, limits: Limits | None = None
-) -> int | float:
+def read_number(name: str, value, number_type: type, low: float, high: float | str, limits: Limits | None = None):
     """A number from `low` to `high`, or to the limit of the name `high`."""
-    limit = f" ({high} of this endpoint)" if isinstance(high, str) else ""
-    high = getattr(limits, high) if isinstance(high, str) else high
+    limit = ""
+    if isinstance(high, str):
+        limit, high = f" ({high} of this endpoint)", getattr(limits, high)
     is_number = isinstance(value, int if number_type is int else (int, float)) and not isinstance(value, bool)
     if not is_number or not low <= value <= high:
         kind = "an integer" if number_type is int else "a number"
@@ -112,16 +111,14 @@ def read_number(
 
 def read_parameters(given: Mapping, limits: Limits, names: Mapping[str, str], fixed: Mapping[str, Sequence]) -> dict:
     """
-    The parameters of a request, checked, under the names that transformers uses.
+    The parameters of a request that are not null, checked, under the names that transformers uses. Raises a
+    `RequestError` (422) if one is unknown, given twice, or out of range.
 
     Args:
-        given (`dict`): Parameters as they were sent. Those that are null count as left out.
+        given (`dict`): Parameters as they were sent.
         limits ([`Limits`]): The maxima of some of them.
         names (`dict`): Other names of parameters.
         fixed (`dict`): Parameters of which only some values are accepted, and these values.
-
-    Raises:
-        RequestError: a parameter is unknown, given twice, or out of range.
     """
     parameters = {}
     for name, value in _unpack_processing(given).items():
@@ -143,20 +140,15 @@ def read_parameters(given: Mapping, limits: Limits, names: Mapping[str, str], fi
                 raise RequestError(422, f"`{name}` is a string or a list of strings, got {value!r:.80}.")
             parameters[known_as] = stop
         else:
-            known = sorted({*NUMBERS, *FLAGS, "stop", *names, *fixed})
-            raise RequestError(422, f"The parameter {name!r:.80} is unknown. Known are: {', '.join(known)}.")
+            known = ", ".join(sorted({*NUMBERS, *FLAGS, "stop", *names, *fixed}))
+            raise RequestError(422, f"The parameter {name!r:.80} is unknown. Known are: {known}.")
     if "fps" in parameters and "num_frames" in parameters:
         raise RequestError(422, "Frames are sampled by `fps` or by `num_frames`, not by both.")
     return parameters
 
 
 def read_processing(given: Mapping, limits: Limits) -> dict:
-    """
-    Options of the processor, checked.
-
-    Raises:
-        RequestError: an option is unknown or out of range.
-    """
+    """Options of the processor, checked as [`read_parameters`] checks."""
     refuse_unknown("What is said of the processor", given, [*PROCESSING, *PROCESSING_NAMES])
     return read_parameters(given, limits, PROCESSING_NAMES, {})
 
@@ -164,23 +156,17 @@ def read_processing(given: Mapping, limits: Limits) -> dict:
 def _unpack_processing(request: Mapping) -> dict:
     """The parameters that are not null, those in `PROCESSING_OBJECTS` beside the others."""
     parameters = {name: value for name, value in given_entries(request).items() if name not in PROCESSING_OBJECTS}
-    unpacked = {}
     for name in PROCESSING_OBJECTS:
         options = read_object(name, request.get(name))
         refuse_unknown(f"`{name}`", options, [*PROCESSING, *PROCESSING_NAMES])
-        twice = sorted(options.keys() & (unpacked.keys() | parameters.keys()))
-        if twice:
+        if twice := sorted(options.keys() & parameters.keys()):
             raise RequestError(422, f"`{twice[0]}` is given twice, in `{name}` and elsewhere.")
-        unpacked |= options
-    return unpacked | parameters
+        parameters |= options
+    return parameters
 
 
 def read_logprobs(request: dict) -> int | None:
-    """
-    How many of the likeliest tokens to report beside each token; `None`: no log probabilities at all.
-
-    Takes `logprobs` and `top_logprobs` out of the request.
-    """
+    """How many of the likeliest tokens to report, if any, by `logprobs` and `top_logprobs`, which it takes out."""
     wanted, num_top = read_flag("logprobs", request.pop("logprobs", None)), request.pop("top_logprobs", None)
     if num_top is not None:
         num_top = read_number("top_logprobs", num_top, int, 0, MAX_TOP_LOGPROBS)
@@ -198,9 +184,6 @@ def read_bias(request: dict, num_tokens: int) -> dict[int, float]:
         raise RequestError(422, f"`logit_bias` is an object of token ids and numbers, got {given!r:.80}.") from error
     for token, value in bias.items():
         if not 0 <= token < num_tokens or not -100 <= value <= 100:
-            raise RequestError(
-                422,
-                f"`logit_bias` has {value:g} for token {token}: numbers from -100 to 100 for tokens from 0 to "
-                f"{num_tokens - 1} are accepted.",
-            )
+            accepted = f"numbers from -100 to 100 for tokens from 0 to {num_tokens - 1} are accepted."
+            raise RequestError(422, f"`logit_bias` has {value:g} for token {token}: {accepted}")
     return bias

@@ -23,19 +23,15 @@ from .streaming import stream_chat
 logger = logging.getLogger(__name__)
 
 ROUTES = ("/v1/chat/completions", "/v1/responses", "/v1/models", "/health")
+HANDLED = (RequestError, ModelError, HTTPException, ClientDisconnect)
 ROOTS = ("", "/v1")  # some versions of `transformers chat` look below the API for what others find beside it
-OF_CONFIGS = ("transformers_version", "_from_model_config")
-"""Entries of a `generation_config` that are not options of `generate`."""
+OF_CONFIGS = ("transformers_version", "_from_model_config")  # of a `generation_config`, but no options of `generate`
 
 
 def build_app(models: Models, max_body_bytes: int, enable_cors: bool = False) -> Starlette:
     """
-    The application.
-
-    Args:
-        models ([`Models`]): The models that answer.
-        max_body_bytes (`int`): The largest accepted size of a request.
-        enable_cors (`bool`): Whether web pages of any origin may send requests.
+    The application, whose `models` answer requests of at most `max_body_bytes`. With `enable_cors`, web pages of any
+    origin may send them.
     """
     server = _Server(models, max_body_bytes)
     origins = Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
@@ -49,7 +45,7 @@ def build_app(models: Models, max_body_bytes: int, enable_cors: bool = False) ->
             *(Route(f"{root}/load_model", server.load_model, methods=["POST"]) for root in ROOTS),
         ],
         middleware=[origins] if enable_cors else [],
-        exception_handlers=dict.fromkeys((RequestError, ModelError, HTTPException, ClientDisconnect), _tell_error),
+        exception_handlers=dict.fromkeys(HANDLED, lambda request, error: _tell_error(error)),
     )
 
 
@@ -60,28 +56,23 @@ class _Server:
         self.models, self.max_body_bytes = models, max_body_bytes
 
     async def health(self, request: Request) -> Response:
-        """Tells that the server runs."""
         return JSONResponse({"status": "ok"})
 
     async def list_models(self, request: Request) -> Response:
-        """The models that can be named in requests."""
         names = await run_in_threadpool(self.models.names)
         return JSONResponse({"object": "list", "data": [_describe_model(name) for name in names]})
 
     async def get_model(self, request: Request) -> Response:
-        """The description of one model."""
         name = request.path_params["name"]
         if name not in await run_in_threadpool(self.models.names):
             raise ModelError(f"There is no model {name!r:.200}: /v1/models names those that there are.")
         return JSONResponse(_describe_model(name))
 
     async def complete_chat(self, request: Request) -> Response:
-        """OpenAI's chat completions."""
         body = await self._read_body(request)
         return await self._answer(body, _merge_generation_config(body))
 
     async def respond(self, request: Request) -> Response:
-        """OpenAI's responses."""
         body = await self._read_body(request)
         return await self._answer(
             body,
@@ -107,14 +98,11 @@ class _Server:
         return StreamingResponse(_as_lines(events(), False, lambda: None), media_type="text/event-stream")
 
     async def _answer(self, *args, **kwargs) -> Response:
-        """Like [`_complete`], but unexpected errors become a response: an exception would end the connection."""
+        """Like [`_complete`], but errors become a response: an unexpected one would end the connection."""
         try:
             return await self._complete(*args, **kwargs)
-        except (RequestError, ModelError, ClientDisconnect):
-            raise
         except Exception as error:
-            status, told = _describe_error(error)
-            return JSONResponse(told, status)
+            return _tell_error(error)
 
     async def _complete(
         self, body: Mapping, chat: dict, as_object: Callable | None = None, as_events: Callable | None = None
@@ -140,14 +128,11 @@ class _Server:
         return StreamingResponse(_as_lines(events, as_events is None, end), media_type="text/event-stream")
 
     async def _read_body(self, request: Request) -> dict:
-        """The JSON object that a request holds."""
         content = bytearray()
         async for part in request.stream():
             content += part
-            if len(content) > self.max_body_bytes:
-                raise RequestError(
-                    413, f"The request has more than the {self.max_body_bytes} bytes that are accepted."
-                )
+            if len(content) > (most := self.max_body_bytes):
+                raise RequestError(413, f"The request has more than the {most} bytes that are accepted.")
         try:
             body = json.loads(content)
         except (ValueError, RecursionError) as error:
@@ -158,11 +143,7 @@ class _Server:
 
 
 def _merge_generation_config(body: Mapping) -> dict:
-    """
-    A copy of a request with the entries of its `generation_config`, if it has one, beside the others.
-
-    `transformers chat` sends such an object, as JSON in a string.
-    """
+    """A copy of a request with the entries of its `generation_config`, which `transformers chat` sends as JSON."""
     chat = dict(body)
     config = chat.pop("generation_config", None)
     if config is None:
@@ -210,10 +191,9 @@ def _describe_error(error: Exception) -> tuple[int, dict]:
     return status, {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
-async def _tell_error(request: Request, error: Exception) -> Response:
+def _tell_error(error: Exception) -> Response:
     """The response for an error."""
     if isinstance(error, ClientDisconnect):
         return Response(status_code=499)
     status, body = _describe_error(error)
-    headers = getattr(error, "headers", None) if isinstance(error, HTTPException) else None
-    return JSONResponse(body, status, headers=headers)
+    return JSONResponse(body, status, headers=error.headers if isinstance(error, HTTPException) else None)

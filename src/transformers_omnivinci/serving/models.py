@@ -16,8 +16,7 @@ from ..endpoint import EndpointHandler
 from ..hub_options import may_be_repository
 from ..nano import NANO
 
-NAMED = {"nano": NANO}
-"""Models with short names."""
+NAMED = {"nano": NANO}  # models with short names
 
 
 class ModelError(ValueError):
@@ -44,10 +43,8 @@ class Models:
     @contextmanager
     def use(self, name) -> Iterator[EndpointHandler]:
         """
-        The handler of a model, which stays loaded within the `with` block.
-
-        Raises:
-            ModelError: no model is named, or it cannot be loaded.
+        The handler of a model, which stays loaded within the `with` block. Raises a `ModelError` if no model is named,
+        or it cannot be loaded.
         """
         name = self._resolve(name)
         with self._changing:
@@ -61,7 +58,10 @@ class Models:
             with self._changing:
                 self._users[name] -= 1
                 self._last_used[name] = time.monotonic()
-            self._forget_later()
+            if self.only is None:
+                timer = threading.Timer(self.timeout, self._forget)
+                timer.daemon = True
+                timer.start()
 
     def is_loaded(self, name) -> bool:
         """Whether a model is loaded. Raises a `ModelError` if none is named."""
@@ -96,22 +96,11 @@ class Models:
         except (ImportError, OSError, ValueError) as error:
             raise ModelError(f"The model {name!r:.200} cannot be loaded: {' '.join(str(error).split())}") from error
 
-    def _forget_later(self) -> None:
-        """Looks for idle models after the timeout."""
-        if self.only is None:
-            timer = threading.Timer(self.timeout, self._forget)
-            timer.daemon = True
-            timer.start()
-
     def _forget(self) -> None:
-        """Unloads idle models."""
+        """Unloads models that were not used for the timeout."""
         with self._loading, self._changing:
-            now = time.monotonic()
-            idle = [
-                name
-                for name in self._loaded
-                if not self._users.get(name) and now - self._last_used.get(name, now) >= self.timeout
-            ]
+            used_after = time.monotonic() - self.timeout
+            idle = [name for name in self._loaded if not self._users[name] and self._last_used[name] <= used_after]
             for name in idle:
                 del self._loaded[name]
         if idle:
@@ -132,7 +121,6 @@ def _cached_repositories() -> list[str]:
 
 
 def _is_omnivinci(folder: Path) -> bool:
-    """Whether a folder holds a checkpoint of OmniVinci, in either layout."""
     try:
         return model_type_of(folder) == MODEL_TYPE or is_registered(folder)
     except (OSError, ValueError):

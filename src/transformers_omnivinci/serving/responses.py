@@ -23,18 +23,12 @@ TYPES = {"input_text": "text", "output_text": "text", "input_image": "image_url"
 
 
 def as_chat(request: Mapping) -> dict:
-    """
-    The request of chat completions that asks for the same.
-
-    Raises:
-        RequestError: the request is refused.
-    """
+    """The request of chat completions that asks for the same. Raises a `RequestError` if it is refused."""
     request = given_entries(request)
     request.pop("stream", None)
     messages = _read_input(request.pop("input", None))
-    instructions = request.pop("instructions", None)
-    if instructions is not None:
-        messages.insert(0, {"role": "system", "content": instructions})
+    if "instructions" in request:
+        messages.insert(0, {"role": "system", "content": request.pop("instructions")})
     chat = {"messages": messages}
     if "max_output_tokens" in request:
         chat["max_completion_tokens"] = request.pop("max_output_tokens")
@@ -81,9 +75,8 @@ def _read_part(part):
 def as_response(completion: Mapping, request: Mapping) -> dict:
     """The object `response` for a chat completion."""
     [choice] = completion["choices"]
-    envelope = _envelope(completion["model"], request)
-    message = _message(choice["message"]["content"])
-    return {**envelope, **_end(choice["finish_reason"], message, completion["usage"])}
+    end = _end(choice["finish_reason"], _message(choice["message"]["content"]), completion["usage"])
+    return {**_envelope(completion["model"], request), **end}
 
 
 def as_events(chunks: Iterable[Mapping], model: str, request: Mapping) -> Iterator[dict]:
@@ -120,32 +113,18 @@ def as_events(chunks: Iterable[Mapping], model: str, request: Mapping) -> Iterat
 
 def _envelope(model: str, request: Mapping) -> dict:
     """The object `response` before anything is generated."""
-    return {
-        "id": f"resp_{uuid.uuid4().hex}",
-        "object": "response",
-        "created_at": int(time.time()),
-        "model": model,
-        "output": [],
-        "error": None,
-        "incomplete_details": None,
-        "instructions": request.get("instructions"),
-        "max_output_tokens": request.get("max_output_tokens"),
-        "metadata": request.get("metadata") or {},
-        "parallel_tool_calls": False,
-        "temperature": request.get("temperature"),
-        "tool_choice": "none",
-        "tools": [],
-        "top_p": request.get("top_p"),
-        "usage": None,
-    }
+    given = {name: request.get(name) for name in ("instructions", "max_output_tokens", "temperature", "top_p")}
+    empty = {"output": [], "error": None, "incomplete_details": None, "tools": [], "usage": None}
+    fixed = {"object": "response", "parallel_tool_calls": False, "tool_choice": "none"}
+    own = {"id": f"resp_{uuid.uuid4().hex}", "created_at": int(time.time()), "model": model}
+    return {**own, **fixed, **empty, **given, "metadata": request.get("metadata") or {}}
 
 
 def _end(finish_reason: str, message: dict, usage: Mapping | None) -> dict:
     """The entries of a response that are known at its end."""
-    is_whole = finish_reason == "stop"
-    status = "completed" if is_whole else "incomplete"
+    status = "completed" if finish_reason == "stop" else "incomplete"
     end = {"status": status, "output": [{**message, "status": status}]}
-    if not is_whole:
+    if status == "incomplete":
         end["incomplete_details"] = {"reason": "max_output_tokens"}
     if usage is not None:
         end["usage"] = {
@@ -160,13 +139,8 @@ def _end(finish_reason: str, message: dict, usage: Mapping | None) -> dict:
 
 def _message(text: str) -> dict:
     """The item of `output` that holds the answer."""
-    return {
-        "id": f"msg_{uuid.uuid4().hex}",
-        "type": "message",
-        "role": "assistant",
-        "status": "completed",
-        "content": [_part(text)],
-    }
+    item = {"id": f"msg_{uuid.uuid4().hex}", "type": "message", "role": "assistant"}
+    return {**item, "status": "completed", "content": [_part(text)]}
 
 
 def _part(text: str) -> dict:

@@ -35,23 +35,20 @@ class AllowedSources(Downloader):
         return super().fetch(url, max_bytes, max_redirects, deadline)
 
     def _read_file(self, url: str, max_bytes: int) -> bytes:
-        """The content of a `file://` URL."""
         if self.root is None:
-            raise RequestError(
-                400, f"{url:.200} is not opened: this server reads no local files (`--allowed-local-media-path`)."
-            )
+            told = "is not opened: this server reads no local files (`--allowed-local-media-path`)."
+            raise RequestError(400, f"{url:.200} {told}")
+        content = None
         try:
             parts = urlsplit(url)
             path = Path(unquote(parts.path)).resolve()
-            is_inside = parts.hostname in (None, "localhost") and path.is_relative_to(self.root)
-            if not is_inside or not path.is_file():  # one message for both, or strangers learn which files exist
-                raise RequestError(400, f"{url:.200} is no file below the folder that this server reads media from.")
-            with path.open("rb") as file:
-                content = file.read(max_bytes + 1)
-        except RequestError:
-            raise
+            if parts.hostname in (None, "localhost") and path.is_relative_to(self.root) and path.is_file():
+                with path.open("rb") as file:
+                    content = file.read(max_bytes + 1)
         except (OSError, ValueError) as error:
             raise RequestError(400, f"{url:.200} cannot be read: {type(error).__name__}.") from error
+        if content is None:  # one message, or strangers learn which files exist elsewhere
+            raise RequestError(400, f"{url:.200} is no file below the folder that this server reads media from.")
         if len(content) > max_bytes:
             raise RequestError(413, f"{url:.200} has more than the {max_bytes} bytes that are accepted.")
         return content

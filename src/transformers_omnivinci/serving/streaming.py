@@ -12,10 +12,8 @@ from ..endpoint.parameters import read_object, refuse_unknown
 
 def stream_chat(handler: EndpointHandler, request: Mapping) -> "ChatStream":
     """
-    The objects `chat.completion.chunk` for a request of OpenAI's chat completions.
-
-    Raises:
-        RequestError: the request is refused, before anything is generated.
+    The objects `chat.completion.chunk` for a request of OpenAI's chat completions. Raises a `RequestError` if the
+    request is refused, before anything is generated.
     """
     request = dict(request)
     options = read_object("stream_options", request.pop("stream_options", None))
@@ -47,12 +45,7 @@ class ChatStream:
         self._watch.cancelled.set()
 
     def __iter__(self) -> Iterator[dict]:
-        """
-        Generates the answers and yields their chunks.
-
-        Raises:
-            RequestError: the model refuses the options of the job.
-        """
+        """Generates the answers and yields their chunks. Raises a `RequestError` if the model refuses an option."""
         job, texts = self.job, [GrowingText(self.handler.decode, self.job.stop) for _ in self._unsent]
         threading.Thread(target=self._generate, daemon=True).start()
         try:
@@ -81,12 +74,12 @@ class ChatStream:
 
     def _generate(self) -> None:
         """Generates in the thread. At the end `None` arrives, or the error."""
+        end = None
         try:
             self.handler.generate(self.job, self._watch)
         except BaseException as error:
-            self._arrived.put(error)
-        else:
-            self._arrived.put(None)
+            end = error
+        self._arrived.put(end)
 
     def _chunk(self, index: int, delta: dict, finish_reason: str | None = None) -> dict:
         """The chunk for an answer's next text, with the log probabilities of the tokens that were not sent yet."""
@@ -98,11 +91,8 @@ class ChatStream:
 
 class GrowingText:
     """
-    The text of an answer, token by token. Incomplete characters and beginnings of stop sequences are held back.
-
-    Args:
-        decode (`Callable`): Turns token ids into text.
-        stop (`Sequence[str]`): Texts that end the answer.
+    The text of an answer, token by token, which `decode` turns into text and texts of `stop` end. Incomplete
+    characters and beginnings of stop sequences are held back.
     """
 
     def __init__(self, decode: Callable, stop: Sequence[str]):
