@@ -52,16 +52,12 @@ def registered_formats() -> list[CheckpointFormat]:
 
 def load_registered(what: str, wanted: type, name_or_path, /, *args, **kwargs):
     """
-    What a checkpoint in a registered format holds.
+    What `from_pretrained` gives for a checkpoint in a registered format; `None` for one in another format.
 
     Args:
         what (`str`): `"config"`, `"processor"`, `"model"`, or `"part"` of the processor.
         wanted (`type`): The class whose `from_pretrained` asks; an Auto class for a part.
-        name_or_path (`str` or `Path`): Local folder, or repository of the Hub.
-        args, kwargs: The other arguments of that `from_pretrained`.
-
-    Returns:
-        An object of `wanted`, or what `from_pretrained` gives with it; `None` for a checkpoint in another format.
+        name_or_path, args, kwargs: The arguments of that `from_pretrained`.
 
     Raises:
         OSError, ValueError: the checkpoint cannot be read, or is not supported.
@@ -91,24 +87,13 @@ def is_registered(name_or_path, /, cache_dir=None, revision=None, **_) -> bool:
 
 
 def model_type_of(folder) -> str | None:
-    """
-    The `model_type` in the `config.json` of a folder; `None` if there is none.
-
-    Raises:
-        ValueError: the file does not hold a JSON object.
-    """
+    """The `model_type` in the `config.json` of a folder, as [`read_json`] reads it; `None` if there is none."""
     config_file = Path(folder) / "config.json"
     return read_json(config_file).get("model_type") if config_file.is_file() else None
 
 
 def read_json(path) -> dict:
-    """
-    The JSON object in a file.
-
-    Raises:
-        OSError: there is no such file.
-        ValueError: it does not hold a JSON object.
-    """
+    """The JSON object in a file. Raises an `OSError` if there is no such file, a `ValueError` if it holds none."""
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:

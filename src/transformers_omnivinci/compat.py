@@ -23,28 +23,17 @@ if VERSION < OLDEST:
 
 def require(owner, *names: str) -> None:
     """
-    Checks that transformers still has what this package overrides or adds to. Were it renamed, ours would no longer
-    be called, and nothing would tell.
-
-    Args:
-        owner: A class or module of transformers.
-        names (`str`): Attributes of it.
-
-    Raises:
-        ImportError: one of them is gone.
+    Raises an `ImportError` if a class or module of transformers no longer has the attributes that this package
+    overrides or adds to. Were one renamed, ours would no longer be called, and nothing would tell.
     """
-    gone = [name for name in names if not hasattr(owner, name)]
-    if gone:
+    if gone := [name for name in names if not hasattr(owner, name)]:
         owner_name = getattr(owner, "__name__", type(owner).__name__)
         tested = " to ".join(".".join(map(str, one)) for one in (OLDEST, TESTED))
         raise ImportError(
-            f"transformers {INSTALLED} has no {', '.join(gone)} in {owner_name}, "
-            f"upon which transformers_omnivinci builds: {tested} are tested, and a newer release of this package may "
-            "know this version."
+            f"transformers {INSTALLED} has no {', '.join(gone)} in {owner_name}, upon which transformers_omnivinci "
+            f"builds: {tested} are tested, and a newer release of this package may know this version."
         )
 
-
-# --------------------------------------------------------------------------------- the name of the cache (until 5.24)
 
 CACHE = "cache" if VERSION >= (5, 24) else "past_key_values"
 """What forwards and outputs of transformers call the cache."""
@@ -65,18 +54,10 @@ class CacheByBothNames:
 
 
 def choose_cache(past_key_values, cache):
-    """
-    The cache that a forward was given, by either name.
-
-    Raises:
-        ValueError: it was given by both, and they are not the same.
-    """
+    """The cache that a forward was given, by either name. A `ValueError` if it was given two by both."""
     if past_key_values is not None and cache is not None and past_key_values is not cache:
         raise ValueError("Got both `cache` and `past_key_values`, which are names of the same: give one of them.")
     return cache if past_key_values is None else past_key_values
-
-
-# -------------------------------------------------------------------- generation with media encoded once (until 5.23)
 
 
 _prompt_start: ContextVar[int] = ContextVar("prompt_start", default=0)
@@ -85,12 +66,9 @@ _prompt_start: ContextVar[int] = ContextVar("prompt_start", default=0)
 
 class PromptMedia(dict):
     """
-    Embeddings of the media of prompts, with what tells where they stand.
-
-    Attributes:
-        input_ids (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*): The prompts, if they have ids.
-        held (`dict[str, list[int]]`): How many embeddings of a prompt are here, where a cache holds the ones before.
-        start (`int`): How many positions stand before these ids, where they go on from a cache.
+    Embeddings of the media of prompts, with what tells where they stand: the `input_ids` of the prompts, of shape
+    `(batch_size, sequence_length)`, if they have any; how many embeddings of each prompt are `held` here, where a
+    cache holds the ones before; and how many positions stand before these ids (`start`).
     """
 
     def __init__(self, encoded: dict, input_ids, held: dict[str, list[int]], start: int):
@@ -184,9 +162,6 @@ class EncodesMediaOnce:
             return type(media[modality])(pooler_output=[row[first : first + count] for row, first, count in spans])
 
 
-# ------------------------------------------------------------------------------------------------------- registration
-
-
 def video_processor_names(name: str) -> str | dict[str, str]:
     """How the mapping of `AutoVideoProcessor` holds the name of a class: until 5.19 it is a string alone."""
     return name if VERSION < (5, 19) else {"torchvision": name}
@@ -202,16 +177,8 @@ def pipeline_class(path: str) -> str | type:
     return getattr(import_module(module), name)
 
 
-# ----------------------------------------------------------------------------------------------------------- training
-
-
 def fsdp_options(arguments) -> list[str]:
-    """
-    Command-line options of which `--fsdp` alone asks for FSDP2, as it does from 5.10 on.
-
-    Args:
-        arguments (`Sequence[str]`): Options of `TrainingArguments`.
-    """
+    """Command-line options of `TrainingArguments`, in which `--fsdp` alone asks for FSDP2, as it does from 5.10 on."""
     arguments = list(arguments)
     if VERSION >= (5, 10) or "--fsdp" not in arguments:
         return arguments
@@ -228,9 +195,6 @@ def fsdp_options(arguments) -> list[str]:
 def end_training(trainer) -> None:
     """Finishes trackers and the group of processes. `Trainer` has this from 5.19 on."""
     trainer.end() if hasattr(trainer, "end") else trainer.accelerator.end_training()
-
-
-# ---------------------------------------------------------------------------------------------------------- downloads
 
 
 def http_library():

@@ -18,34 +18,30 @@ ALIGN_ATTENTIONS = ("batch", "clip")
 AUDIO_POOLINGS = ("none", "max", "avg", "conv")
 
 SUB_CONFIGS = {
-    "text_config": (
-        "qwen2",
-        {
-            "hidden_size": 3584,
-            "intermediate_size": 18944,
-            "num_hidden_layers": 28,
-            "num_attention_heads": 28,
-            "num_key_value_heads": 4,
-            "vocab_size": 152064,
-            "max_position_embeddings": 32768,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0},
-        },
-    ),
-    "vision_config": (
-        "siglip_vision_model",
-        {
-            "hidden_size": 1152,
-            "intermediate_size": 4304,
-            "num_hidden_layers": 27,
-            "num_attention_heads": 16,
-            "image_size": 448,
-            "patch_size": 14,
-            "vision_use_head": False,
-        },
-    ),
-    "audio_config": ("qwen2_audio_encoder", {}),
+    "text_config": {
+        "model_type": "qwen2",
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "vocab_size": 152064,
+        "max_position_embeddings": 32768,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0},
+    },
+    "vision_config": {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_hidden_layers": 27,
+        "num_attention_heads": 16,
+        "image_size": 448,
+        "patch_size": 14,
+        "vision_use_head": False,
+    },
+    "audio_config": {"model_type": "qwen2_audio_encoder"},
 }
-"""The model types of the parts, where a config does not say another, and the settings of the 9B model."""
+"""The settings of the parts of the 9B model; their model types serve where a config does not say another."""
 
 
 def _plain_errors(cls):
@@ -179,12 +175,12 @@ class OmniVinciConfig(InstalledSettings, PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         refuse_sequence_settings(kwargs)
-        for name, (model_type, defaults) in SUB_CONFIGS.items():
+        for name, defaults in SUB_CONFIGS.items():
             settings = getattr(self, name)
             if settings is None:
                 settings = defaults
             if isinstance(settings, dict):
-                settings = {"model_type": model_type, **settings}
+                settings = {"model_type": defaults["model_type"], **settings}
                 setattr(self, name, AutoConfig.for_model(settings.pop("model_type"), **settings))
             elif not isinstance(settings, PreTrainedConfig):
                 raise TypeError(f"`{name}` must be a dict, a config or None, not `{type(settings).__name__}`.")
@@ -204,12 +200,8 @@ class OmniVinciConfig(InstalledSettings, PreTrainedConfig):
     @classmethod
     def from_dict(cls, settings: dict, **kwargs):
         """
-        As in transformers, but options are checked. Settings of the processor in `settings` are passed over: files
-        of earlier versions have them, beside a `processor_config.json` with the same values.
-
-        Raises:
-            ValueError: an option is one of the processor, or its value is not supported.
-            TypeError: the value of an option has the wrong type.
+        As in transformers, but options are checked like arguments of the constructor. Settings of the processor in
+        `settings` are passed over: earlier versions wrote them, beside a `processor_config.json` with the same values.
         """
         refuse_sequence_settings(kwargs)
         settings = {name: value for name, value in settings.items() if name not in SEQUENCE_SETTINGS}
@@ -217,7 +209,7 @@ class OmniVinciConfig(InstalledSettings, PreTrainedConfig):
         own = {name: kwargs.pop(name) for name in OmniVinciConfig.__annotations__.keys() & kwargs.keys()}
         for name in SUB_CONFIGS.keys() & own.keys():
             if isinstance(own[name], dict):
-                own[name] = {**(settings.get(name) or SUB_CONFIGS[name][1]), **own[name]}
+                own[name] = {**(settings.get(name) or SUB_CONFIGS[name]), **own[name]}
         settings |= own
         text = settings.get("text_config")
         if "tie_word_embeddings" in own and isinstance(text, dict):  # which says it, too
@@ -286,10 +278,8 @@ class OmniVinciConfig(InstalledSettings, PreTrainedConfig):
                 self._refuse(f"{modality}_time_theta", "a number above 1")
             rotated_size = getattr(self, f"{modality}_time_rotated_size")
             if rotated_size is not None and (rotated_size % 2 or not 0 < rotated_size <= hidden_size):
-                self._refuse(
-                    f"{modality}_time_rotated_size",
-                    f"an even number of channels, at most the hidden size {hidden_size}",
-                )
+                accepted = f"an even number of channels, at most the hidden size {hidden_size}"
+                self._refuse(f"{modality}_time_rotated_size", accepted)
             if rotated_size is None and hidden_size % 2:
                 self._refuse(f"{modality}_time_rotated_size", f"given where the hidden size, {hidden_size}, is odd")
 

@@ -23,12 +23,8 @@ def may_be_repository(name: str) -> bool:
 @contextmanager
 def plain_transfer_errors(what: str, kept: str) -> Iterator[None]:
     """
-    Turns errors of the libraries that transfer, which are huggingface_hub's own affair, into an `OSError`: those of
-    HTTP, and the `RuntimeError` of Xet. Other errors are no matter of the connection, and stay as they are.
-
-    Args:
-        what (`str`): What breaks off, such as "The download of 'owner/name'".
-        kept (`str`): What another call finds done.
+    Turns errors of the libraries that transfer into an `OSError`: those of HTTP, and the `RuntimeError` of Xet. Its
+    message names `what` broke off, such as "The download of 'owner/name'", and ends with the sentence `kept`.
     """
     from huggingface_hub.errors import HTTPError  # of whichever HTTP library this version speaks through
 

@@ -29,49 +29,29 @@ from .compat import pipeline_class, require, video_processor_names
 from .nano import NANO
 
 PACKAGE = __name__.rpartition(".")[0]
-NAMES = {
-    "OmniVinciConfig",
-    "OmniVinciForConditionalGeneration",
-    "OmniVinciImageProcessor",
-    "OmniVinciModel",
-    "OmniVinciPreTrainedModel",
-    "OmniVinciProcessor",
-    "OmniVinciVideoProcessor",
-}
+MODEL = "OmniVinciForConditionalGeneration"
+OTHERS = ("Config", "ImageProcessor", "Model", "PreTrainedModel", "Processor", "VideoProcessor")
+NAMES = {MODEL, *(f"OmniVinci{name}" for name in OTHERS)}
 """The classes that transformers is to have by name."""
 
-AUTO = "transformers.models.auto"
-CONFIGS, MODELS, PROCESSORS = f"{AUTO}.configuration_auto", f"{AUTO}.modeling_auto", f"{AUTO}.processing_auto"
+# The Auto classes: the module and the table of names of each, and the class that it finds for OmniVinci.
+AUTO_TABLES = (
+    ("AutoConfig", "configuration", "CONFIG", "OmniVinciConfig"),
+    ("AutoModel", "modeling", "MODEL", MODEL),
+    ("AutoModelForCausalLM", "modeling", "MODEL_FOR_CAUSAL_LM", MODEL),
+    ("AutoModelForImageTextToText", "modeling", "MODEL_FOR_IMAGE_TEXT_TO_TEXT", MODEL),
+    ("AutoModelForMultimodalLM", "modeling", "MODEL_FOR_MULTIMODAL_LM", MODEL),
+    ("AutoProcessor", "processing", "PROCESSOR", "OmniVinciProcessor"),
+    ("AutoImageProcessor", "image_processing", "IMAGE_PROCESSOR", "OmniVinciImageProcessor"),
+    ("AutoVideoProcessor", "video_processing", "VIDEO_PROCESSOR", "OmniVinciVideoProcessor"),
+    ("AutoFeatureExtractor", "feature_extraction", "FEATURE_EXTRACTOR", "WhisperFeatureExtractor"),
+    ("AutoTokenizer", "tokenization", "TOKENIZER", "Qwen2Tokenizer"),
+)
 AUTO_CLASSES = {
-    "AutoConfig": (CONFIGS, "CONFIG_MAPPING_NAMES", "OmniVinciConfig"),
-    "AutoModel": (MODELS, "MODEL_MAPPING_NAMES", "OmniVinciForConditionalGeneration"),
-    "AutoModelForCausalLM": (MODELS, "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "OmniVinciForConditionalGeneration"),
-    "AutoModelForImageTextToText": (
-        MODELS,
-        "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
-        "OmniVinciForConditionalGeneration",
-    ),
-    "AutoModelForMultimodalLM": (MODELS, "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES", "OmniVinciForConditionalGeneration"),
-    "AutoProcessor": (PROCESSORS, "PROCESSOR_MAPPING_NAMES", "OmniVinciProcessor"),
-    "AutoImageProcessor": (
-        f"{AUTO}.image_processing_auto",
-        "IMAGE_PROCESSOR_MAPPING_NAMES",
-        "OmniVinciImageProcessor",
-    ),
-    "AutoVideoProcessor": (
-        f"{AUTO}.video_processing_auto",
-        "VIDEO_PROCESSOR_MAPPING_NAMES",
-        "OmniVinciVideoProcessor",
-    ),
-    "AutoFeatureExtractor": (
-        f"{AUTO}.feature_extraction_auto",
-        "FEATURE_EXTRACTOR_MAPPING_NAMES",
-        "WhisperFeatureExtractor",
-    ),
-    "AutoTokenizer": (f"{AUTO}.tokenization_auto", "TOKENIZER_MAPPING_NAMES", "Qwen2Tokenizer"),
+    auto_name: (f"transformers.models.auto.{module}_auto", f"{table}_MAPPING_NAMES", name)
+    for auto_name, module, table, name in AUTO_TABLES
 }
-"""The Auto classes: the module and the table of names of each, and the class that it finds for OmniVinci."""
-
+CONFIGS, MODELS = AUTO_CLASSES["AutoConfig"][0], AUTO_CLASSES["AutoModel"][0]
 IMAGE_BACKENDS = ("torchvision", "pil")
 """One class on torch alone serves whoever asks for either."""
 
@@ -83,11 +63,8 @@ def _register_auto(module: ModuleType):
             continue
         require(module, auto_name, table)
         names = getattr(module, table)
-        by_backend = {
-            "AutoImageProcessor": dict.fromkeys(IMAGE_BACKENDS, name),
-            "AutoVideoProcessor": video_processor_names(name),
-        }
-        names[MODEL_TYPE] = by_backend.get(auto_name, name)
+        images, videos = dict.fromkeys(IMAGE_BACKENDS, name), video_processor_names(name)
+        names[MODEL_TYPE] = {"AutoImageProcessor": images, "AutoVideoProcessor": videos}.get(auto_name, name)
         if auto_name == "AutoConfig":
             names.update({known.model_type: known.config_class for known in registered_formats()})
         if auto_name == "AutoProcessor":

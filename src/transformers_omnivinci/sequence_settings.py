@@ -26,11 +26,7 @@ SEQUENCE_SETTINGS = tuple(SequenceSettings.__annotations__)
 
 
 def check_sequence_settings(settings: SequenceSettings) -> None:
-    """
-    Raises:
-        ValueError: a value is not supported or contradicts another one.
-        TypeError: a value has the wrong type.
-    """
+    """Raises a `TypeError` or `ValueError` for a value of a wrong type, or that is not supported or contradictory."""
     check_options(SequenceSettings, settings)
     seconds, end = settings["group_duration"], settings["video_end_tokens"]
     if not 0 < seconds < float("inf"):
@@ -43,12 +39,7 @@ def check_sequence_settings(settings: SequenceSettings) -> None:
 
 
 def refuse_sequence_settings(options: dict) -> None:
-    """
-    Refuses what a model is given but never reads.
-
-    Raises:
-        ValueError: `options` has settings of the processor.
-    """
+    """Refuses, with a `ValueError`, settings of the processor among what a model is given but never reads."""
     given = [name for name in SEQUENCE_SETTINGS if name in options]
     if given:
         raise ValueError(

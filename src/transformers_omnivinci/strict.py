@@ -9,13 +9,7 @@ from huggingface_hub.errors import StrictDataclassError
 
 @contextmanager
 def plain_validation_errors(prefix: str = "") -> Iterator[None]:
-    """
-    Args:
-        prefix (`str`, *optional*): What messages begin with.
-
-    Raises:
-        TypeError, ValueError: the cause of what `@strict` or a typed dict found wrong.
-    """
+    """Raises the `TypeError` or `ValueError` that caused what `@strict` found wrong, with a prefix."""
     try:
         yield
     except StrictDataclassError as error:
@@ -24,11 +18,6 @@ def plain_validation_errors(prefix: str = "") -> Iterator[None]:
 
 
 def check_options(names: type, options: dict) -> None:
-    """
-    Checks options against a `TypedDict`.
-
-    Raises:
-        TypeError, ValueError: one has a value that is not accepted.
-    """
+    """Checks options against a `TypedDict`. Raises a `TypeError` or `ValueError` for a value that is not accepted."""
     with plain_validation_errors():
         validate_typed_dict(names, options)

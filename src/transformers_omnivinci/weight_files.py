@@ -18,20 +18,12 @@ FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 
 @dataclass(frozen=True)
 class TensorHeader:
-    """
-    What the header of a safetensors file tells of a tensor.
-
-    Attributes:
-        path (`Path`): The file.
-        key (`str`): Its name there.
-        shape (`tuple[int]`): Its shape.
-        stored_dtype (`str`): Its dtype, as safetensors names it.
-    """
+    """What the header of a safetensors file tells of a tensor: the file, its name there, its shape and its dtype."""
 
     path: Path
     key: str
     shape: tuple[int, ...]
-    stored_dtype: str
+    stored_dtype: str  # as safetensors names it
 
     @property
     def dtype(self) -> torch.dtype:
@@ -59,10 +51,8 @@ class StoredTensor(TensorHeader):
 
 def open_folder(folder: Path) -> dict[str, StoredTensor]:
     """
-    The weights of the safetensors files of one folder, by their names there.
-
-    Raises:
-        OSError: a file is missing or damaged, or there are only pickled weights.
+    The weights of the safetensors files of one folder, by their names there. Raises an `OSError` if a file is missing
+    or damaged, or if there are only pickled weights.
     """
     tensors, index = {}, folder / INDEX
     for path in _weight_files(folder):
@@ -83,11 +73,8 @@ def open_folder(folder: Path) -> dict[str, StoredTensor]:
 
 def check_files(folder: Path, use_safetensors: bool | None) -> None:
     """
-    Refuses, before transformers reads them, files of weights that are damaged or elsewhere, and pickled ones.
-
-    Raises:
-        OSError: as [`open_folder`].
-        ValueError: pickled weights are asked for.
+    Refuses, before transformers reads them, files of weights that are damaged or elsewhere, as [`open_folder`] does,
+    and with a `ValueError` pickled ones.
     """
     if use_safetensors is False:
         raise ValueError("`use_safetensors=False` asks for pickled weights, which are not loaded: they can run code.")
@@ -108,8 +95,7 @@ def _weight_files(folder: Path) -> list[Path]:
             raise OSError(f"{index} has no `weight_map` of file names.")
         names = sorted(set(weight_map.values()))
         paths = [folder / name for name in names]
-        outside = [name for name, path in zip(names, paths, strict=True) if path.parent != folder]
-        if outside:
+        if outside := [name for name in names if (folder / name).parent != folder]:
             raise OSError(f"{index} names files outside its folder: {outside}.")
     elif (folder / WEIGHTS_FILE).is_file():
         paths = [folder / WEIGHTS_FILE]
