@@ -30,8 +30,10 @@ from .nano import NANO
 
 PACKAGE = __name__.rpartition(".")[0]
 MODEL = "OmniVinciForConditionalGeneration"
-OTHERS = ("Config", "ImageProcessor", "Model", "PreTrainedModel", "Processor", "VideoProcessor")
-NAMES = {MODEL, *(f"OmniVinci{name}" for name in OTHERS)}
+NAMES = {
+    *(MODEL, "OmniVinciModel", "OmniVinciPreTrainedModel", "OmniVinciConfig"),
+    *("OmniVinciProcessor", "OmniVinciImageProcessor", "OmniVinciVideoProcessor"),
+}
 """The classes that transformers is to have by name."""
 
 # The Auto classes: the module and the table of names of each, and the class that it finds for OmniVinci.
