@@ -81,7 +81,7 @@ STAGE    = OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 -m transformers_
 CLIPS    = $(STAGE) --recipe full --per-device-train-batch-size
 
 nano: $(NANO)/9/model.safetensors ## train the shipped model on two cores and put it into the package
-	$(BIN)/python -m transformers_omnivinci.nano.build ship $(NANO)/9
+	$(BIN)/python -m benchmarks.nano ship $(NANO)/9
 	$(BIN)/python -m benchmarks.curve $(addprefix $(NANO)/,1 2 3 4 5 6 7 8 9) docs/nano.png
 	$(BIN)/omnivinci eval --suite synthetic
 
@@ -127,7 +127,7 @@ $(NANO)/captions/train.jsonl: | $(STAMP)
 	$(WORLD) $(@D) --num-clips 500 --seed 1 --type caption
 
 $(NANO)/0/model.safetensors: | $(STAMP)
-	$(BIN)/python -m transformers_omnivinci.nano.build build $(@D)
+	$(BIN)/python -m benchmarks.nano build $(@D)
 
 $(NANO)/1/model.safetensors: $(NANO)/0/model.safetensors $(NANO)/pictures/train-image.jsonl
 	$(STAGE) --recipe scratch --per-device-train-batch-size 16

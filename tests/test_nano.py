@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor, TextIteratorStreamer, pipeline
 from typer.testing import CliRunner
 
+from benchmarks.nano import build_config, build_processor, build_tokenizer
 from transformers_omnivinci import NANO, OmniVinciForConditionalGeneration
 from transformers_omnivinci.cli import app
 from transformers_omnivinci.conversion.converter import convert
 from transformers_omnivinci.evaluation.synthetic import answer, answer_rows, chat_of, read_rows, score_answers
-from transformers_omnivinci.nano.build import build_config, build_processor, build_tokenizer
 from transformers_omnivinci.synthetic import CLOSED_TYPES, SyntheticDataset, write_dataset
 
 CLIPS_PER_TYPE = 16

@@ -1,7 +1,7 @@
 """
 Builds nano, its tokenizer and its processor before training, and puts the trained model into the package.
 
-Run as `python -m transformers_omnivinci.nano.build build DIR` and `... ship RUN`; `make nano` does both.
+Run as `python -m benchmarks.nano build DIR` and `... ship RUN`; `make nano` does both.
 """
 
 import argparse
@@ -12,12 +12,16 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, PreTrainedTokenizerFast, WhisperFeatureExtractor, set_seed
 
-from ..configuration_omnivinci import OmniVinciConfig
-from ..modeling.modeling_omnivinci import OmniVinciForConditionalGeneration
-from ..processing import OmniVinciImageProcessor, OmniVinciProcessor, OmniVinciVideoProcessor
-from ..processing.prompts import TOKENS
-from ..synthetic import CLOSED_TYPES, SyntheticDataset, WorldConfig, vocabulary
-from . import NANO
+from transformers_omnivinci import (
+    NANO,
+    OmniVinciConfig,
+    OmniVinciForConditionalGeneration,
+    OmniVinciImageProcessor,
+    OmniVinciProcessor,
+    OmniVinciVideoProcessor,
+)
+from transformers_omnivinci.processing.prompts import TOKENS
+from transformers_omnivinci.synthetic import CLOSED_TYPES, SyntheticDataset, WorldConfig, vocabulary
 
 WORLD = WorldConfig()
 VOCABULARY_SIZE = 768
