@@ -6,8 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from transformers_omnivinci.synthetic import COLOURS, FORMS, SOUNDS
-from transformers_omnivinci.synthetic.pictures import RGB
-from transformers_omnivinci.synthetic.sounds import PITCHES
+from transformers_omnivinci.synthetic.rendering import PITCHES, RGB
 
 
 class Seen(NamedTuple):

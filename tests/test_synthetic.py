@@ -37,7 +37,7 @@ from transformers_omnivinci.synthetic import (
     write_clip,
     write_dataset,
 )
-from transformers_omnivinci.synthetic.pictures import draw_frames
+from transformers_omnivinci.synthetic.rendering import draw_frames
 from transformers_omnivinci.synthetic.scenes import MIN_SOUND_SECONDS, MOTIONS, freeze
 
 from .synthetic_facts import answer, is_described, listen, look

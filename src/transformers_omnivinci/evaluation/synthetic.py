@@ -14,12 +14,7 @@ import torch
 
 from ..synthetic import CLOSED_TYPES, SyntheticDataset, WorldConfig, write_dataset
 
-SENSES = {
-    "both": ("video", "sound"),
-    "deaf": ("video",),
-    "blind": ("sound",),
-    "text only": (),
-}
+SENSES = {"both": ("video", "sound"), "deaf": ("video",), "blind": ("sound",), "text only": ()}
 """What the model gets of a clip. A `"blind"` model gets its sound as an audio clip."""
 
 
@@ -103,15 +98,7 @@ def evaluate_synthetic(
 
 
 def read_rows(path: Path) -> list[dict]:
-    """
-    Reads the rows of a JSONL file that [`write_dataset`] wrote.
-
-    Args:
-        path (`Path`): The file.
-
-    Returns:
-        `list[dict]`: see [`Sample.rows`].
-    """
+    """The rows of the JSONL file `path` that [`write_dataset`] wrote, see [`Sample.rows`]."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
@@ -128,13 +115,10 @@ def answer_rows(
     Answers the questions of rows.
 
     Args:
-        model ([`OmniVinciForConditionalGeneration`]): The model.
-        processor ([`OmniVinciProcessor`]): Its processor.
         rows (`list[dict]`): As [`read_rows`] returns them.
         folder (`Path`): The folder that their paths are relative to.
         senses (`str`, *optional*, defaults to `"both"`): A key of `SENSES`.
-        batch_size (`int`, *optional*, defaults to 16): Number of questions in a batch.
-        on_answers (`Callable`, *optional*): Called after each batch with the number of its questions.
+        model, processor, batch_size, on_answers: As in [`evaluate_synthetic`].
 
     Returns:
         `list[str]`: an answer for each row.
@@ -157,8 +141,7 @@ def answer(
     Answers a batch of chats by greedy decoding.
 
     Args:
-        model ([`OmniVinciForConditionalGeneration`]): The model.
-        processor ([`OmniVinciProcessor`]): Its processor.
+        model, processor: As in [`evaluate_synthetic`].
         chats (`list[list[dict]]`): The chats, each ending with a question.
         max_new_tokens (`int`, *optional*, defaults to 16): Maximum length of an answer in tokens.
         load_audio_from_video (`bool`, *optional*, defaults to `True`): Whether to use the sound of videos.
@@ -197,20 +180,12 @@ def score_answers(rows: list[dict], answers: list[str], senses: str = "both") ->
         if not chosen:
             continue
         pairs = [(row["messages"][-1]["content"][0]["text"], given) for row, given in chosen]
-        scores.append(
-            SyntheticScore(
-                type=type,
-                senses=senses,
-                num_questions=len(pairs),
-                accuracy=sum(right == given for right, given in pairs) / len(pairs),
-                chance=sum(1 / row["num_candidates"] for row, _ in chosen) / len(pairs),
-                median_error=(
-                    statistics.median(abs(_seconds(right) - _seconds(given)) for right, given in pairs)
-                    if type == "time"
-                    else None
-                ),
-            )
-        )
+        accuracy = sum(right == given for right, given in pairs) / len(pairs)
+        chance = sum(1 / row["num_candidates"] for row, _ in chosen) / len(pairs)
+        error = None
+        if type == "time":
+            error = statistics.median(abs(_seconds(right) - _seconds(given)) for right, given in pairs)
+        scores.append(SyntheticScore(type, senses, len(pairs), accuracy, chance, error))
     return scores
 
 
@@ -224,18 +199,12 @@ def chat_of(row: dict, folder: Path, senses: str = "both") -> list[dict]:
     Turns a row into a chat with its question and the part of its clip that the senses get.
 
     Args:
-        row (`dict`): One of the rows of [`Sample.rows`].
-        folder (`Path`): The folder that its path is relative to.
-        senses (`str`, *optional*, defaults to `"both"`): A key of `SENSES`.
+        row, folder, senses: As in [`answer_rows`].
 
     Returns:
         `list[dict]`: one message of the user, with the clip as a path.
     """
     video, question = row["messages"][0]["content"]
-    path, given = str(folder / video["path"]), SENSES[senses]
-    media = []
-    if "video" in given:
-        media = [{"type": "video", "path": path}]
-    elif "sound" in given:
-        media = [{"type": "audio", "path": path}]
+    kinds = {"video": "video", "sound": "audio"}
+    media = [{"type": kinds[sense], "path": str(folder / video["path"])} for sense in SENSES[senses][:1]]
     return [{"role": "user", "content": [*media, question]}]

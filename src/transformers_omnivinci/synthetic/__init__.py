@@ -3,11 +3,10 @@ A synthetic world: short clips whose events are known exactly, and questions abo
 
 - `config`: size and difficulty.
 - `scenes`: what is seen and heard, and when; which combinations are held out.
-- `pictures`, `sounds`: scenes as arrays.
+- `rendering`: scenes as arrays.
 - `clips`: scenes as files.
 - `candidates`: what each form of question can ask about a scene.
-- `questions`: types, forms, wordings and right answers.
-- `modalities`: video with sound, single pictures, or sound alone, and what can be asked about each.
+- `questions`: types, forms, wordings and right answers, and what can be asked about each modality.
 - `dataset`: balanced data sets, generated on access or written to a folder.
 
 None of these modules imports torch.
@@ -16,8 +15,17 @@ None of these modules imports torch.
 from .clips import Clip, render, write_clip
 from .config import WorldConfig
 from .dataset import Sample, SyntheticDataset, write_dataset
-from .modalities import MODALITIES, Modality
-from .questions import CLOSED_TYPES, QUESTION_FORMS, QUESTION_TYPES, Question, ask, split_words, vocabulary
+from .questions import (
+    CLOSED_TYPES,
+    MODALITIES,
+    QUESTION_FORMS,
+    QUESTION_TYPES,
+    Modality,
+    Question,
+    ask,
+    split_words,
+    vocabulary,
+)
 from .scenes import COLOURS, FORMS, MOTIONS, SOUNDS, SPLITS, Scene, held_out, plan_scene
 
 __all__ = [

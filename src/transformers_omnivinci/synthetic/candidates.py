@@ -1,11 +1,12 @@
 """
 What each form of question can ask about a scene.
 
-A finder takes a scene and the world's config and yields a [`Candidate`] for everything in the scene that its form can
-ask about. What a question names must be unique in the scene; otherwise it is not a candidate.
+A finder takes a scene, the world's config and what forms of its kind differ in. It yields a [`Candidate`] for
+everything in the scene that the form can ask about. What a question names must be unique in the scene; otherwise it is
+not a candidate.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from .config import WorldConfig
@@ -41,9 +42,6 @@ class Candidate(NamedTuple):
     combination: Combination | None = None
 
 
-Finder = Callable[[Scene, WorldConfig], Iterator[Candidate]]
-
-
 def format_seconds(seconds: float) -> str:
     """Seconds rounded to the nearest half, as answers and captions give them: `"3.5"`."""
     return f"{round(2 * seconds) / 2:.1f}"
@@ -54,53 +52,38 @@ def name_shape(shape: VisibleShape) -> dict[str, str]:
     return {"colour": shape.colour, "form": shape.form}
 
 
-def _are_distinct(scene: Scene) -> bool:
-    return len({sound.kind for sound in scene.sounds}) == len(scene.sounds)
-
-
 def _single_sounds(scene: Scene) -> list[AudibleSound]:
     """The sounds that are heard only once in the scene."""
     kinds = [sound.kind for sound in scene.sounds]
     return [sound for sound in scene.sounds if kinds.count(sound.kind) == 1]
 
 
-def _combine(shape: VisibleShape, sound: AudibleSound) -> Combination:
-    return shape.colour, shape.form, sound.kind
+def _are_distinct(scene: Scene) -> bool:
+    """Whether there are several sounds, none of which is heard twice."""
+    return len(_single_sounds(scene)) == len(scene.sounds) > 1
 
 
-# ------------------------------------------------------------------------------------------------- one modality alone
+def _are_alike_likely(events: Sequence, scene: Scene, step: int) -> bool:
+    """Next to a named event only if every slot has one: otherwise, those next to empty slots would be likelier."""
+    return len(events) == len(scene.slots) > 2 if step else len(events) > 1
 
 
-def extreme_shape(place: int, attribute: str) -> Finder:
+def extreme_shape(scene: Scene, config: WorldConfig, place: int, attribute: str) -> Iterator[Candidate]:
     """Finds the `"colour"` or `"form"` of the first (`place` 0) or last (-1) shape."""
-
-    def find(scene, config):
-        if len(scene.shapes) > 1:
-            yield Candidate(getattr(scene.shapes[place], attribute))
-
-    return find
+    if len(scene.shapes) > 1:
+        yield Candidate(getattr(scene.shapes[place], attribute))
 
 
-def colour_of_form(scene: Scene, config: WorldConfig) -> Iterator[Candidate]:
-    """Finds the colour of each form."""
+def attribute_of(scene: Scene, config: WorldConfig, named: str, attribute: str) -> Iterator[Candidate]:
+    """Finds the colour of each form, or the form that has each colour."""
     for shape in scene.shapes:
-        yield Candidate(shape.colour, {"form": shape.form})
+        yield Candidate(getattr(shape, attribute), {named: getattr(shape, named)})
 
 
-def form_of_colour(scene: Scene, config: WorldConfig) -> Iterator[Candidate]:
-    """Finds the form that has each colour."""
-    for shape in scene.shapes:
-        yield Candidate(shape.form, {"colour": shape.colour})
-
-
-def only_shape(describe: Callable[[VisibleShape], str]) -> Finder:
-    """Finds what `describe` returns for the shape of a scene that has exactly one."""
-
-    def find(scene, config):
-        if len(scene.shapes) == 1:
-            yield Candidate(describe(scene.shapes[0]))
-
-    return find
+def only_shape(scene: Scene, config: WorldConfig, wording: str) -> Iterator[Candidate]:
+    """Finds the shape of a scene that has exactly one, described with the fields `{colour}` and `{form}`."""
+    if len(scene.shapes) == 1:
+        yield Candidate(wording.format(**name_shape(scene.shapes[0])))
 
 
 def motion(scene: Scene, config: WorldConfig) -> Iterator[Candidate]:
@@ -111,26 +94,18 @@ def motion(scene: Scene, config: WorldConfig) -> Iterator[Candidate]:
             yield Candidate(shape.motion, name_shape(shape))
 
 
-def extreme_sound(place: int) -> Finder:
+def extreme_sound(scene: Scene, config: WorldConfig, place: int) -> Iterator[Candidate]:
     """Finds the first (`place` 0) or last (-1) sound."""
-
-    def find(scene, config):
-        if len(scene.sounds) > 1 and _are_distinct(scene):
-            yield Candidate(scene.sounds[place].kind)
-
-    return find
+    if _are_distinct(scene):
+        yield Candidate(scene.sounds[place].kind)
 
 
-def neighbour_sound(step: int) -> Finder:
+def neighbour_sound(scene: Scene, config: WorldConfig, step: int) -> Iterator[Candidate]:
     """Finds the sound after (`step` 1) or before (-1) each other one."""
-
-    def find(scene, config):
-        if len(scene.sounds) > 1 and _are_distinct(scene):
-            for sound, other in zip(scene.sounds, scene.sounds[1:]):
-                asked, answer = (sound, other)[::step]
-                yield Candidate(answer.kind, {"sound": asked.kind})
-
-    return find
+    if _are_distinct(scene):
+        for pair in zip(scene.sounds, scene.sounds[1:]):
+            asked, answer = pair[::step]
+            yield Candidate(answer.kind, {"sound": asked.kind})
 
 
 def sound_start(scene: Scene, config: WorldConfig) -> Iterator[Candidate]:
@@ -145,14 +120,9 @@ def shape_start(scene: Scene, config: WorldConfig) -> Iterator[Candidate]:
         yield Candidate(f"{format_seconds(shape.start)} seconds", name_shape(shape))
 
 
-def count_of_shapes(scene: Scene, config: WorldConfig) -> Iterator[Candidate]:
-    """Finds the number of shapes."""
-    yield Candidate(str(len(scene.shapes)))
-
-
-def count_of_sounds(scene: Scene, config: WorldConfig) -> Iterator[Candidate]:
-    """Finds the number of sounds."""
-    yield Candidate(str(len(scene.sounds)))
+def count_of(scene: Scene, config: WorldConfig, events: str) -> Iterator[Candidate]:
+    """Finds the number of `"shapes"` or `"sounds"`."""
+    yield Candidate(str(len(getattr(scene, events))))
 
 
 def count_of_one_sound(scene: Scene, config: WorldConfig) -> Iterator[Candidate]:
@@ -162,83 +132,36 @@ def count_of_one_sound(scene: Scene, config: WorldConfig) -> Iterator[Candidate]
         yield Candidate(str(kinds.count(kind)), {"sound": kind})
 
 
-# --------------------------------------------------------------------------------------------------- across modalities
-
-
-def shape_during_sound(attribute: str) -> Finder:
-    """Finds the `"colour"` or `"form"` of the shape that is on screen during each sound."""
-
-    def find(scene, config):
+def shape_beside_sound(scene: Scene, config: WorldConfig, step: int, attribute: str) -> Iterator[Candidate]:
+    """Finds the `"colour"` or `"form"` of the shape during (`step` 0), after (1) or before (-1) each sound."""
+    if _are_alike_likely(scene.shapes, scene, step):
         for sound in _single_sounds(scene):
-            shape = scene.shape_in(sound.slot)
-            if shape is not None and len(scene.shapes) > 1:
-                fields, combination = {"sound": sound.kind}, _combine(shape, sound)
-                yield Candidate(getattr(shape, attribute), fields, len(scene.shapes), combination)
-
-    return find
+            shape = scene.shape_in(sound.slot + step)
+            if shape is not None:
+                fields, combination = {"sound": sound.kind}, (shape.colour, shape.form, sound.kind)
+                yield Candidate(getattr(shape, attribute), fields, len(scene.shapes) - abs(step), combination)
 
 
-def sound_during_shape(scene: Scene, config: WorldConfig) -> Iterator[Candidate]:
-    """Finds the sound that is heard while each shape is on screen."""
-    if len(scene.sounds) > 1 and _are_distinct(scene):
+def sound_beside_shape(scene: Scene, config: WorldConfig, step: int) -> Iterator[Candidate]:
+    """Finds the sound during (`step` 0), after (1) or before (-1) each shape."""
+    if _are_alike_likely(scene.sounds, scene, step) and _are_distinct(scene):
         for shape in scene.shapes:
-            sound = scene.sound_in(shape.slot)
+            sound = scene.sound_in(shape.slot + step)
             if sound is not None:
-                yield Candidate(sound.kind, name_shape(shape), len(scene.sounds), _combine(shape, sound))
-
-
-def shape_beside_sound(step: int, attribute: str) -> Finder:
-    """
-    Finds the `"colour"` or `"form"` of the shape in the slot after (`step` 1) or before (-1) that of each sound.
-
-    Only in scenes in which every slot has a shape: otherwise, shapes next to empty slots would be likelier answers.
-    """
-
-    def find(scene, config):
-        if len(scene.shapes) == len(scene.slots) > 2:
-            for sound in _single_sounds(scene):
-                shape = scene.shape_in(sound.slot + step)
-                if shape is not None:
-                    fields, combination = {"sound": sound.kind}, _combine(shape, sound)
-                    yield Candidate(getattr(shape, attribute), fields, len(scene.shapes) - 1, combination)
-
-    return find
-
-
-def sound_beside_shape(step: int) -> Finder:
-    """Finds the sound in the slot after or before that of each shape; the mirror image of [`shape_beside_sound`]."""
-
-    def find(scene, config):
-        if len(scene.sounds) == len(scene.slots) > 2 and _are_distinct(scene):
-            for shape in scene.shapes:
-                sound = scene.sound_in(shape.slot + step)
-                if sound is not None:
-                    yield Candidate(sound.kind, name_shape(shape), len(scene.sounds) - 1, _combine(shape, sound))
-
-    return find
-
-
-# ------------------------------------------------------------------------------------------------------------ captions
+                combination = (shape.colour, shape.form, sound.kind)
+                yield Candidate(sound.kind, name_shape(shape), len(scene.sounds) - abs(step), combination)
 
 
 def caption(scene: Scene, config: WorldConfig) -> Iterator[Candidate]:
     """Finds the caption of a scene: all its events in the order of their onsets."""
     moves, stands, is_heard = CAPTION_WORDINGS
-    events = [
-        (
-            shape.start,
-            (stands if shape.motion == "nowhere" else moves).format(
-                start=format_seconds(shape.start),
-                end=format_seconds(shape.end),
-                motion=shape.motion,
-                **name_shape(shape),
-            ),
-        )
-        for shape in scene.shapes
-    ]
-    events += [
-        (sound.start, is_heard.format(start=format_seconds(sound.start), sound=sound.kind)) for sound in scene.sounds
-    ]
+    events = []
+    for shape in scene.shapes:
+        times = {"start": format_seconds(shape.start), "end": format_seconds(shape.end)}
+        wording = stands if shape.motion == "nowhere" else moves
+        events.append((shape.start, wording.format(motion=shape.motion, **times, **name_shape(shape))))
+    for sound in scene.sounds:
+        events.append((sound.start, is_heard.format(start=format_seconds(sound.start), sound=sound.kind)))
     yield Candidate(" ".join(text for _, text in sorted(events)))
 
 

@@ -14,9 +14,8 @@ import numpy as np
 from PIL import Image
 
 from .config import WorldConfig
-from .pictures import draw_frames, frame_seconds
+from .rendering import draw_frames, synthesise
 from .scenes import Scene
-from .sounds import synthesise
 
 SUFFIXES = {"video": ".mp4", "image": ".png", "audio": ".wav"}
 """The suffix of the files of each modality."""
@@ -64,7 +63,7 @@ def render(scene: Scene, config: WorldConfig, modality: str = "video") -> Clip:
     """
     if modality not in SUFFIXES:
         raise ValueError(f"Unknown modality {modality!r}: {', '.join(map(repr, SUFFIXES))} are accepted.")
-    frames = None if modality == "audio" else draw_frames(scene, config, frame_seconds(scene, config))
+    frames = None if modality == "audio" else draw_frames(scene, config)
     waveform = None if modality == "image" else synthesise(scene, config)
     return Clip(frames, waveform, config.fps, config.sampling_rate)
 

@@ -15,8 +15,7 @@ from filelock import FileLock, Timeout
 
 from .clips import SUFFIXES, Clip, render, replaced, write_clip
 from .config import WorldConfig
-from .modalities import MODALITIES
-from .questions import Question, QuestionForm, ask
+from .questions import MODALITIES, Question, QuestionForm, ask
 from .scenes import SPLITS, Scene, held_out, plan_scene
 
 # How many scenes are drawn to find one with the wanted answer; a few hundred suffice for the rarest answer.
@@ -51,17 +50,12 @@ class Sample:
             `list[dict]`: each with `id`, `messages`, `question_type`, `question_form`, `num_candidates` (see
             [`Question`]) and `is_held_out`, whether the question relates a held-out combination.
         """
+        medium = {"type": self.modality, "path": path}
         return [
             {
                 "id": f"{self.id}-{number}",
                 "messages": [
-                    {
-                        "role": "user",
-                        "content": [
-                            {"type": self.modality, "path": path},
-                            {"type": "text", "text": question.text},
-                        ],
-                    },
+                    {"role": "user", "content": [medium, {"type": "text", "text": question.text}]},
                     {"role": "assistant", "content": [{"type": "text", "text": question.answer}]},
                 ],
                 "question_type": question.type,
@@ -91,8 +85,8 @@ class SyntheticDataset(Sequence[Sample]):
             are as frequent as the clips make them: early times, for example, are more frequent than late ones.
         modality (`str`, *optional*, defaults to `"video"`):
             `"image"` gives pictures of one shape, with questions of types "visual" and "caption"; `"audio"` gives
-            sounds, with questions of types "audio", "time", "counting" and "matching". See `modalities` for what is
-            held out.
+            sounds, with questions of types "audio", "time", "counting" and "matching". See [`Modality`] for what
+            is held out.
         forms (`Sequence[str]`, *optional*): Names of the only forms to ask. `None`: all of the types.
 
     Raises:
@@ -148,7 +142,9 @@ class SyntheticDataset(Sequence[Sample]):
         rng = random.Random(f"{self.name}/{self.seed}/{index}")
         type = self.types[index % len(self.types)]
         strata = _strata(self._forms_of(type), self.config)
-        form, answer = _stratum(strata, index // len(self.types), f"{self.name}/{self.seed}/{type}")
+        block, place = divmod(index // len(self.types), len(strata))
+        order = random.Random(f"{self.name}/{self.seed}/{type}/{block}").sample(range(len(strata)), len(strata))
+        form, answer = strata[order[place]]
         for _ in range(_MAX_ATTEMPTS):
             scene = modality.take(plan_scene(self.config, self.split, rng), self.config, rng)
             question = ask(scene, form, answer, self.config, rng)
@@ -200,16 +196,8 @@ def _strata(forms: tuple[QuestionForm, ...], config: WorldConfig) -> tuple[tuple
     return tuple((form, answer) for form in forms for answer in form.answers(config) or (None,))
 
 
-def _stratum(strata: Sequence, turn: int, seed: str) -> tuple[QuestionForm, str | None]:
-    block, place = divmod(turn, len(strata))
-    return strata[random.Random(f"{seed}/{block}").sample(range(len(strata)), len(strata))[place]]
-
-
 def write_dataset(
-    folder: str | Path,
-    dataset: SyntheticDataset,
-    num_workers: int = 1,
-    on_clip: Callable[[], object] | None = None,
+    folder: str | Path, dataset: SyntheticDataset, num_workers: int = 1, on_clip: Callable[[], object] | None = None
 ) -> Path:
     """
     Writes `NAME.jsonl`, `NAME.json` (the settings) and `media/NAME/`, where `NAME` is [`SyntheticDataset.name`].
@@ -269,35 +257,27 @@ def _media_folder(dataset: SyntheticDataset) -> Path:
 
 def _describe(dataset: SyntheticDataset) -> dict:
     """The settings of a data set, as they are read from JSON."""
-    settings = {
-        "split": dataset.split,
-        "modality": dataset.modality,
-        "num_clips": dataset.num_clips,
-        "seed": dataset.seed,
-        "types": dataset.types,
-        "forms": dataset.forms,
-        "questions_per_clip": dataset.questions_per_clip,
-        "media": SUFFIXES[dataset.modality][1:],
-        "world": asdict(dataset.config),
-    }
+    names = ("split", "modality", "num_clips", "seed", "types", "forms", "questions_per_clip")
+    settings = {name: getattr(dataset, name) for name in names}
+    settings |= {"media": SUFFIXES[dataset.modality][1:], "world": asdict(dataset.config)}
     return json.loads(json.dumps(settings))
 
 
 def _claim(path: Path, settings: dict) -> None:
     """Records the settings of a data set before any of it is written; refuses to mix it with another one."""
-    if path.exists():
-        try:
-            is_same = json.loads(path.read_text(encoding="utf-8")) == settings
-        except ValueError:
-            is_same = False
-        if not is_same:
-            raise ValueError(
-                f"{path} belongs to a data set with other settings: give another folder, or the same settings to "
-                "complete it."
-            )
+    if not path.exists():
+        with replaced(path) as part:
+            part.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         return
-    with replaced(path) as part:
-        part.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    try:
+        is_same = json.loads(path.read_text(encoding="utf-8")) == settings
+    except ValueError:
+        is_same = False
+    if not is_same:
+        raise ValueError(
+            f"{path} belongs to a data set with other settings: give another folder, or the same settings to complete "
+            "it."
+        )
 
 
 def _map(function: Callable, items: Sequence, num_workers: int) -> Iterator:

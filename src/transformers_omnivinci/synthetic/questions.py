@@ -16,15 +16,16 @@ follows the name that it belongs to, so that nothing has to be carried over the 
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import NamedTuple
 
 from . import candidates
-from .candidates import Candidate, Finder, format_seconds
+from .candidates import Candidate, format_seconds
 from .config import WorldConfig
-from .scenes import COLOURS, FORMS, MOTIONS, SOUNDS, Combination, Scene
+from .scenes import COLOURS, FORMS, MOTIONS, SOUNDS, Combination, Scene, take_all, take_picture, take_sound
 
 MAX_COUNT = 4
 
@@ -70,7 +71,7 @@ class QuestionForm(NamedTuple):
     name: str
     wordings: tuple[str, ...]
     answers: Callable[[WorldConfig], tuple[str, ...]]
-    find: Finder
+    find: Callable[[Scene, WorldConfig], Iterator[Candidate]]
 
 
 def ask(
@@ -172,245 +173,139 @@ def _matching(form: QuestionForm) -> QuestionForm:
     return QuestionForm("matching", f"{form.name}_each", wordings, _among(), find)
 
 
+_WORDINGS = {
+    "first_colour": ("What colour is the first shape?", "Which colour is shown first?"),
+    "first_form": ("Which shape is shown first?", "What is the first shape?"),
+    "last_colour": ("What colour is the last shape?", "Which colour is shown last?"),
+    "last_form": ("Which shape is shown last?", "What is the last shape?"),
+    "colour_of_form": ("What colour is the {form}?", "Which colour has the {form}?"),
+    "form_of_colour": ("Which shape is {colour}?", "What is {colour}?"),
+    "motion": ("Which way does the {colour} {form} move?", "Where does the {colour} {form} go?"),
+    "first_sound": ("Which sound is heard first?", "What is the first sound?"),
+    "last_sound": ("Which sound is heard last?", "What is the last sound?"),
+    "sound_after_sound": ("Which sound is next after the {sound}?", "What is heard next after the {sound}?"),
+    "sound_before_sound": ("Which sound is the last before the {sound}?", "What is heard last before the {sound}?"),
+    "colour_during_sound": (
+        "What colour is the shape while the {sound} is heard?",
+        "Which colour is shown during the {sound}?",
+    ),
+    "form_during_sound": ("Which shape is shown while the {sound} is heard?", "What is shown during the {sound}?"),
+    "sound_during_shape": (
+        "Which sound is heard while the {colour} {form} is shown?",
+        "What is heard during the time of the {colour} {form}?",
+    ),
+    "colour_after_sound": (
+        "What colour is the next shape to appear after the {sound}?",
+        "Which colour appears next after the {sound}?",
+    ),
+    "colour_before_sound": (
+        "What colour is the last shape to vanish before the {sound}?",
+        "Which colour vanishes last before the {sound}?",
+    ),
+    "form_after_sound": (
+        "Which shape is the next to appear after the {sound}?",
+        "Which shape appears next after the {sound}?",
+    ),
+    "form_before_sound": (
+        "Which shape is the last to vanish before the {sound}?",
+        "Which shape vanishes last before the {sound}?",
+    ),
+    "sound_after_shape": (
+        "Which sound is next after the {colour} {form} vanishes?",
+        "What is heard next after the {colour} {form} vanishes?",
+    ),
+    "sound_before_shape": (
+        "Which sound is the last before the {colour} {form} appears?",
+        "What is heard last before the {colour} {form} appears?",
+    ),
+    "sound_start": ("At which second does the {sound} start?", "When is the {sound} heard?"),
+    "shape_start": ("At which second does the {colour} {form} appear?", "When does the {colour} {form} appear?"),
+    "count_of_shapes": ("How many shapes are shown?", "What is the number of shapes?"),
+    "count_of_sounds": ("How many sounds are heard?", "What is the number of sounds?"),
+    "count_of_one_sound": ("How many times is the {sound} heard?", "How often is the {sound} heard?"),
+    "caption": ("Describe the clip with times.", "What is shown and heard, and when?", "What happens?"),
+    "colour_of_shape": ("What colour is the shape?", "Which colour is shown?"),
+    "form_of_shape": ("Which shape is shown?", "What is the shape?"),
+    "colour_and_form": ("What is shown?", "Which shape of which colour is shown?"),
+    "caption_of_picture": ("What is shown, and where?", "Describe the picture."),
+}
+
+
+def _form(type: str, name: str, answers: Callable, find: Callable, **parameters) -> QuestionForm:
+    return QuestionForm(type, name, _WORDINGS[name], answers, partial(find, **parameters))
+
+
 _SINGLE_FORMS = (
-    QuestionForm(
-        "visual",
-        "first_colour",
-        ("What colour is the first shape?", "Which colour is shown first?"),
-        _COLOURS,
-        candidates.extreme_shape(0, "colour"),
-    ),
-    QuestionForm(
-        "visual",
-        "first_form",
-        ("Which shape is shown first?", "What is the first shape?"),
-        _FORMS,
-        candidates.extreme_shape(0, "form"),
-    ),
-    QuestionForm(
-        "visual",
-        "last_colour",
-        ("What colour is the last shape?", "Which colour is shown last?"),
-        _COLOURS,
-        candidates.extreme_shape(-1, "colour"),
-    ),
-    QuestionForm(
-        "visual",
-        "last_form",
-        ("Which shape is shown last?", "What is the last shape?"),
-        _FORMS,
-        candidates.extreme_shape(-1, "form"),
-    ),
-    QuestionForm(
-        "visual",
-        "colour_of_form",
-        ("What colour is the {form}?", "Which colour has the {form}?"),
-        _COLOURS,
-        candidates.colour_of_form,
-    ),
-    QuestionForm(
-        "visual",
-        "form_of_colour",
-        ("Which shape is {colour}?", "What is {colour}?"),
-        _FORMS,
-        candidates.form_of_colour,
-    ),
-    QuestionForm(
-        "visual",
-        "motion",
-        ("Which way does the {colour} {form} move?", "Where does the {colour} {form} go?"),
-        _among(*MOTIONS),
-        candidates.motion,
-    ),
-    QuestionForm(
-        "audio",
-        "first_sound",
-        ("Which sound is heard first?", "What is the first sound?"),
-        _SOUNDS,
-        candidates.extreme_sound(0),
-    ),
-    QuestionForm(
-        "audio",
-        "last_sound",
-        ("Which sound is heard last?", "What is the last sound?"),
-        _SOUNDS,
-        candidates.extreme_sound(-1),
-    ),
-    QuestionForm(
-        "audio",
-        "sound_after_sound",
-        ("Which sound is next after the {sound}?", "What is heard next after the {sound}?"),
-        _SOUNDS,
-        candidates.neighbour_sound(1),
-    ),
-    QuestionForm(
-        "audio",
-        "sound_before_sound",
-        ("Which sound is the last before the {sound}?", "What is heard last before the {sound}?"),
-        _SOUNDS,
-        candidates.neighbour_sound(-1),
-    ),
-    QuestionForm(
-        "synchrony",
-        "colour_during_sound",
-        ("What colour is the shape while the {sound} is heard?", "Which colour is shown during the {sound}?"),
-        _COLOURS,
-        candidates.shape_during_sound("colour"),
-    ),
-    QuestionForm(
-        "synchrony",
-        "form_during_sound",
-        ("Which shape is shown while the {sound} is heard?", "What is shown during the {sound}?"),
-        _FORMS,
-        candidates.shape_during_sound("form"),
-    ),
-    QuestionForm(
-        "synchrony",
-        "sound_during_shape",
-        (
-            "Which sound is heard while the {colour} {form} is shown?",
-            "What is heard during the time of the {colour} {form}?",
-        ),
-        _SOUNDS,
-        candidates.sound_during_shape,
-    ),
-    QuestionForm(
-        "order",
-        "colour_after_sound",
-        (
-            "What colour is the next shape to appear after the {sound}?",
-            "Which colour appears next after the {sound}?",
-        ),
-        _COLOURS,
-        candidates.shape_beside_sound(1, "colour"),
-    ),
-    QuestionForm(
-        "order",
-        "colour_before_sound",
-        (
-            "What colour is the last shape to vanish before the {sound}?",
-            "Which colour vanishes last before the {sound}?",
-        ),
-        _COLOURS,
-        candidates.shape_beside_sound(-1, "colour"),
-    ),
-    QuestionForm(
-        "order",
-        "form_after_sound",
-        ("Which shape is the next to appear after the {sound}?", "Which shape appears next after the {sound}?"),
-        _FORMS,
-        candidates.shape_beside_sound(1, "form"),
-    ),
-    QuestionForm(
-        "order",
-        "form_before_sound",
-        ("Which shape is the last to vanish before the {sound}?", "Which shape vanishes last before the {sound}?"),
-        _FORMS,
-        candidates.shape_beside_sound(-1, "form"),
-    ),
-    QuestionForm(
-        "order",
-        "sound_after_shape",
-        (
-            "Which sound is next after the {colour} {form} vanishes?",
-            "What is heard next after the {colour} {form} vanishes?",
-        ),
-        _SOUNDS,
-        candidates.sound_beside_shape(1),
-    ),
-    QuestionForm(
-        "order",
-        "sound_before_shape",
-        (
-            "Which sound is the last before the {colour} {form} appears?",
-            "What is heard last before the {colour} {form} appears?",
-        ),
-        _SOUNDS,
-        candidates.sound_beside_shape(-1),
-    ),
-    QuestionForm(
-        "time",
-        "sound_start",
-        ("At which second does the {sound} start?", "When is the {sound} heard?"),
-        _onset_times,
-        candidates.sound_start,
-    ),
-    QuestionForm(
-        "time",
-        "shape_start",
-        ("At which second does the {colour} {form} appear?", "When does the {colour} {form} appear?"),
-        _onset_times,
-        candidates.shape_start,
-    ),
-    QuestionForm(
-        "counting",
-        "count_of_shapes",
-        ("How many shapes are shown?", "What is the number of shapes?"),
-        _COUNTS,
-        candidates.count_of_shapes,
-    ),
-    QuestionForm(
-        "counting",
-        "count_of_sounds",
-        ("How many sounds are heard?", "What is the number of sounds?"),
-        _COUNTS,
-        candidates.count_of_sounds,
-    ),
-    QuestionForm(
-        "counting",
-        "count_of_one_sound",
-        ("How many times is the {sound} heard?", "How often is the {sound} heard?"),
-        _COUNTS,
-        candidates.count_of_one_sound,
-    ),
+    _form("visual", "first_colour", _COLOURS, candidates.extreme_shape, place=0, attribute="colour"),
+    _form("visual", "first_form", _FORMS, candidates.extreme_shape, place=0, attribute="form"),
+    _form("visual", "last_colour", _COLOURS, candidates.extreme_shape, place=-1, attribute="colour"),
+    _form("visual", "last_form", _FORMS, candidates.extreme_shape, place=-1, attribute="form"),
+    _form("visual", "colour_of_form", _COLOURS, candidates.attribute_of, named="form", attribute="colour"),
+    _form("visual", "form_of_colour", _FORMS, candidates.attribute_of, named="colour", attribute="form"),
+    _form("visual", "motion", _among(*MOTIONS), candidates.motion),
+    _form("audio", "first_sound", _SOUNDS, candidates.extreme_sound, place=0),
+    _form("audio", "last_sound", _SOUNDS, candidates.extreme_sound, place=-1),
+    _form("audio", "sound_after_sound", _SOUNDS, candidates.neighbour_sound, step=1),
+    _form("audio", "sound_before_sound", _SOUNDS, candidates.neighbour_sound, step=-1),
+    _form("synchrony", "colour_during_sound", _COLOURS, candidates.shape_beside_sound, step=0, attribute="colour"),
+    _form("synchrony", "form_during_sound", _FORMS, candidates.shape_beside_sound, step=0, attribute="form"),
+    _form("synchrony", "sound_during_shape", _SOUNDS, candidates.sound_beside_shape, step=0),
+    _form("order", "colour_after_sound", _COLOURS, candidates.shape_beside_sound, step=1, attribute="colour"),
+    _form("order", "colour_before_sound", _COLOURS, candidates.shape_beside_sound, step=-1, attribute="colour"),
+    _form("order", "form_after_sound", _FORMS, candidates.shape_beside_sound, step=1, attribute="form"),
+    _form("order", "form_before_sound", _FORMS, candidates.shape_beside_sound, step=-1, attribute="form"),
+    _form("order", "sound_after_shape", _SOUNDS, candidates.sound_beside_shape, step=1),
+    _form("order", "sound_before_shape", _SOUNDS, candidates.sound_beside_shape, step=-1),
+    _form("time", "sound_start", _onset_times, candidates.sound_start),
+    _form("time", "shape_start", _onset_times, candidates.shape_start),
+    _form("counting", "count_of_shapes", _COUNTS, candidates.count_of, events="shapes"),
+    _form("counting", "count_of_sounds", _COUNTS, candidates.count_of, events="sounds"),
+    _form("counting", "count_of_one_sound", _COUNTS, candidates.count_of_one_sound),
 )
 QUESTION_FORMS = (
     *_SINGLE_FORMS,
     *(_matching(form) for form in _SINGLE_FORMS if "{" in form.wordings[0]),
-    QuestionForm(
-        "caption",
-        "caption",
-        ("Describe the clip with times.", "What is shown and heard, and when?", "What happens?"),
-        _among(),
-        candidates.caption,
-    ),
+    _form("caption", "caption", _among(), candidates.caption),
 )
 QUESTION_TYPES = tuple(dict.fromkeys(form.type for form in QUESTION_FORMS))
 # Types whose answers come from a closed set, so that they are either right or wrong.
 CLOSED_TYPES = tuple(dict.fromkeys(form.type for form in _SINGLE_FORMS))
 
 # What can be asked about a picture of one shape, and about a sound without picture.
+_PAIRS = _among(*(candidates.THE_SHAPE.format(colour=colour, form=form) for colour, form in product(COLOURS, FORMS)))
 PICTURE_FORMS = (
-    QuestionForm(
-        "visual",
-        "colour_of_shape",
-        ("What colour is the shape?", "Which colour is shown?"),
-        _COLOURS,
-        candidates.only_shape(lambda shape: shape.colour),
-    ),
-    QuestionForm(
-        "visual",
-        "form_of_shape",
-        ("Which shape is shown?", "What is the shape?"),
-        _FORMS,
-        candidates.only_shape(lambda shape: shape.form),
-    ),
-    QuestionForm(
-        "visual",
-        "colour_and_form",
-        ("What is shown?", "Which shape of which colour is shown?"),
-        _among(*(candidates.THE_SHAPE.format(colour=colour, form=form) for colour, form in product(COLOURS, FORMS))),
-        candidates.only_shape(lambda shape: candidates.THE_SHAPE.format(**candidates.name_shape(shape))),
-    ),
+    _form("visual", "colour_of_shape", _COLOURS, candidates.only_shape, wording="{colour}"),
+    _form("visual", "form_of_shape", _FORMS, candidates.only_shape, wording="{form}"),
+    _form("visual", "colour_and_form", _PAIRS, candidates.only_shape, wording=candidates.THE_SHAPE),
     *(form for form in QUESTION_FORMS if form.name in ("colour_of_form", "form_of_colour")),
-    QuestionForm(
-        "caption",
-        "caption_of_picture",
-        ("What is shown, and where?", "Describe the picture."),
-        _among(),
-        candidates.caption_of_picture,
-    ),
+    _form("caption", "caption_of_picture", _among(), candidates.caption_of_picture),
 )
 _OF_SOUNDS = [form.name for form in QUESTION_FORMS if form.type == "audio"]
 _OF_SOUNDS += ["sound_start", "count_of_sounds", "count_of_one_sound"]
 SOUND_FORMS = tuple(form for form in QUESTION_FORMS if form.name.removesuffix("_each") in _OF_SOUNDS)
+
+
+class Modality(NamedTuple):
+    """
+    What samples show: video with sound, a single picture, or sound alone. They match the training stages of the paper,
+    which learn from single modalities before they learn from both.
+
+    What a sample does not show is not in its scene either. Held-out combinations relate shapes and sounds, so a single
+    modality cannot show one: pictures of every split have all pairs of colour and form, and sounds all kinds. They are
+    taken from scenes of their own split.
+
+    Attributes:
+        forms (`tuple[QuestionForm, ...]`): What can be asked.
+        take (`Callable`):
+            From a scene, the world's config and a `random.Random` to a scene with only what the modality shows.
+    """
+
+    forms: tuple[QuestionForm, ...]
+    take: Callable[[Scene, WorldConfig, random.Random], Scene]
+
+
+MODALITIES = {
+    "video": Modality(QUESTION_FORMS, take_all),
+    "image": Modality(PICTURE_FORMS, take_picture),
+    "audio": Modality(SOUND_FORMS, take_sound),
+}

@@ -36,11 +36,9 @@ Point = tuple[float, float]
 @dataclass(frozen=True)
 class VisibleShape:
     """
-    A shape on screen from `start` to `end` (seconds).
+    A shape on screen from `start` to `end` (seconds) in the slot of index `slot`.
 
     Attributes:
-        slot (`int`): The index of its slot.
-        start (`float`), end (`float`): Seconds.
         colour (`str`), form (`str`), motion (`str`): One each of `COLOURS`, `FORMS` and `MOTIONS`.
         origin (`tuple[float, float]`), target (`tuple[float, float]`):
             Its centre at the start and at the end, (x, y) as fractions of the frame. It moves in a straight line.
@@ -64,8 +62,6 @@ class AudibleSound:
     A sound from `start` to `end` (seconds), which a shape in the same slot begins before and outlasts.
 
     Attributes:
-        slot (`int`): The index of its slot.
-        start (`float`), end (`float`): Seconds.
         kind (`str`): One of `SOUNDS`.
         gain (`float`): Its loudness, up to 1.
     """
@@ -185,6 +181,24 @@ def freeze(scene: Scene, second: float, seconds: float) -> Scene:
     )
 
 
+def take_all(scene: Scene, config: WorldConfig, rng: random.Random) -> Scene:
+    """The scene itself."""
+    return scene
+
+
+def take_picture(scene: Scene, config: WorldConfig, rng: random.Random) -> Scene:
+    """A random frame that shows a shape, as a still scene; there is never more than one shape on screen."""
+    shape = rng.choice(scene.shapes)
+    frames = (frame / config.fps for frame in range(round(scene.seconds * config.fps)))
+    second = rng.choice([second for second in frames if shape.start <= second < shape.end])
+    return freeze(scene, second, 1 / config.fps)
+
+
+def take_sound(scene: Scene, config: WorldConfig, rng: random.Random) -> Scene:
+    """The scene without its shapes."""
+    return replace(scene, shapes=())
+
+
 def plan_scene(config: WorldConfig, split: str, rng: random.Random) -> Scene:
     """
     Plans a random scene. The same state of `rng` gives the same scene on every machine.
@@ -251,16 +265,9 @@ def _draw_kinds(count: int, repeat_probability: float, rng: random.Random) -> li
 
 
 def _draw_pairs(
-    count: int,
-    kinds: set[str],
-    required: frozenset[Combination],
-    forbidden: frozenset[Combination],
-    rng: random.Random,
+    count: int, kinds: set[str], required: frozenset, forbidden: frozenset, rng: random.Random
 ) -> list[tuple[str, str]]:
-    """
-    Colours and forms that form a required combination with the sounds, if there are any, and no forbidden one. The
-    condition ignores time: sounds are drawn first, and the shapes are shuffled over their slots.
-    """
+    """Colours and forms with a required combination, if there are any, and no forbidden one, whatever the slots."""
     choices = sorted((colour, form) for colour, form, kind in required if kind in kinds)
     while True:
         pairs = [rng.choice(choices)] if choices else []
@@ -287,8 +294,8 @@ def _draw_shape(
         origin, target = target, origin
     return VisibleShape(
         slot=slot,
-        start=_round(start + rng.uniform(0, config.jitter)),
-        end=_round(end - 0.5 - rng.uniform(0, config.jitter)),
+        start=round(start + rng.uniform(0, config.jitter), 2),
+        end=round(end - 0.5 - rng.uniform(0, config.jitter), 2),
         colour=colour,
         form=form,
         motion=motion,
@@ -304,12 +311,12 @@ def _draw_sound(
     """A sound that a shape in the same slot begins before and outlasts, whatever the jitter of both."""
     latest = end - 0.5 - config.jitter
     room = latest - start - config.jitter - MIN_SOUND_SECONDS
-    onset = _round(start + rng.randint(1, max(1, int(2 * room + 1e-9))) / 2 + rng.uniform(0, config.jitter))
+    onset = round(start + rng.randint(1, max(1, int(2 * room + 1e-9))) / 2 + rng.uniform(0, config.jitter), 2)
     seconds = CLICK_SECONDS if kind == "click" else rng.uniform(MIN_SOUND_SECONDS, MAX_SOUND_SECONDS)
     return AudibleSound(
         slot=slot,
         start=onset,
-        end=_round(min(onset + seconds, latest)),
+        end=round(min(onset + seconds, latest), 2),
         kind=kind,
         gain=round(rng.uniform(*config.gain), 2),
     )
@@ -333,8 +340,3 @@ def _draw_background(config: WorldConfig, rng: random.Random) -> Background:
         grain=round(rng.uniform(0, config.grain), 2),
         specks=tuple((draw_point(), draw_point()) for _ in range(rng.randint(0, config.num_specks))),
     )
-
-
-def _round(seconds: float) -> float:
-    """Rounds to hundredths of a second."""
-    return round(seconds, 2)

@@ -1,4 +1,4 @@
-"""The frames of a scene."""
+"""Scenes as arrays: their frames and their sound."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from .config import WorldConfig
-from .scenes import Background, Point, Scene, between
+from .scenes import AudibleSound, Background, Point, Scene, between
 
 RGB = {
     "red": (225, 30, 35),
@@ -26,23 +26,20 @@ _SPECK_RADIUS = 0.025
 _FINE = 8
 
 
-def frame_seconds(scene: Scene, config: WorldConfig) -> np.ndarray:
-    """Times of all frames of a scene in seconds, as float64 of shape `(num_frames,)`."""
-    return np.arange(round(scene.seconds * config.fps)) / config.fps
-
-
-def draw_frames(scene: Scene, config: WorldConfig, seconds: Sequence[float]) -> np.ndarray:
+def draw_frames(scene: Scene, config: WorldConfig, seconds: Sequence[float] | None = None) -> np.ndarray:
     """
     Draws frames of a scene.
 
     Args:
         scene ([`Scene`]): What to draw.
         config ([`WorldConfig`]): The config of its world.
-        seconds (`Sequence[float]`): Times of the frames; those of a clip are [`frame_seconds`].
+        seconds (`Sequence[float]`, *optional*): Times of the frames. `None`: those of a clip, at `config.fps`.
 
     Returns:
         `np.ndarray` of shape `(num_frames, height, width, 3)`: uint8 RGB.
     """
+    if seconds is None:
+        seconds = np.arange(round(scene.seconds * config.fps)) / config.fps
     seconds = np.asarray(seconds, dtype=np.float64)
     frames = np.repeat(_draw_background(scene.background, scene.seed, config)[None], len(seconds), axis=0)
     side = min(config.height, config.width)
@@ -91,10 +88,7 @@ def _stamp(frame: np.ndarray, form: str, radius: float, colour: tuple[int, int, 
 
 @lru_cache(maxsize=1024)
 def _coverage(form: str, radius: int) -> tuple[np.ndarray, int]:
-    """
-    How much of a pixel a form covers, for pixels at every position of the fine grid, and half the form's side on that
-    grid. Element [i, j] is the pixel that starts at (i - `_FINE`, j - `_FINE`) from the form's first point.
-    """
+    """The share of the pixel that starts at [i - `_FINE`, j - `_FINE`] of the fine grid, and half the form's side."""
     reach = radius + 1
     side = 2 * reach + 1
     mask = Image.new("L", (side, side))
@@ -132,3 +126,52 @@ _OUTLINES = {
         for point in (turn(x, y) for x, y in _CROSS)
     ],
 }
+
+PITCHES = {"low tone": (220.0,), "middle tone": (660.0,), "high tone": (1980.0,), "chord": (330.0, 415.3, 493.9)}
+SWEEPS = {"rising sweep": (300.0, 2700.0), "falling sweep": (2700.0, 300.0)}
+_LOUDNESS = 0.6
+_HUM_PITCH = 60.0
+_EDGE_SECONDS = 0.02
+
+
+def synthesise(scene: Scene, config: WorldConfig) -> np.ndarray:
+    """
+    Synthesises the sound of a scene.
+
+    Args:
+        scene ([`Scene`]): What to synthesise.
+        config ([`WorldConfig`]): The config of its world.
+
+    Returns:
+        `np.ndarray` of shape `(num_samples,)`: float32 mono in [-1, 1], at `config.sampling_rate`.
+    """
+    rate = config.sampling_rate
+    generator = np.random.Generator(np.random.PCG64([scene.seed, 1]))
+    time = np.arange(round(scene.seconds * rate)) / rate
+    waveform = scene.noise * _noise(len(time), generator) + scene.hum * np.sin(math.tau * _HUM_PITCH * time)
+    for sound in scene.sounds:
+        first, last = round(sound.start * rate), round(sound.end * rate)
+        waveform[first:last] += _LOUDNESS * sound.gain * _synthesise(sound, last - first, rate, generator)
+    return waveform.clip(-1, 1).astype(np.float32)
+
+
+def _synthesise(sound: AudibleSound, num_samples: int, rate: int, generator: np.random.Generator) -> np.ndarray:
+    time = np.arange(num_samples) / rate
+    length = num_samples / rate
+    if sound.kind == "click":
+        return _noise(num_samples, generator) * np.exp(-5 * time / length)
+    if sound.kind == "noise":
+        samples = _noise(num_samples, generator)
+    elif sound.kind in SWEEPS:
+        low, high = SWEEPS[sound.kind]
+        growth = math.log(high / low) / length  # the pitch is low * exp(growth * time)
+        samples = np.sin(math.tau * low * np.expm1(growth * time) / growth)
+    else:
+        pitches = PITCHES[sound.kind]
+        samples = sum(np.sin(math.tau * pitch * time) for pitch in pitches) / len(pitches)
+    return samples * np.minimum(np.minimum(time, length - time) / _EDGE_SECONDS, 1)
+
+
+def _noise(num_samples: int, generator: np.random.Generator) -> np.ndarray:
+    """White noise in [-1, 1]."""
+    return 2 * generator.random(num_samples) - 1
