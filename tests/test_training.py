@@ -30,9 +30,8 @@ from transformers_omnivinci.training import (
 )
 from transformers_omnivinci.training.encoding import Measure
 from transformers_omnivinci.training.muon import Muon, MuonWithAdamW
-from transformers_omnivinci.training.packing import pack
 from transformers_omnivinci.training.recipes import PARTS
-from transformers_omnivinci.training.sampling import MixtureSampler, strata_of
+from transformers_omnivinci.training.sampling import MixtureSampler, pack, strata_of
 
 from .chats import CLIP_ITEM, chat, damaged_image, unlike_samples, write
 from .conftest import CLIP, PARITY

@@ -9,9 +9,6 @@ from transformers import DataCollatorWithFlattening
 from ..labels import IGNORED
 from ..processing.batch import join
 
-PADDING = -1
-"""The item that padding belongs to."""
-
 
 @dataclass
 class OmniVinciCollator:
@@ -59,10 +56,10 @@ class OmniVinciCollator:
         return batch
 
     def _pad(self, samples: list[dict]) -> dict:
-        lengths = [torch.ones(len(sample["input_ids"]), dtype=torch.long) for sample in samples]
+        input_ids = [sample["input_ids"] for sample in samples]
         return {
-            "input_ids": self._pad_rows([sample["input_ids"] for sample in samples], self.pad_token_id),
-            "attention_mask": self._pad_rows(lengths, 0),
+            "input_ids": self._pad_rows(input_ids, self.pad_token_id),
+            "attention_mask": self._pad_rows([torch.ones_like(ids) for ids in input_ids], 0),
             "labels": self._pad_rows([sample["labels"] for sample in samples], IGNORED),
         }
 
@@ -74,7 +71,7 @@ class OmniVinciCollator:
     def _share(self, rows: list[list[dict]]) -> dict:
         """Each token attends to those before it in its own segment, and in that which all of its item read."""
         rows = [[_text_of(sample, item) for item, sample in enumerate(row)] for row in rows]
-        fill = {"input_ids": self.pad_token_id, "labels": IGNORED, "items": PADDING}
+        fill = {"input_ids": self.pad_token_id, "labels": IGNORED, "items": -1}  # padding belongs to no item
         padded = {
             name: self._pad_rows([torch.cat([sample[name] for sample in row]) for row in rows], fill.get(name, 0))
             for name in rows[0][0]

@@ -86,13 +86,11 @@ def train(
         sources, eval_sources (`Sequence[DataSource]`): The data.
         model (`str`): A folder or repository. Of its weights nothing is read where the recipe starts from scratch.
         arguments ([`~transformers.TrainingArguments`]): See [`training_arguments`].
-        skip_bad (`bool`, *optional*, defaults to `False`): Whether bad samples are left out.
         max_length (`int`, *optional*): The most positions of a sample, with `packing` of a row. `None`: as many as
             the language model has.
         packing (`bool`, *optional*, defaults to `False`): Whether samples share rows.
-        share_media (`bool`, *optional*, defaults to `False`): Whether samples about the same media share them.
         lora_rank (`int`, *optional*): The language model learns low-rank additions instead of its weights.
-        muon (`bool`, *optional*, defaults to `False`): Whether [`MuonWithAdamW`] is the optimizer.
+        skip_bad, share_media, muon: As in [`ChatDataset`] and [`OmniVinciTrainer`].
         media_options: Options of [`SampleEncoder`].
     """
     folder = Path(arguments.output_dir)
@@ -109,14 +107,17 @@ def train(
     eval_dataset = ChatDataset(eval_sources, encoder, skip_bad, share_media) if eval_sources else None
     if recipe.from_scratch:
         network = OmniVinciForConditionalGeneration(config)
-    else:
-        network = _load(model, recipe, mixed_precision=arguments.bf16 or arguments.fp16)
+    else:  # what learns is in float32; in mixed precision what is frozen stays as it is stored
+        network = OmniVinciForConditionalGeneration.from_pretrained(model, dtype="auto")
+        is_mixed = arguments.bf16 or arguments.fp16
+        for module in recipe.trained_modules(network).values() if is_mixed else [network]:
+            module.float()
     trainer = OmniVinciTrainer(
         _add_adapters(network, recipe, lora_rank) if lora_rank else network,
         arguments,
-        train_dataset=train_dataset,
-        eval_dataset=eval_dataset,
-        processing_class=processor,
+        train_dataset,
+        eval_dataset,
+        processor,
         recipe=recipe,
         packed_length=max_length if packing else None,
         muon=muon,
@@ -126,14 +127,6 @@ def train(
     trainer.save_model()
     trainer.save_state()
     return trainer
-
-
-def _load(model: str, recipe: Recipe, mixed_precision: bool) -> OmniVinciForConditionalGeneration:
-    """What learns is in float32; in mixed precision what is frozen stays as it is stored."""
-    network = OmniVinciForConditionalGeneration.from_pretrained(model, dtype="auto")
-    for module in recipe.trained_modules(network).values() if mixed_precision else [network]:
-        module.float()
-    return network
 
 
 def _add_adapters(network: OmniVinciForConditionalGeneration, recipe: Recipe, rank: int):
@@ -149,10 +142,6 @@ def _add_adapters(network: OmniVinciForConditionalGeneration, recipe: Recipe, ra
         for name, module in recipe.trained_modules(network).items()
         if name not in PARTS["language_model"] and any(True for _ in module.parameters())
     }
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=2 * rank,
-        target_modules=r".*language_model\.layers\..*_proj",
-        modules_to_save=sorted(whole) or None,
-    )
+    layers = r".*language_model\.layers\..*_proj"
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=layers, modules_to_save=sorted(whole) or None)
     return get_peft_model(network, config)

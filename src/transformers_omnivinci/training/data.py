@@ -7,6 +7,7 @@ import re
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -87,23 +88,12 @@ class DataSource:
         return self.name or (str(self.rows) if isinstance(self.rows, (str, Path)) else "row")
 
     def open(self) -> "Rows":
-        """
-        The rows.
-
-        Raises:
-            OSError: they are in a file that cannot be read.
-        """
+        """The rows. Raises OSError where they are in a file that cannot be read."""
         return JsonLines(Path(self.rows)) if isinstance(self.rows, (str, Path)) else Rows(self.rows, self.label)
 
 
 class Rows:
-    """
-    Rows in memory, or wherever a sequence has them.
-
-    Args:
-        rows (`Sequence[dict]`): The rows.
-        label (`str`): How they are called in messages.
-    """
+    """Rows in memory, or wherever a sequence has them; `label` is how they are called in messages."""
 
     folder: Path | None = None
 
@@ -121,12 +111,7 @@ class Rows:
         return f"{self._label}:{index}"
 
     def sample(self, index: int) -> Sample:
-        """
-        The chat in a row.
-
-        Raises:
-            BadSample: see [`read_sample`].
-        """
+        """The chat in a row, see [`read_sample`]."""
         return read_sample(self[index], self.name(index), self.folder)
 
 
@@ -158,30 +143,23 @@ class JsonLines(Rows):
         except OSError as error:
             raise OSError(f"The data file {path} cannot be read: {error.strerror or error}.") from error
         self.folder = path.resolve().parent
-        self._index: np.ndarray | None = None
         self._content: mmap.mmap | None = None
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_content": None}  # each process maps the file anew
 
-    @property
+    @cached_property
     def index(self) -> np.ndarray:
         """(rows, 2): the byte at which each row begins, and the number of its line. Found by reading the file once."""
-        if self._index is None:
-            rows, end = array("q"), 0
-            with self.path.open("rb") as file:
-                for number, line in enumerate(file, start=1):
-                    if line.strip():
-                        rows.extend((end, number))
-                    end += len(line)
-            if not rows:
-                raise ValueError(f"The data file {self.path} is empty: one JSON object a line is accepted.")
-            self._index = np.array(rows).reshape(-1, 2)
-        return self._index
-
-    @index.setter
-    def index(self, index: np.ndarray) -> None:
-        self._index = index
+        rows, end = array("q"), 0
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    rows.extend((end, number))
+                end += len(line)
+        if not rows:
+            raise ValueError(f"The data file {self.path} is empty: one JSON object a line is accepted.")
+        return np.array(rows).reshape(-1, 2)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -196,21 +174,19 @@ class JsonLines(Rows):
             raise BadSample(self.name(index), f"the line is not JSON: {error}.") from error
 
     def name(self, index: int) -> str:
-        """File and line of a row."""
         return f"{self.path}:{self.index[index, 1]}"
 
     def _open(self) -> mmap.mmap:
-        content = self._content
-        if content is None:
+        is_same = True
+        if self._content is None:
             with self.path.open("rb") as file:
-                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                self._content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             is_same = file_version(self.path) == self.version
-        else:
-            is_same = content.size() == self.version[0]  # to read beyond a new end would kill the process
-        if not is_same:
+        # To read beyond a new end would kill the process.
+        if not is_same or self._content.size() != self.version[0]:
+            self._content = None
             raise OSError(f"The data file {self.path} has changed while it was in use: start again with the new one.")
-        self._content = content
-        return content
+        return self._content
 
 
 def file_version(path: str | Path) -> list[int]:
@@ -244,9 +220,8 @@ def read_sample(row, default_id: str, folder: Path | None = None) -> Sample:
         raise BadSample(sample_id, "it has no `messages`: a list of at least one question and one answer is accepted.")
     columns = {kind: _column(row, names) for kind, names in COLUMNS.items()}
     messages = [_read_message(message, sample_id, folder, columns) for message in messages]
-    left = [kind for kind, sources in columns.items() if sources]
-    if left:
-        items = [{"type": kind, kind: _resolve(source, folder)} for kind in left for source in columns[kind]]
+    items = [{"type": kind, kind: _resolve(one, folder)} for kind, left in columns.items() for one in left]
+    if items:
         _put_first(messages, items, sample_id)
     last = messages[-1]
     if last["role"] != "assistant" or not _text(last["content"]).strip():
@@ -283,10 +258,7 @@ def _read_message(message, sample_id: str, folder: Path | None, columns: dict[st
         raise BadSample(
             sample_id, f"the content of a message is {type(content).__name__}: text or items are accepted."
         )
-    return {
-        "role": message["role"],
-        "content": [_read_item(item, sample_id, folder, columns) for item in content],
-    }
+    return {"role": message["role"], "content": [_read_item(item, sample_id, folder, columns) for item in content]}
 
 
 def _read_item(item, sample_id: str, folder: Path | None, columns: dict[str, list]) -> dict:

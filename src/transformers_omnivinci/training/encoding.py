@@ -13,6 +13,7 @@ from ..processing.conversation import MODALITIES, item_options
 from .data import BadSample, Sample
 from .sharing import SplitSample, count_shared
 
+TENSORS = {"tokenize": True, "return_dict": True, "return_assistant_tokens_mask": True, "return_tensors": "pt"}
 _MAX_TEXTS = 2**16
 """Tokenized chats that are kept: each is measured, split and encoded, and many clips are asked the same."""
 
@@ -32,9 +33,7 @@ class Measure:
 
     @property
     def kind(self) -> str:
-        """
-        `"text"`, `"image"`, `"video"` and `"audio"` are specific to one modality; `"omni"` is heard and seen.
-        """
+        """`"text"`, `"image"`, `"video"` and `"audio"` are specific to one modality; `"omni"` is heard and seen."""
         if "audio" in self.modalities:
             return "omni" if len(self.modalities) > 1 else "audio"
         return "video" if "video" in self.modalities else "image" if self.modalities else "text"
@@ -74,18 +73,16 @@ class SampleEncoder:
             BadSample: a medium cannot be read, or the sample is too long.
         """
         with _naming(sample):
-            items, (input_ids, _, places) = _media_items(sample), self._read(sample)
+            items, (input_ids, _, places) = media_items(sample), self._read(sample)
             # Several images of a prompt are not tiled; and a text that holds a placeholder is refused with the prompt.
             if len(places) != len(items) or sum(item["type"] == "image" for item in items) > 1:
-                measure = _measure(self._plan(sample.messages))
+                plan = self._plan(sample.messages)
+                length, media = plan.length, plan.media
             else:
                 media = [self._measure_medium(item) for item in items]
-                measure = Measure(
-                    len(input_ids) - len(items) + sum(medium.length for medium in media),
-                    frozenset().union(*(medium.modalities for medium in media)),
-                )
-        self._check_length(sample, measure.length)
-        return measure
+                length = len(input_ids) - len(items) + sum(medium.length for medium in media)
+        self._check_length(sample, length)
+        return Measure(length, frozenset().union(*(medium.modalities for medium in media)))
 
     def encode(self, sample: Sample, *others: Sample) -> dict:
         """
@@ -104,14 +101,7 @@ class SampleEncoder:
             BadSample: a medium cannot be read or is not shared, nothing is answered, or the sequence is too long.
         """
         with _naming(sample):
-            encoded = self.processor.apply_chat_template(
-                sample.messages,
-                tokenize=True,
-                return_dict=True,
-                return_assistant_tokens_mask=True,
-                return_tensors="pt",
-                **self.options,
-            )
+            encoded = self.processor.apply_chat_template(sample.messages, **TENSORS, **self.options)
             input_ids = encoded.pop("input_ids")[0]
             is_answer = encoded.pop("assistant_masks")[0].bool()
             labels = without_placeholders(input_ids.masked_fill(~is_answer, IGNORED), self._placeholders)
@@ -132,15 +122,13 @@ class SampleEncoder:
 
     def split(self, sample: Sample) -> SplitSample | None:
         """
-        Cuts a sample behind its last medium, without reading any.
-
-        Returns:
-            `SplitSample`: or `None` if it has nothing to share: no media, or no answer that comes after them alone.
+        Cuts a sample behind its last medium, without reading any. `None`: it has nothing to share, as it has no media,
+        or no answer that comes after them alone.
 
         Raises:
             BadSample: the chat template does not accept it.
         """
-        media = [((item["type"], *item_options(item).items()), item[item["type"]]) for item in _media_items(sample)]
+        media = [((item["type"], *item_options(item).items()), item[item["type"]]) for item in media_items(sample)]
         if not media:
             return None
         with _naming(sample):
@@ -159,18 +147,13 @@ class SampleEncoder:
         shared = count_shared(samples)
         prefix = input_ids[: len(input_ids) - len(samples[0].after) + shared]
         rests = [torch.tensor(sample.after[shared:]) for sample in samples]
-        positions = torch.arange(len(prefix) + max(map(len, rests)))
+        labels = [torch.tensor(sample.labels[shared:]) for sample in samples]
+        start, lengths = len(prefix), [len(rest) for rest in rests]
         return {
             "input_ids": torch.cat([prefix, *rests]),
-            "labels": torch.cat(
-                [torch.full_like(prefix, IGNORED), *(torch.tensor(sample.labels[shared:]) for sample in samples)]
-            ),
-            "position_ids": torch.cat(
-                [positions[: len(prefix)], *(positions[len(prefix) :][: len(rest)] for rest in rests)]
-            ),
-            "segment_ids": torch.arange(len(samples) + 1).repeat_interleave(
-                torch.tensor([len(prefix), *map(len, rests)])
-            ),
+            "labels": torch.cat([torch.full_like(prefix, IGNORED), *labels]),
+            "position_ids": torch.cat([torch.arange(start), *(torch.arange(start, start + n) for n in lengths)]),
+            "segment_ids": torch.arange(len(samples) + 1).repeat_interleave(torch.tensor([start, *lengths])),
         }
 
     @property
@@ -192,14 +175,8 @@ class SampleEncoder:
         """
         key = repr(_without_sources(sample))
         if key not in self._texts:
-            encoded = self.processor.tokenizer.apply_chat_template(
-                sample.messages,
-                chat_template=self.processor.chat_template,
-                tokenize=True,
-                return_dict=True,
-                return_assistant_tokens_mask=True,
-                return_tensors="pt",
-            )
+            template = {"chat_template": self.processor.chat_template}
+            encoded = self.processor.tokenizer.apply_chat_template(sample.messages, **template, **TENSORS)
             input_ids, is_answer = encoded["input_ids"][0], encoded["assistant_masks"][0].bool()
             places = torch.isin(input_ids, torch.tensor(self._placeholders)).nonzero()[:, 0].tolist()
             if len(self._texts) == _MAX_TEXTS:
@@ -223,11 +200,8 @@ class SampleEncoder:
         return self.processor.plan(messages, add_generation_prompt=False, **self.options)
 
 
-def _measure(plan: PromptPlan) -> Measure:
-    return Measure(plan.length, frozenset().union(*(medium.modalities for medium in plan.media)))
-
-
-def _media_items(sample: Sample) -> list[dict]:
+def media_items(sample: Sample) -> list[dict]:
+    """The items of all messages that are media."""
     return [
         item
         for message in sample.messages
@@ -239,15 +213,12 @@ def _media_items(sample: Sample) -> list[dict]:
 
 def _without_sources(sample: Sample) -> list[dict]:
     """Its messages as the chat template reads them: a source is no part of the text."""
-    return [
-        message
-        if isinstance(message["content"], str)
-        else {
-            **message,
-            "content": [item if item["type"] == "text" else {"type": item["type"]} for item in message["content"]],
-        }
-        for message in sample.messages
-    ]
+    messages = [dict(message) for message in sample.messages]
+    for message in messages:
+        if not isinstance(message["content"], str):
+            content = message["content"]
+            message["content"] = [item if item["type"] == "text" else {"type": item["type"]} for item in content]
+    return messages
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from transformers.utils import logging
 
 from .. import __version__
 from .data import BadSample, JsonLines, Rows, Sample, file_version
-from .encoding import SampleEncoder
+from .encoding import SampleEncoder, media_items
 from .sharing import Opening
 
 FORMAT = 1
@@ -68,7 +68,7 @@ def measure_rows(
         ValueError: processes see unlike numbers of rows.
     """
     cache = MeasureCache(rows, settings) if isinstance(rows, JsonLines) else None
-    known = cache.read() if cache is not None else None
+    known = cache and cache.read()
     rank, num_processes = 0, 1
     # Whether media in memory are the same objects is known within a process alone.
     if distributed.is_available() and distributed.is_initialized() and not (share_media and cache is None):
@@ -163,10 +163,8 @@ class MeasureCache:
     def check(self, line: bytes, max_length: int | None) -> Row | None:
         """A row that was kept; `None` if it is to be measured, as its media have changed or it is too long."""
         kept = json.loads(line)
-        if kept is None:
-            return None
-        row = Row(*kept)
-        if max_length is not None and row.length > max_length:
+        row = kept and Row(*kept)
+        if row is None or (max_length is not None and row.length > max_length):
             return None
         if any(self._version(path) != version for path, *version in row.files):
             return None
@@ -192,14 +190,8 @@ class MeasureCache:
 
     def files_of(self, sample: Sample) -> list[list]:
         """The local media of a sample, in whatever state they are. What is downloaded is taken not to change."""
-        sources = [
-            source
-            for message in sample.messages
-            if not isinstance(message["content"], str)
-            for item in message["content"]
-            if item["type"] != "text"
-            for source in (item[item["type"]] if isinstance(item[item["type"]], list) else [item[item["type"]]])
-        ]
+        media = [item[item["type"]] for item in media_items(sample)]
+        sources = [source for medium in media for source in (medium if isinstance(medium, list) else [medium])]
         paths = [source for source in sources if isinstance(source, str) and not REMOTE.match(source)]
         prefix = f"{self.data.folder}{os.sep}"
         return [[path.removeprefix(prefix), *(self._version(path) or (None, None))] for path in paths]

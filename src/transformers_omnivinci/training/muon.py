@@ -100,13 +100,6 @@ class MuonWithAdamW(torch.optim.Optimizer):
 
 
 def muon_of(arguments: TrainingArguments) -> tuple:
-    """
-    `optimizer_cls_and_kwargs` of [`~transformers.Trainer`] for [`MuonWithAdamW`], with the learning rate and all else
-    of the arguments.
-    """
-    return lambda: MuonWithAdamW, {
-        "lr": arguments.learning_rate,
-        "weight_decay": arguments.weight_decay,
-        "betas": (arguments.adam_beta1, arguments.adam_beta2),
-        "eps": arguments.adam_epsilon,
-    }
+    """`optimizer_cls_and_kwargs` of [`~transformers.Trainer`] for [`MuonWithAdamW`], with the numbers of arguments."""
+    options = {"lr": arguments.learning_rate, "weight_decay": arguments.weight_decay, "eps": arguments.adam_epsilon}
+    return lambda: MuonWithAdamW, options | {"betas": (arguments.adam_beta1, arguments.adam_beta2)}

@@ -16,6 +16,7 @@ PARTS = {
 
 VISION = ("vision_encoder", "vision_projector", "language_model")
 AUDIO = ("audio_encoder", "audio_projector", "language_model")
+IMAGES = {"image": 1.0}
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,7 @@ class Recipe:
     from_scratch: bool = False
 
     def freeze(self, model: nn.Module) -> None:
-        """
-        Leaves a gradient to the parts that are trained, and to no other.
-
-        Args:
-            model ([`OmniVinciForConditionalGeneration`]): What is trained.
-        """
+        """Leaves a gradient to the parts of an [`OmniVinciForConditionalGeneration`] that are trained."""
         model.requires_grad_(False)
         for module in self.trained_modules(model).values():
             module.requires_grad_(True)
@@ -67,82 +63,41 @@ class Recipe:
     @property
     def training_arguments(self) -> dict:
         """Its numbers as [`~transformers.TrainingArguments`]."""
-        return {
-            "learning_rate": self.learning_rate,
-            "lr_scheduler_type": "cosine",
-            "warmup_steps": self.warmup,
-        }
+        return {"learning_rate": self.learning_rate, "lr_scheduler_type": "cosine", "warmup_steps": self.warmup}
 
 
-RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe(
-            name="vision-1",
-            source="C.2.1, stage 1: vision projector alignment, on image-text pairs",
-            trained=("vision_projector",),
-            data={"image": 1.0},
-            learning_rate=1e-3,
-        ),
-        Recipe(
-            name="vision-2",
-            source="C.2.1, stage 2: vision encoder alignment",
-            trained=("vision_encoder", "vision_projector"),
-            data={"image": 1.0},
-        ),
-        Recipe(
-            name="vision-3",
-            source="C.2.1, stage 3: vision pre-training; the vision encoder is frozen",
-            trained=("vision_projector", "language_model"),
-            data={"image": 1.0},
-        ),
-        Recipe(
-            name="vision-4",
-            source="C.2.1, stage 4: image instruction tuning; all parameters, which are those of the vision model",
-            trained=VISION,
-            data={"image": 1.0},
-        ),
-        Recipe(
-            name="vision-5",
-            source="C.2.1, stage 5: video instruction tuning; the whole vision model, on video tasks",
-            trained=VISION,
-            data={"video": 1.0},
-        ),
-        Recipe(
-            name="audio-1",
-            source="C.2.2, stage 1: audio projector and encoder alignment, with its compression layer",
-            trained=("audio_encoder", "audio_projector"),
-            data={"audio": 1.0},
-        ),
-        Recipe(
-            name="audio-2",
-            source="C.2.2, stage 2: audio instruction tuning",
-            trained=AUDIO,
-            data={"audio": 1.0},
-        ),
-        Recipe(
-            name="omni",
-            source=(
-                "3.2 and C.3: joint training, with frozen encoders. Shares of figure 5: image 36%, sound 21% and "
-                "speech 17% (both audio here), omni 15%, video 11%"
-            ),
-            trained=("vision_projector", "audio_projector", "omni_align_net", "language_model"),
-            data={"image": 0.36, "audio": 0.38, "omni": 0.15, "video": 0.11},
-        ),
-        Recipe(
-            name="scratch",
-            source="not in the paper: everything at once and from random weights, for small models",
-            trained=tuple(PARTS),
-            learning_rate=1e-3,
-            from_scratch=True,
-        ),
-        Recipe(
-            name="full",
-            source="not in the paper: everything at once, from the weights of the checkpoint",
-            trained=tuple(PARTS),
-        ),
-    )
-}
+_STAGES = (
+    Recipe(
+        "vision-1", "C.2.1, stage 1: projector alignment, on image-text pairs", ("vision_projector",), IMAGES, 1e-3
+    ),
+    Recipe("vision-2", "C.2.1, stage 2: vision encoder alignment", ("vision_encoder", "vision_projector"), IMAGES),
+    Recipe("vision-3", "C.2.1, stage 3: pre-training; encoder frozen", ("vision_projector", "language_model"), IMAGES),
+    Recipe("vision-4", "C.2.1, stage 4: image instruction tuning, all parameters of the vision model", VISION, IMAGES),
+    Recipe("vision-5", "C.2.1, stage 5: video instruction tuning, the whole vision model", VISION, {"video": 1.0}),
+    Recipe(
+        "audio-1",
+        "C.2.2, stage 1: audio projector and encoder alignment, with its compression layer",
+        ("audio_encoder", "audio_projector"),
+        {"audio": 1.0},
+    ),
+    Recipe("audio-2", "C.2.2, stage 2: audio instruction tuning", AUDIO, {"audio": 1.0}),
+    Recipe(
+        "omni",
+        "3.2 and C.3: joint training, with frozen encoders. Shares of figure 5: image 36%, sound 21% and speech 17% "
+        "(both audio here), omni 15%, video 11%",
+        ("vision_projector", "audio_projector", "omni_align_net", "language_model"),
+        {"image": 0.36, "audio": 0.38, "omni": 0.15, "video": 0.11},
+    ),
+    Recipe(
+        "scratch",
+        "not in the paper: everything at once and from random weights, for small models",
+        tuple(PARTS),
+        learning_rate=1e-3,
+        from_scratch=True,
+    ),
+    Recipe("full", "not in the paper: everything at once, from the weights of the checkpoint", tuple(PARTS)),
+)
+RECIPES = {recipe.name: recipe for recipe in _STAGES}
 
 
 def get_recipe(name: str) -> Recipe:

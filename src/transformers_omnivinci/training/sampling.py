@@ -1,16 +1,59 @@
-"""In which order samples are trained on: mixed by weight, grouped by modality and length."""
+"""
+In which order samples are trained on: mixed by weight, grouped by modality and length, and packed: several samples in
+one row, without padding.
+
+The positions of each sample in a row start anew at 0 and there is no attention mask: transformers reads from that
+where samples begin, for FlashAttention (`cu_seq_lens`) as for the block-diagonal masks of other attentions.
+[`OmniVinciCollator`] writes such rows; this module decides which samples share one.
+"""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from .encoding import Measure
-from .packing import pack
 
 WINDOW = 64
 """Among how many groups' worth of samples those of like length are looked for."""
+
+
+def pack(indices: Iterable[int], lengths: Sequence[int], capacity: int) -> list[tuple[int, ...]]:
+    """
+    Fills rows by first fit, the longest samples first.
+
+    Args:
+        indices (`Iterable[int]`): The samples.
+        lengths (`Sequence[int]`): Length of each sample, by its index.
+        capacity (`int`): The most positions of a row.
+
+    Returns:
+        `list[tuple[int, ...]]`: The samples of each row.
+
+    Raises:
+        ValueError: a sample is longer than a row.
+    """
+    order = sorted(indices, key=lambda index: -lengths[index])
+    shortest = lengths[order[-1]] if order else 0
+    rows: list[list[int]] = []
+    room: list[int] = []
+    is_open: list[int] = []  # rows that the shortest sample still fits
+    for index in order:
+        length = lengths[index]
+        if length > capacity:
+            raise ValueError(f"A sample of {length:,} positions does not fit a row of {capacity:,}.")
+        row = next((row for row in is_open if room[row] >= length), None)
+        if row is None:
+            row = len(rows)
+            rows.append([])
+            room.append(capacity)
+            is_open.append(row)
+        rows[row].append(index)
+        room[row] -= length
+        if room[row] < shortest:
+            is_open.remove(row)
+    return [tuple(row) for row in rows]
 
 
 class MixtureSampler(Sampler):
@@ -42,8 +85,7 @@ class MixtureSampler(Sampler):
         shuffle: bool = True,
     ):
         self.measures, self.strata, self.group_size = measures, strata, group_size
-        self.capacity, self.seed, self.shuffle = capacity, seed, shuffle
-        self.epoch = 0
+        self.capacity, self.seed, self.shuffle, self.epoch = capacity, seed, shuffle, 0
         self._num_groups = len(self._groups(0))
 
     def set_epoch(self, epoch: int) -> None:
@@ -82,9 +124,12 @@ class MixtureSampler(Sampler):
             for modalities, indices in waiting.items():
                 waiting[modalities] = self._take_groups(indices, groups)
         for modalities in sorted(waiting, key=sorted):
-            if waiting[modalities]:
-                of_kind = [index for index in drawn if self.measures[index].modalities == modalities]
-                self._fill_up(waiting[modalities], of_kind, groups, rng)
+            units = self._units(waiting[modalities])
+            of_kind = [index for index in drawn if self.measures[index].modalities == modalities]
+            while units and len(units) < self.group_size:
+                again = of_kind[rng.integers(len(of_kind))]
+                units.append((again,) if self.capacity else again)
+            groups += [units] if units else []
         if self.shuffle:
             groups = [groups[position] for position in rng.permutation(len(groups))]
         return groups
@@ -95,13 +140,6 @@ class MixtureSampler(Sampler):
         whole = len(units) - len(units) % self.group_size
         groups += [units[start : start + self.group_size] for start in range(0, whole, self.group_size)]
         return [index for unit in units[whole:] for index in (unit if self.capacity else (unit,))]
-
-    def _fill_up(self, indices: list[int], of_kind: list[int], groups: list[list], rng) -> None:
-        units = self._units(indices)
-        while len(units) < self.group_size:
-            again = of_kind[rng.integers(len(of_kind))]
-            units.append((again,) if self.capacity else again)
-        groups.append(units)
 
     def _units(self, indices: list[int]) -> list:
         lengths = {index: self.measures[index].length for index in indices}

@@ -39,10 +39,7 @@ class SplitSample:
 
     @property
     def question(self) -> list[int]:
-        """
-        Tokens behind the last medium that others may share. The token that the first answer is read off is not among
-        them: each sample has its own, as it learns its own answer from there.
-        """
+        """Tokens behind the last medium that others may share, but for the one that the answer is read off."""
         return self.after[: self.answer_start - 1]
 
     def shares_media(self, other: "SplitSample") -> bool:
@@ -69,13 +66,7 @@ class Opening(NamedTuple):
 
     @classmethod
     def of(cls, split: SplitSample, before: tuple[SplitSample, "Opening"] | None, name: str) -> "Opening":
-        """
-        Args:
-            split (`SplitSample`): A sample.
-            before (`tuple`, *optional*): The sample before it with its opening: media that have no names may be the
-                same objects.
-            name (`str`): What no other sample is called.
-        """
+        """Media without names may be the objects of the sample `before`; `name` is what no other sample is called."""
         if all(isinstance(source, NAMES) for _, source in split.media):
             key = hashlib.sha256(repr((split.before, split.media)).encode()).hexdigest()[:32]
         else:
@@ -98,8 +89,7 @@ def group_by_media(rows: Iterable[tuple], max_length: int | None) -> Iterator[tu
     Groups samples that follow each other in a source and share their media.
 
     Args:
-        rows (`Iterable[tuple]`): Of each sample its (source and row), its [`Measure`], and its [`Opening`] or `None`
-            where it has no media to share.
+        rows (`Iterable[tuple]`): Of each sample its (source and row), its [`Measure`], and its [`Opening`] or `None`.
         max_length (`int`, *optional*): A group that would have more positions is cut into several. `None`: any.
 
     Returns:

@@ -13,9 +13,8 @@ from accelerate import PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, gather_object
 from safetensors import SafetensorError
 from torch import nn
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
 
 from ..labels import IGNORED
@@ -28,7 +27,6 @@ from .sampling import MixtureSampler, strata_of
 
 STAGING = ".saving"
 RUN_FILE = "omnivinci_run.json"
-TRAINER_STATE = "trainer_state.json"
 SHARDED_LAYERS = ("Qwen2DecoderLayer", "SiglipEncoderLayer", "Qwen2AudioEncoderLayer")
 """What FSDP gathers at a time."""
 LOSSES = ("language_loss", "align_loss")
@@ -90,9 +88,7 @@ class OmniVinciTrainer(Trainer):
         if kwargs.get("data_collator") is None:
             pad_token_id = processing_class.tokenizer.pad_token_id
             kwargs["data_collator"] = OmniVinciCollator(pad_token_id, packing=packed_length is not None)
-        self._base = next(
-            module for module in model.modules() if isinstance(module, OmniVinciForConditionalGeneration)
-        )
+        self._base = next(part for part in model.modules() if isinstance(part, OmniVinciForConditionalGeneration))
         if muon:
             kwargs["optimizer_cls_and_kwargs"] = muon_of(args)
         if any(data.share_media for data in datasets):
@@ -102,14 +98,8 @@ class OmniVinciTrainer(Trainer):
             for module in model.modules()
             if any(True for _ in module.parameters()) and not any(p.requires_grad for p in module.parameters())
         ]
-        super().__init__(
-            model,
-            args,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            **kwargs,
-        )
+        kwargs |= {"train_dataset": train_dataset, "eval_dataset": eval_dataset, "processing_class": processing_class}
+        super().__init__(model, args, **kwargs)
         self.add_callback(_FollowEpochs(self))
 
     def create_accelerator_and_postprocess(self) -> None:
@@ -124,8 +114,6 @@ class OmniVinciTrainer(Trainer):
             state.fsdp_plugin, self.is_fsdp_enabled = plugin, True
         if self.is_fsdp_enabled and not state.fsdp_plugin.transformer_cls_names_to_wrap:
             state.fsdp_plugin.transformer_cls_names_to_wrap = list(SHARDED_LAYERS)
-
-    # ------------------------------------------------------------------------------------------------------ data
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = self.train_dataset if train_dataset is None else train_dataset
@@ -155,8 +143,6 @@ class OmniVinciTrainer(Trainer):
         self.skipped |= {bad.sample_id: bad for bad in inputs.pop("skipped", ())}
         prepared = super()._prepare_inputs(inputs)  # DeepSpeed casts here
         return prepared | {name: value.to(self.args.device) for name, value in _seconds(inputs).items()}
-
-    # ------------------------------------------------------------------------------------------------------ steps
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         loss = super().training_step(model, inputs, num_items_in_batch)
@@ -202,13 +188,10 @@ class OmniVinciTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the parts of the loss to its curve."""
         if "loss" in logs and self._losses_since:
-            for name in LOSSES:
-                mean = self.accelerator.reduce(self._losses[name], "mean").item()
-                logs[name] = mean / round(self._losses_since)
+            for name, total in self._losses.items():
+                logs[name] = self.accelerator.reduce(total, "mean").item() / round(self._losses_since)
             self._losses, self._losses_since = dict.fromkeys(LOSSES, 0.0), 0
         super().log(logs, start_time)
-
-    # ---------------------------------------------------------------------------------------- saving and resuming
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
         """
@@ -231,15 +214,15 @@ class OmniVinciTrainer(Trainer):
     @property
     def run(self) -> dict:
         """What a run must share with the one that it resumes."""
-        parameters = [(name, tuple(p.shape), p.requires_grad) for name, p in self.model.named_parameters()]
-        is_chat = isinstance(self.train_dataset, ChatDataset)
+        parameters = dict(self.model.named_parameters())
+        data = self.train_dataset if isinstance(self.train_dataset, ChatDataset) else None
         return {
             "recipe": None if self.recipe is None else self.recipe.name,
-            "shape of the model": _digest([parameter[:2] for parameter in parameters]),
-            "trained parameters": _digest([name for name, _, trained in parameters if trained]),
-            "data": self.train_dataset.fingerprint if is_chat else None,
-            "share_media": self.train_dataset.share_media if is_chat else None,
-            "weights of the data": [source.weight for source in self.train_dataset.sources] if is_chat else None,
+            "shape of the model": _digest([(name, tuple(p.shape)) for name, p in parameters.items()]),
+            "trained parameters": _digest([name for name, p in parameters.items() if p.requires_grad]),
+            "data": data and data.fingerprint,
+            "share_media": data and data.share_media,
+            "weights of the data": data and [source.weight for source in data.sources],
             "packed_length": self.packed_length,
             "optimizer": "muon" if self.muon else str(self.args.optim),
             "per_device_train_batch_size": self.args.per_device_train_batch_size,
@@ -280,7 +263,7 @@ class OmniVinciTrainer(Trainer):
             if self.state.best_global_step and (best == name or (folder / best).is_dir()):
                 self.state.best_model_checkpoint = str(folder / best)
             if self.args.should_save:
-                self.state.save_to_json(str(staging / name / TRAINER_STATE))
+                self.state.save_to_json(str(staging / name / "trainer_state.json"))
                 (staging / name / RUN_FILE).write_text(json.dumps(self.run, indent=2) + "\n")
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
@@ -354,10 +337,7 @@ def _seconds(inputs: dict) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def _exact_seconds(model: nn.Module, inputs: dict) -> Iterator[None]:
-    """
-    Gives the model its seconds as they are. FSDP and DeepSpeed cast every float on its way in, and bfloat16 cannot
-    tell 100.0 s from 100.2 s.
-    """
+    """Gives the model its seconds as they are: FSDP and DeepSpeed cast every float, too coarsely for 100.2 s."""
     seconds = _seconds(inputs)
     handle = model.register_forward_pre_hook(lambda _, args, kwargs: (args, {**kwargs, **seconds}), with_kwargs=True)
     try:
