@@ -104,16 +104,8 @@ def ask(
 
 def choose_device(name: str):
     """
-    The device that `--device` names.
-
-    Args:
-        name (`str`): A device of torch, or `"auto"` for the accelerator if there is one, else the CPU.
-
-    Returns:
-        `torch.device`
-
-    Raises:
-        ValueError: there is no such device.
+    The `torch.device` that `--device` names: one of torch, or `"auto"` for the accelerator if there is one, else the
+    CPU. Raises ValueError if there is no such device.
     """
     import torch
 

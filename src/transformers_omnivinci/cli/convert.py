@@ -5,19 +5,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.console import Console
 from rich.filesize import decimal
-from rich.table import Table
-from rich.text import Text
 
 from .options import DType, Traceback, WeightDType
-from .terminal import plain_errors
+from .terminal import plain_errors, print_table
 
-
-class Layout(StrEnum):
-    transformers = "transformers"
-    published = "published"
+Layout = StrEnum("Layout", ["transformers", "published"])
 
 
 def convert(
@@ -72,25 +65,19 @@ def _show_settings(settings) -> None:
     """Lists which settings of a published checkpoint are understood, ignored, unknown and refused."""
     if settings is None:
         return
-    for verdict, values in (
-        ("understood", settings.understood),
-        ("ignored", settings.ignored),
-        ("unknown", settings.unknown),
-    ):
-        for key, value in values.items():
+    for verdict in ("understood", "ignored", "unknown"):
+        for key, value in getattr(settings, verdict).items():
             typer.echo(f"{verdict:10}  {key} = {value!r}")
     for sentence in settings.refused.values():
         typer.secho(f"refused     {sentence}", fg="red")
 
 
 def _show_files(conversion, destination: Path, others: list[str]) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(f"{destination}/", overflow="fold")
-    table.add_column("weights", justify="right")
-    table.add_column("size", justify="right")
-    for shard in conversion.shards:
-        table.add_row(Text(shard.name), f"{len(shard.tensors):,}", decimal(shard.num_bytes))
-    for name in others:
-        table.add_row(Text(name), "", "")
-    Console(highlight=False).print(table)
+    blank, shards = [""] * len(others), conversion.shards
+    columns = {
+        f"{destination}/": [shard.name for shard in shards] + others,
+        "weights": [f"{len(shard.tensors):,}" for shard in shards] + blank,
+        "size": [decimal(shard.num_bytes) for shard in shards] + blank,
+    }
+    print_table(columns, numbers=("weights", "size"))
     typer.echo(f"{conversion.num_parameters:,} parameters, {decimal(conversion.num_bytes)}. Nothing was written.")

@@ -4,14 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from ..nano import NANO
 from .options import Model, Traceback
 from .sources import check_model
-from .terminal import introduce_nano, plain_errors, show_progress
+from .terminal import introduce_nano, plain_errors, print_table, show_progress
 
 TYPES = ("visual", "synchrony", "time")
 
@@ -45,10 +42,6 @@ def demo(
             loaded = OmniVinciForConditionalGeneration.from_pretrained(model).eval()
             chats = [chat_of(row, output.parent) for row in sample.rows(output.name)]
             answers = answer(loaded, processor, chats)
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in ("question", "answer", "truth"):
-            table.add_column(name)
-        for question, given in zip(sample.questions, answers):
-            table.add_row(question.text, given, question.answer)
+        questions, truths = zip(*((question.text, question.answer) for question in sample.questions))
         typer.echo(f"Rendered {output} ({sample.scene.seconds:g} seconds).")
-        Console(highlight=False).print(table)
+        print_table({"question": questions, "answer": answers, "truth": truths})

@@ -9,18 +9,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from ..nano import NANO
 from .options import Model, Split, Traceback, Types, World
 from .sources import check_model
-from .terminal import plain_errors, show_progress
+from .terminal import plain_errors, print_table, show_progress
 
-
-class Suite(StrEnum):
-    synthetic = "synthetic"
+Suite = StrEnum("Suite", ["synthetic"])
 
 
 def evaluate(
@@ -74,23 +69,22 @@ def evaluate(
                 batch_size=batch_size,
                 on_answers=lambda number: progress.advance(task, number),
             )
-        Console(highlight=False).print(_table(scores))
+        _show_scores(scores)
         typer.secho("Deaf, blind and text only: the same model without the sound, the picture, or both.", dim=True)
         if output is not None:
             output.write_text(json.dumps([asdict(score) for score in scores], indent=2) + "\n", encoding="utf-8")
 
 
-def _table(scores) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    senses = list(dict.fromkeys(score.senses for score in scores))
-    for name in ("question type", "questions", "chance", *senses):
-        table.add_column(name, justify="left" if name == "question type" else "right")
+def _show_scores(scores) -> None:
     by_type = {score.type: score for score in scores}
-    cells = {(score.type, score.senses): _cell(score) for score in scores}
-    for type, score in by_type.items():
-        row = [cells[type, name] for name in senses]
-        table.add_row(type, str(score.num_questions), f"{score.chance:.1%}", *row)
-    return table
+    columns = {
+        "question type": list(by_type),
+        "questions": [str(score.num_questions) for score in by_type.values()],
+        "chance": [f"{score.chance:.1%}" for score in by_type.values()],
+    }
+    for score in scores:
+        columns.setdefault(score.senses, []).append(_cell(score))
+    print_table(columns, numbers=list(columns)[1:])
 
 
 def _cell(score) -> str:

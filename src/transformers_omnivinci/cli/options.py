@@ -6,19 +6,8 @@ from typing import Annotated
 
 import typer
 
-
-class DType(StrEnum):
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-class Split(StrEnum):
-    train = "train"
-    validation = "validation"
-    test = "test"
-
+DType = StrEnum("DType", ["auto", "float32", "bfloat16", "float16"])
+Split = StrEnum("Split", ["train", "validation", "test"])
 
 NumFrames = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Frames to sample from a video. Default: as in the checkpoint.")

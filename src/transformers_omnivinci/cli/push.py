@@ -28,12 +28,6 @@ def push(
     with plain_errors(traceback):
         from ..conversion.push import push
 
-        done = push(
-            folder,
-            repo_id,
-            private=private,
-            revision=revision,
-            create_pr=create_pr,
-            commit_message=commit_message,
-        )
+        options = {"private": private, "revision": revision, "create_pr": create_pr}
+        done = push(folder, repo_id, commit_message=commit_message, **options)
         typer.echo(done.pr_url or done.commit_url)

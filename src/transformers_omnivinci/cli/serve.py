@@ -7,20 +7,12 @@ from typing import Annotated
 
 import typer
 
+from .ask import choose_device
 from .options import AttnImplementation, Device, DType, WeightDType
 from .terminal import plain_errors
 
-
-class Quantization(StrEnum):
-    bnb_4bit = "bnb-4bit"
-    bnb_8bit = "bnb-8bit"
-
-
-class LogLevel(StrEnum):
-    debug = "debug"
-    info = "info"
-    warning = "warning"
-    error = "error"
+Quantization = StrEnum("Quantization", {"bnb_4bit": "bnb-4bit", "bnb_8bit": "bnb-8bit"})
+LogLevel = StrEnum("LogLevel", ["debug", "info", "warning", "error"])
 
 
 def serve(
@@ -103,11 +95,12 @@ def serve(
             read_processing(processing, limits)
         except RequestError as error:
             raise ValueError(f"`--mm-processor-kwargs`: {error.reason}") from error
+        is_spread = device == "auto" and torch.cuda.device_count() > 1
         options = {
             "trust_remote_code": trust_remote_code,
             "dtype": dtype.value,
             "model_kwargs": _model_options(attn_implementation, quantization),
-            **_place(device),
+            **({"device_map": "auto"} if is_spread else {"device": choose_device(device)}),
         }
         if default_seed is not None:
             torch.manual_seed(default_seed)
@@ -142,14 +135,3 @@ def _model_options(attn_implementation: str | None, quantization: Quantization |
         bits = "load_in_4bit" if quantization is Quantization.bnb_4bit else "load_in_8bit"
         options["quantization_config"] = BitsAndBytesConfig(**{bits: True})
     return options
-
-
-def _place(device: str) -> dict:
-    """The options of a pipeline that place its model."""
-    import torch
-
-    from .ask import choose_device
-
-    if device == "auto" and torch.cuda.device_count() > 1:
-        return {"device_map": "auto"}
-    return {"device": choose_device(device)}

@@ -9,13 +9,7 @@ import typer
 from .options import Split, Traceback, Types, World
 from .terminal import plain_errors, show_progress
 
-
-class Modality(StrEnum):
-    video = "video"
-    image = "image"
-    audio = "audio"
-
-
+Modality = StrEnum("Modality", ["video", "image", "audio"])
 _PLURALS = {Modality.video: "clips", Modality.image: "pictures", Modality.audio: "sounds"}
 
 

@@ -1,11 +1,14 @@
 """What commands show on the terminal: errors in one line, and progress."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
 
 from ..nano import NANO
 
@@ -33,6 +36,24 @@ def introduce_nano(model: str) -> None:
     if model == NANO:
         text = "Answered by nano, which only knows the synthetic world. For the 9B model: --model nvidia/omnivinci"
         typer.secho(text, dim=True, err=True)
+
+
+def print_table(columns: dict[str, Sequence[str]], numbers: Sequence[str] = (), footer: Sequence[str] = ()) -> None:
+    """
+    Prints a table.
+
+    Args:
+        columns (`dict[str, Sequence[str]]`): The cells of each column, by its heading.
+        numbers (`Sequence[str]`): Headings of columns that are set right.
+        footer (`Sequence[str]`): A last row.
+    """
+    table = Table(box=box.SIMPLE_HEAD, show_footer=bool(footer), pad_edge=False, footer_style="bold")
+    for index, name in enumerate(columns):
+        justify = "right" if name in numbers else "left"
+        table.add_column(name, footer=footer[index] if footer else "", justify=justify, overflow="fold")
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*map(Text, row))
+    Console(highlight=False).print(table)
 
 
 @contextmanager

@@ -10,13 +10,10 @@ from typing import Annotated
 from urllib.parse import urlparse
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from ..options import Audio, End, Fps, NumFrames, Start, Traceback
 from ..sources import check_model, content_item
-from ..terminal import count_decoded, plain_errors, show_progress
+from ..terminal import count_decoded, plain_errors, print_table, show_progress
 
 MOST_LISTED = 10
 """The table lists only the first and the last times of groups with more frames than this."""
@@ -73,7 +70,7 @@ def timeline(
         name = Path(urlparse(clip).path if is_url(clip) else clip).name
         facts = f"{metadata.width} x {metadata.height}, {metadata.duration:.2f} s at {metadata.fps:.2f} fps"
         typer.echo(f"{typer.style(name, bold=True)}  {facts}, {'sound' if plan.has_sound else 'no sound'}")
-        Console(highlight=False).print(_table(plan))
+        _show_groups(plan)
         numbers = plan.num_tokens
         parts = ", ".join(f"{number:,} {kind}" for kind, number in numbers.items())
         typer.echo(f"{sum(numbers.values()):,} tokens: {parts}")
@@ -121,32 +118,27 @@ def _processor_of(model: str | None):
     )
 
 
-def _table(plan) -> Table:
+def _show_groups(plan) -> None:
     """A row for each group, and the totals."""
     groups = plan.groups
-    table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False, footer_style="bold")
     columns = {
         "group": [group.name.removeprefix("group ") for group in groups],
         "seconds": [f"{group.start:.1f} - {group.end:.1f}" for group in groups],
         "frames": [len(group.frames) for group in groups],
-        "seconds of the frames": [
-            _list_seconds([plan.timestamps[index] for index in group.frames]) for group in groups
-        ],
+        "seconds of the frames": [_list_seconds(plan.timestamps, group.frames) for group in groups],
         "mel frames": [len(group.mel_frames) for group in groups],
         "video tokens": [group.num_video_tokens for group in groups],
         "audio tokens": [group.num_audio_tokens for group in groups],
     }
-    for name, cells in columns.items():
-        is_number = isinstance(cells[0], int)
-        footer = f"{sum(cells):,}" if is_number else "total" if name == "group" else ""
-        table.add_column(name, footer=footer, justify="right" if is_number else "left")
-    for row in zip(*columns.values()):
-        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else cell for cell in row))
-    return table
+    totals = {name: sum(cells) for name, cells in columns.items() if isinstance(cells[0], int)}
+    for name in totals:
+        columns[name] = [f"{number:,}" for number in columns[name]]
+    footer = [f"{totals[name]:,}" if name in totals else "total" if name == "group" else "" for name in columns]
+    print_table(columns, numbers=list(totals), footer=footer)
 
 
-def _list_seconds(seconds: list[float]) -> str:
-    words = [f"{second:.2f}" for second in seconds]
+def _list_seconds(timestamps: list[float], frames: range) -> str:
+    words = [f"{timestamps[index]:.2f}" for index in frames]
     if len(words) > MOST_LISTED:
         words[MOST_LISTED // 2 : -MOST_LISTED // 2] = ["..."]
     return " ".join(words)

@@ -59,7 +59,7 @@ class Timeline:
 
 def plan_timeline(processor, metadata, num_samples: int | None) -> Timeline:
     """
-    Plans a clip with a processor. Nothing else of the command reads the processor's plans.
+    Plans a clip with a processor.
 
     Args:
         processor ([`OmniVinciProcessor`]): Plans the clip.

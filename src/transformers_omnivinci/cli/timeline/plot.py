@@ -80,14 +80,8 @@ def plot_timeline(
     seconds_per_inch = (span + 2 * pad) / inner
     film_height = min(3.0, thumbnail / seconds_per_inch / aspect_ratio)
     thumbnail = film_height * aspect_ratio * seconds_per_inch
-    heights = {
-        "head": 0.95,
-        "film": film_height + 0.62,
-        "wave": 1.25 if waveform is not None else 0.28,
-        "links": 0.75,
-        "tokens": 0.5,
-        "foot": 0.85,
-    }
+    wave = 0.28 if waveform is None else 1.25
+    heights = {"head": 0.95, "film": film_height + 0.62, "wave": wave, "links": 0.75, "tokens": 0.5, "foot": 0.85}
     height = sum(heights.values())
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
     axes, top = {}, 1.0
@@ -147,12 +141,7 @@ def _draw_head(axes: Axes, timeline: Timeline, title: str) -> None:
 
 
 def _draw_film(
-    axes: Axes,
-    pictures: np.ndarray,
-    timestamps: Sequence[float],
-    shown: Sequence[int],
-    width: float,
-    height: float,
+    axes: Axes, pictures: np.ndarray, timestamps: Sequence[float], shown: Sequence[int], width: float, height: float
 ) -> None:
     bottom = 1 - height
     axes.vlines(timestamps, 0, 0.1, color=VIDEO_COLOUR, linewidth=0.9, alpha=0.75, zorder=3)
@@ -183,10 +172,9 @@ def _draw_waveform(
     rms = np.array([np.sqrt(np.mean(np.square(part))) for part in bins])
     scale = 0.44 / max(float(np.abs([low, high]).max()), 1e-3)
     seconds = start + (np.arange(len(bins)) + 0.5) * len(heard) / sampling_rate / len(bins)
+    style = {"color": AUDIO_COLOUR, "linewidth": 0, "zorder": 3}
     for bottom, top, alpha in ((low, high, 0.45), (-rms, rms, 1.0)):
-        axes.fill_between(
-            seconds, 0.5 + bottom * scale, 0.5 + top * scale, color=AUDIO_COLOUR, alpha=alpha, linewidth=0, zorder=3
-        )
+        axes.fill_between(seconds, 0.5 + bottom * scale, 0.5 + top * scale, alpha=alpha, **style)
     axes.hlines(0.5, start, end, color=AUDIO_COLOUR, linewidth=0.6, zorder=2)
 
 
@@ -230,20 +218,11 @@ def _draw_tokens(axes: Axes, foot: Axes, groups: Sequence[TimelineGroup]) -> Non
             position += number
         position += group.num_boundary_tokens
     is_heard = any(group.num_audio_tokens for group in groups)
+    place = {"va": "center", "transform": foot.transAxes}
     for index, (name, colour) in enumerate((("picture", VIDEO_COLOUR), ("sound", AUDIO_COLOUR))[: 1 + is_heard]):
-        foot.text(
-            0.09 * index, 0.3, f"■ {name}", fontsize=10, color=colour, ha="left", va="center", transform=foot.transAxes
-        )
-    foot.text(
-        1,
-        0.3,
-        f"position in the sequence of {total:,} tokens →",
-        fontsize=9,
-        color=GREY,
-        ha="right",
-        va="center",
-        transform=foot.transAxes,
-    )
+        foot.text(0.09 * index, 0.3, f"■ {name}", fontsize=10, color=colour, ha="left", **place)
+    caption = f"position in the sequence of {total:,} tokens →"
+    foot.text(1, 0.3, caption, fontsize=9, color=GREY, ha="right", **place)
 
 
 def _round_seconds(start: float, end: float) -> list[float]:
