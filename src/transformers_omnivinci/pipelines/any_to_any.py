@@ -34,11 +34,11 @@ class AnyToAnyWithoutTorchvisionPipeline(AnyToAnyPipeline):
         if isinstance(inputs, Mapping) and "video" in inputs:
             inputs = {("videos" if name == "video" else name): value for name, value in inputs.items()}
         if isinstance(inputs, Mapping) and inputs.get("audio") is not None:
-            inputs = {**inputs, "audio": [self._load_clip(clip) for clip in flatten_audio(inputs["audio"])]}
+            # Arrays, tensors and lists of samples are left to the processor.
+            rate = self.processor.feature_extractor.sampling_rate
+            clips = flatten_audio(inputs["audio"])
+            clips = [
+                clip if is_waveform(clip) else media.load_audio(source_of(clip), sampling_rate=rate) for clip in clips
+            ]
+            inputs = {**inputs, "audio": clips}
         return super().preprocess(inputs, **kwargs)
-
-    def _load_clip(self, clip):
-        """Samples of a source; arrays, tensors and lists of samples are left to the processor."""
-        if is_waveform(clip):
-            return clip
-        return media.load_audio(source_of(clip), sampling_rate=self.processor.feature_extractor.sampling_rate)

@@ -56,14 +56,12 @@ class VideoTextToTextPipeline(ImageTextToTextPipeline):
             text (`str` or `list[str]`, *optional*):
                 What is asked about the videos. It becomes a turn of the user, after the videos, in the chat template.
                 Chats may be given as `text` too.
-            num_frames (`int`, *optional*):
-                Frames to sample uniformly from each video. Default: as in the checkpoint.
+            num_frames (`int`, *optional*): Frames to sample uniformly from each video. Default: as in the checkpoint.
             fps (`float`, *optional*): Frames per second to sample, instead of `num_frames`.
             max_frames (`int`, *optional*): The most frames that `fps` gives.
             video_start (`float`, *optional*), video_end (`float`, *optional*):
                 Seconds between which videos are looked at.
-            load_audio_from_video (`bool`, *optional*):
-                Whether videos are heard, too. Default: as in the checkpoint.
+            load_audio_from_video (`bool`, *optional*): Whether videos are heard, too. Default: as in the checkpoint.
             processor_kwargs (`dict`, *optional*): Other options of a call of the processor.
             continue_final_message (`bool`, *optional*):
                 Whether the last message of a chat is continued. Default: if it is one of the assistant.

@@ -48,8 +48,11 @@ class OmniVinciCollator:
         samples = [sample for item in features for sample in (item if isinstance(item, list) else [item])]
         if any("segment_ids" in sample for sample in samples):
             batch = self._share([samples] if self.packing else [[sample] for sample in samples])
+        elif self.packing:
+            text = [{name: sample[name] for name in ("input_ids", "labels")} for sample in samples]
+            batch = dict(DataCollatorWithFlattening(separator_id=IGNORED)(text, return_tensors="pt"))
         else:
-            batch = self._flatten(samples) if self.packing else self._pad(samples)
+            batch = self._pad(samples)
         batch |= join(samples)
         batch["sample_ids"] = [name for sample in samples for name in sample["sample_ids"]]
         batch["skipped"] = [bad for sample in samples for bad in sample.get("skipped", ())]
@@ -62,11 +65,6 @@ class OmniVinciCollator:
             "attention_mask": self._pad_rows([torch.ones_like(ids) for ids in input_ids], 0),
             "labels": self._pad_rows([sample["labels"] for sample in samples], IGNORED),
         }
-
-    @staticmethod
-    def _flatten(samples: list[dict]) -> dict:
-        text = [{name: sample[name] for name in ("input_ids", "labels")} for sample in samples]
-        return dict(DataCollatorWithFlattening(separator_id=IGNORED)(text, return_tensors="pt"))
 
     def _share(self, rows: list[list[dict]]) -> dict:
         """Each token attends to those before it in its own segment, and in that which all of its item read."""

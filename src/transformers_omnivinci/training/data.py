@@ -223,8 +223,9 @@ def read_sample(row, default_id: str, folder: Path | None = None) -> Sample:
     items = [{"type": kind, kind: _resolve(one, folder)} for kind, left in columns.items() for one in left]
     if items:
         _put_first(messages, items, sample_id)
-    last = messages[-1]
-    if last["role"] != "assistant" or not _text(last["content"]).strip():
+    role, content = messages[-1]["role"], messages[-1]["content"]
+    text = content if isinstance(content, str) else "".join(item.get("text", "") for item in content)
+    if role != "assistant" or not text.strip():
         raise BadSample(sample_id, "its last message is no answer: a message of role 'assistant' with text is needed.")
     return Sample(sample_id, messages)
 
@@ -293,7 +294,3 @@ def _put_first(messages: list[dict], items: list[dict], sample_id: str) -> None:
         raise BadSample(sample_id, "it has media but no message of role 'user' that they could stand in.")
     content = question["content"]
     question["content"] = items + ([{"type": "text", "text": content}] if isinstance(content, str) else content)
-
-
-def _text(content: str | list[dict]) -> str:
-    return content if isinstance(content, str) else "".join(item.get("text", "") for item in content)
