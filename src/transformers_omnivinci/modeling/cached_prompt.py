@@ -144,14 +144,8 @@ def continue_generation(model, input_ids: torch.Tensor, inputs: dict) -> dict:
 
 def resume(model, input_ids: torch.Tensor, cache: Cache, inputs: dict) -> dict:
     """
-    The inputs of a generation that goes on from what `cache` holds of the prompt. The cache is cut back, in place,
-    where the prompt differs from what it was made from.
-
-    Args:
-        model ([`OmniVinciModel`]): What encodes the media that the cache does not hold.
-        input_ids (`torch.Tensor` of shape `(batch_size, sequence_length)`): The whole prompt.
-        cache (`Cache`): Of the turns before.
-        inputs (`dict`): Keyword arguments of `generate`: all media of the prompt, or those that follow the cache.
+    The `inputs` of a generation that goes on from what `cache` holds of the prompt: all media of the prompt, or those
+    that follow the cache. The cache is cut back, in place, where the prompt differs from what it was made from.
 
     Raises:
         ValueError: the media are neither, or the prompt cannot be gone on with.

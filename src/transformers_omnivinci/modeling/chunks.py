@@ -13,14 +13,8 @@ def count_chunks(num_inputs: int, chunk_size: int | None) -> int:
 
 def split(inputs: torch.Tensor, chunk_size: int | None, num_chunks: int | None = None) -> list[torch.Tensor]:
     """
-    Inputs in chunks.
-
-    Args:
-        inputs (`torch.Tensor` of shape `(num_inputs, ...)`): Images, windows or features of them.
-        chunk_size (`int`, *optional*): How many there are in a chunk. `None`: all.
-        num_chunks (`int`, *optional*):
-            How many chunks there are at least: where it takes more, zeros follow, one input each. [`join`] leaves out
-            what becomes of them.
+    Inputs, (num_inputs, ...), in chunks of `chunk_size`, or all at once. Where that makes fewer than `num_chunks`, zeros
+    follow, one input each; [`join`] leaves out what becomes of them.
     """
     chunks = list(inputs.split(chunk_size or len(inputs))) if len(inputs) else []
     return chunks + [idle_input(inputs) for _ in range((num_chunks or 0) - len(chunks))]
@@ -32,9 +26,7 @@ def idle_input(inputs: torch.Tensor) -> torch.Tensor:
 
 
 def join(outputs: list[torch.Tensor], num_inputs: int) -> torch.Tensor:
-    """
-    What became of the chunks of [`split`], `(num_inputs, ...)`. Weights that only saw zeros get gradients of zero.
-    """
+    """What became of the chunks of [`split`], (num_inputs, ...). Weights that only saw zeros get zero gradients."""
     if len(outputs) == 1 and num_inputs:
         return outputs[0]
     left, kept = num_inputs, []
@@ -47,12 +39,7 @@ def join(outputs: list[torch.Tensor], num_inputs: int) -> torch.Tensor:
 def encode_in_chunks(
     encode: Callable, inputs: torch.Tensor, chunk_size: int | None, num_passes: int | None = None, **kwargs
 ) -> BaseModelOutput:
-    """
-    What `encode` gives for all of `inputs`, from `chunk_size` of them at a time and in at least `num_passes` passes.
-
-    Returns:
-        [`BaseModelOutput`] with `last_hidden_state` and, where asked for, `hidden_states` and `attentions`.
-    """
+    """What `encode` gives for all of `inputs`, `chunk_size` of them at a time and in at least `num_passes` passes."""
     kwargs["return_dict"] = True
     outputs = [encode(chunk, **kwargs) for chunk in split(inputs, chunk_size, num_passes)]
 

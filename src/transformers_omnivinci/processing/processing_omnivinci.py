@@ -183,8 +183,6 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
             require_token(self.tokenizer, token) for token in (IMAGE_TOKEN, VIDEO_TOKEN, AUDIO_TOKEN)
         )
 
-    # ------------------------------------------------------------------------------------- loading, saving
-
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
         """
@@ -234,8 +232,6 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
         if not isinstance(argument, BaseVideoProcessor):
             raise TypeError(f"`video_processor` must be a BaseVideoProcessor, got {type(argument).__name__}.")
         return BaseVideoProcessor
-
-    # ------------------------------------------------------------------------------------- the direct call
 
     def __call__(
         self,

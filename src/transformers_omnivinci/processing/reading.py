@@ -99,13 +99,7 @@ def plan_media(batch: PromptBatch, facts: dict[str, list[MediumFacts]], layout: 
 
 
 def video_facts(metadata: OmniVinciVideoMetadata, num_samples: int | None = None) -> MediumFacts:
-    """
-    What a plan needs to know of a video.
-
-    Args:
-        metadata ([`OmniVinciVideoMetadata`]): Of the clip, with the `frames_indices` that are looked at.
-        num_samples (`int`, *optional*): Samples of its track. `None` or 0: without sound.
-    """
+    """What a plan needs to know of a video; arguments as of [`OmniVinciProcessor.plan_video`]."""
     has_constant_rate, seconds = metadata.frame_times is None, list(metadata.timestamps)
     return MediumFacts(
         "video",
@@ -120,14 +114,7 @@ def video_facts(metadata: OmniVinciVideoMetadata, num_samples: int | None = None
 def make_media_inputs(
     processor, batch: PromptBatch, loaded: ReadMedia, plans: Sequence[PromptPlan], options: dict
 ) -> MediaInputs:
-    """
-    The tensors of the media of a batch, in the order of the prompts.
-
-    Args:
-        processor ([`OmniVinciProcessor`]): Its parts make pixels and log-mel spectrograms.
-        batch ([`PromptBatch`]), loaded ([`ReadMedia`]), plans (`list[PromptPlan]`): Of the same prompts.
-        options (`dict`): Of the call, see [`sort_options`].
-    """
+    """The tensors of the media of a batch, in the order of the prompts; arguments as of [`load_media`]."""
     data, heard, has_audio = dict(loaded.images), [], [False] * len(loaded.videos)
     if loaded.videos:
         video_options = _without(options["videos_kwargs"], "return_tensors", "video_metadata")

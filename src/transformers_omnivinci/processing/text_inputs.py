@@ -19,14 +19,9 @@ def make_text_inputs(
     """
     The token ids of a batch of prompts with their media.
 
-    Args:
-        processor ([`OmniVinciProcessor`]): Whose tokenizer pads.
-        prompts ([`TokenizedPrompt`]), plans ([`PromptPlan`]): Of each prompt.
-        options (`dict`): Of the call, see [`sort_options`].
-
     Returns:
-        `dict`: `input_ids` and `attention_mask`, lists of (batch, sequence), and on request `mm_token_type_ids`,
-        `offset_mapping` and `text_replacement_offsets`.
+        `dict`: `input_ids` and `attention_mask`, lists of (batch, sequence), and where the options of the call ask for
+        them `mm_token_type_ids`, `offset_mapping` and `text_replacement_offsets`.
 
     Raises:
         ValueError: truncation would cut media off, or an option is not supported beside media.

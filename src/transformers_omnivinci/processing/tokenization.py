@@ -15,9 +15,6 @@ reserved for such internal use and stands in no text.
 """
 
 
-# ------------------------------------------------------------------------------------------------- control tokens
-
-
 def control_tokens(tokenizer, chat_template: str) -> list[str]:
     """What `sanitize_control_tokens` reads as text in the user's words: special tokens and those of the template."""
     tokens = {
@@ -51,9 +48,6 @@ def cut_control_tokens(value, tokens: Sequence[str]):
     text = pattern.sub(cut, value.replace(CUT, ""))
     begins = any(text.endswith(token[:length]) for token in tokens for length in range(1, len(token)))
     return text + CUT if begins else text
-
-
-# ------------------------------------------------------------------------------------------------- token ids
 
 
 @dataclass(frozen=True)

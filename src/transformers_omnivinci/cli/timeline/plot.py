@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-VIDEO_COLOUR, AUDIO_COLOUR = "#2f6db3", "#e0812f"
+VIDEO_COLOUR, AUDIO_COLOUR, BOUNDARY_COLOUR = "#2f6db3", "#e0812f", "#9aa3af"
 INK, GREY, FAINT, BAND = "#23272e", "#5b6470", "#9aa3af", "#f1f4f8"
 WIDTH, DPI = 14.0, 150
 MARGIN = 0.055
@@ -151,7 +151,9 @@ def _draw_film(
         axes.imshow(pictures[index], extent=(left, right, bottom, 1), aspect="auto", interpolation="lanczos", zorder=4)
         axes.vlines(second, 0.1, 0.14, color=VIDEO_COLOUR, linewidth=1.4, zorder=3)
         axes.vlines(second, bottom - 0.06, bottom, color=VIDEO_COLOUR, linewidth=1.4, zorder=3)
-        axes.text(second, bottom / 2 + 0.04, format_seconds(second), fontsize=9, color=INK, ha="center", va="center")
+        label = {"fontsize": 9, "color": INK, "ha": "center", "va": "center"}
+        clear = {"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.85}  # of the borders of groups
+        axes.text(second, bottom / 2 + 0.04, format_seconds(second), bbox=clear, **label)
 
 
 def _draw_waveform(
@@ -216,10 +218,16 @@ def _draw_tokens(axes: Axes, foot: Axes, groups: Sequence[TimelineGroup]) -> Non
                 foot.text(centre, 0.78, f"{number:,}", fontsize=9, color=colour, ha=side, va="top")
                 last_label = centre
             position += number
+        axes.barh(0.5, group.num_boundary_tokens, left=position, height=1, color=BOUNDARY_COLOUR, linewidth=0)
         position += group.num_boundary_tokens
-    is_heard = any(group.num_audio_tokens for group in groups)
     place = {"va": "center", "transform": foot.transAxes}
-    for index, (name, colour) in enumerate((("picture", VIDEO_COLOUR), ("sound", AUDIO_COLOUR))[: 1 + is_heard]):
+    names = {
+        "video": ("picture", VIDEO_COLOUR),
+        "audio": ("sound", AUDIO_COLOUR),
+        "boundary": ("boundary", BOUNDARY_COLOUR),
+    }
+    legend = [names[kind] for kind in names if any(getattr(group, f"num_{kind}_tokens") for group in groups)]
+    for index, (name, colour) in enumerate(legend):
         foot.text(0.09 * index, 0.3, f"■ {name}", fontsize=10, color=colour, ha="left", **place)
     caption = f"position in the sequence of {total:,} tokens →"
     foot.text(1, 0.3, caption, fontsize=9, color=GREY, ha="right", **place)
