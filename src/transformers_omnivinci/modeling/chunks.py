@@ -13,8 +13,8 @@ def count_chunks(num_inputs: int, chunk_size: int | None) -> int:
 
 def split(inputs: torch.Tensor, chunk_size: int | None, num_chunks: int | None = None) -> list[torch.Tensor]:
     """
-    Inputs, (num_inputs, ...), in chunks of `chunk_size`, or all at once. Where that makes fewer than `num_chunks`, zeros
-    follow, one input each; [`join`] leaves out what becomes of them.
+    Inputs, (num_inputs, ...), in chunks of `chunk_size`, or all at once. Where that makes fewer than `num_chunks`,
+    zeros follow, one input each; [`join`] leaves out what becomes of them.
     """
     chunks = list(inputs.split(chunk_size or len(inputs))) if len(inputs) else []
     return chunks + [idle_input(inputs) for _ in range((num_chunks or 0) - len(chunks))]
