@@ -18,7 +18,7 @@ def assert_close(actual: torch.Tensor, expected: torch.Tensor):
     assert difference.mean() <= 1e-4
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=CASES, scope="module")
 def case(request, load_checkpoint):
     """A case with its model, its processor and what the processor makes of it."""
     entry, tensors = load_case(request.param)
