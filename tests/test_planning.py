@@ -269,15 +269,6 @@ def test_sound_of_its_own_without_samples_is_refused():
         plan_medium(MediumFacts("audio"), layout())
 
 
-def test_planning_needs_no_tensor_library():
-    import subprocess
-    import sys
-
-    code = "import sys, transformers_omnivinci.planning; print({'torch', 'transformers', 'numpy'} & set(sys.modules))"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "set()"
-
-
 @given(
     gaps=st.lists(st.floats(0.001, 20), min_size=1, max_size=60),
     fps=st.floats(0.1, 10),

@@ -1,5 +1,6 @@
 """Importing the package makes transformers know it, in whatever order things are imported."""
 
+import json
 import subprocess
 import sys
 
@@ -11,22 +12,22 @@ CHECKPOINT = str(PARITY / "published-tiny")
 
 
 def run(code: str) -> str:
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", code, CHECKPOINT, CLIP], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 
 
 @pytest.mark.compat
 def test_nothing_needs_torchvision_torchaudio_or_torchcodec():
-    code = f"""
+    code = """
 import sys
 for name in ("torchvision", "torchaudio", "torchcodec"):
     sys.modules[name] = None
 import transformers_omnivinci
 from transformers import AutoModel, AutoProcessor
-processor = AutoProcessor.from_pretrained({CHECKPOINT!r})
-model = AutoModel.from_pretrained({CHECKPOINT!r})
-chat = [{{"role": "user", "content": [{{"type": "video", "path": {CLIP!r}}}]}}]
+processor = AutoProcessor.from_pretrained(sys.argv[1])
+model = AutoModel.from_pretrained(sys.argv[1])
+chat = [{"role": "user", "content": [{"type": "video", "path": sys.argv[2]}]}]
 inputs = processor.apply_chat_template(
     chat, tokenize=True, return_dict=True, load_audio_from_video=True, num_frames=2, return_tensors="pt"
 )
@@ -35,49 +36,29 @@ print(model.generate(**inputs, max_new_tokens=2).shape[0])
     assert run(code).splitlines()[-1] == "1"
 
 
-@pytest.mark.parametrize(
-    "imports",
-    [
-        pytest.param(
-            "import transformers_omnivinci; from transformers import AutoConfig, AutoModel, AutoProcessor",
-            marks=pytest.mark.compat,
-        ),
-        "from transformers import AutoConfig, AutoModel, AutoProcessor; import transformers_omnivinci",
-        "from transformers import AutoProcessor; import transformers_omnivinci; from transformers import AutoConfig",
-    ],
-)
-def test_order_of_imports_does_not_matter(imports):
-    code = f"""
-{imports}
-from transformers import AutoModelForImageTextToText, pipeline
-from transformers.pipelines import PIPELINE_REGISTRY
-print(type(AutoConfig.from_pretrained({CHECKPOINT!r})).__name__)
-print(type(AutoProcessor.from_pretrained({CHECKPOINT!r})).__name__)
-print(type(AutoModelForImageTextToText.from_pretrained({CHECKPOINT!r})).__name__)
-print("video-text-to-text" in PIPELINE_REGISTRY.get_supported_tasks())
-"""
-    assert run(code).splitlines() == [
-        "OmniVinciConfig",
-        "OmniVinciProcessor",
-        "OmniVinciForConditionalGeneration",
-        "True",
-    ]
-
-
-@pytest.mark.parametrize(
-    "imports",
-    [
-        "import transformers_omnivinci; import transformers.models.auto as auto",
-        "import transformers.models.auto as auto; auto.AutoModel, auto.AutoProcessor; import transformers_omnivinci",
-    ],
-)
-def test_mappings_know_every_class(imports):
-    code = f"""
-{imports}
+ORDERS = {
+    "the package first": (
+        "import transformers_omnivinci\nfrom transformers import AutoConfig, AutoModel, AutoProcessor"
+    ),
+    "the package last": (
+        "import transformers.models.auto; from transformers import AutoConfig, AutoModel, AutoProcessor\n"
+        "import transformers_omnivinci"
+    ),
+    # transformers makes its module anew in between.
+    "the package between": (
+        "from transformers import AutoProcessor, ProcessorMixin; import transformers_omnivinci\n"
+        "from transformers import AutoConfig"
+    ),
+}
+TELL = """
+import json, transformers
+from transformers import AutoModelForImageTextToText, OmniVinciProcessor, pipeline
 from transformers.models.auto import (
     feature_extraction_auto, image_processing_auto, modeling_auto, processing_auto, tokenization_auto,
     video_processing_auto,
 )
+from transformers.pipelines import PIPELINE_REGISTRY
+loaded = [one.from_pretrained(sys.argv[1]) for one in (AutoConfig, AutoProcessor, AutoModelForImageTextToText)]
 mappings = [
     modeling_auto.MODEL_MAPPING, modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING,
     modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING,
@@ -85,43 +66,51 @@ mappings = [
     video_processing_auto.VIDEO_PROCESSOR_MAPPING, feature_extraction_auto.FEATURE_EXTRACTOR_MAPPING,
     tokenization_auto.TOKENIZER_MAPPING,
 ]
-config_class = auto.AutoConfig.for_model("omnivinci").__class__
+mapped = []
 for mapping in mappings:
-    found = mapping[config_class]
-    classes = set(found.values()) if isinstance(found, dict) else {{found}}
-    print(*(one.__name__ for one in classes))
-print("omnivinci" in modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
+    found = mapping[AutoConfig.for_model("omnivinci").__class__]
+    classes = set(found.values()) if isinstance(found, dict) else {found}
+    mapped.append(" ".join(one.__name__ for one in classes))
+print(json.dumps({
+    "loaded": [type(one).__name__ for one in loaded],
+    "has a pipeline": "video-text-to-text" in PIPELINE_REGISTRY.get_supported_tasks(),
+    "mapped": mapped,
+    "is named": "omnivinci" in modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    "found by name": [transformers.OmniVinciForConditionalGeneration.__module__, OmniVinciProcessor.__name__],
+    "made up": [hasattr(transformers, "OmniNada"), hasattr(transformers.models, "OmniVinciProcessor")],
+}))
 """
-    assert run(code).splitlines() == [
+
+
+@pytest.fixture(scope="module", params=ORDERS)
+def told(request):
+    """What a process tells that imports in some order."""
+    return json.loads(run(f"import sys\n{ORDERS[request.param]}\n{TELL}").splitlines()[-1])
+
+
+@pytest.mark.compat
+def test_order_of_imports_does_not_matter(told):
+    assert told["loaded"] == ["OmniVinciConfig", "OmniVinciProcessor", "OmniVinciForConditionalGeneration"]
+    assert told["has a pipeline"]
+
+
+@pytest.mark.compat
+def test_mappings_know_every_class(told):
+    assert told["mapped"] == [
         *["OmniVinciForConditionalGeneration"] * 4,
         "OmniVinciProcessor",
         "OmniVinciImageProcessor",
         "OmniVinciVideoProcessor",
         "WhisperFeatureExtractor",
         "Qwen2Tokenizer",
-        "True",
     ]
+    assert told["is named"]
 
 
-@pytest.mark.parametrize(
-    "imports",
-    [
-        pytest.param("import transformers_omnivinci, transformers", marks=pytest.mark.compat),
-        # Transformers makes its module anew in between.
-        "import transformers; transformers.ProcessorMixin; import transformers_omnivinci",
-    ],
-)
-def test_classes_are_found_by_name_in_transformers(imports):
-    code = f"""
-{imports}
-from transformers import OmniVinciProcessor
-print(transformers.OmniVinciForConditionalGeneration.__module__, OmniVinciProcessor.__name__)
-print(hasattr(transformers, "OmniNada"), hasattr(transformers.models, "OmniVinciProcessor"))
-"""
-    assert run(code).splitlines() == [
-        "transformers_omnivinci.modeling.modeling_omnivinci OmniVinciProcessor",
-        "False False",
-    ]
+@pytest.mark.compat
+def test_classes_are_found_by_name_in_transformers(told):
+    assert told["found by name"] == ["transformers_omnivinci.modeling.modeling_omnivinci", "OmniVinciProcessor"]
+    assert told["made up"] == [False, False]
 
 
 def test_unknown_names_are_attribute_errors():
