@@ -11,7 +11,7 @@ PLOT   := demo/timeline.png
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format compat wheel-test fuzz bench conformance nano ablation clean
+.PHONY: help demo test quick lint format compat wheel-test fuzz bench conformance nano ablation clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ demo: $(STAMP) ## render a clip, ask the shipped model about it, and draw the cl
 
 test: lint ## check style and formatting, then run the tests on all cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
+
+quick: $(STAMP) ## run the tests but for the slow ones, in less than 90 seconds on two cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 8
 
 lint: $(STAMP) ## check style and formatting
 	$(BIN)/ruff check

@@ -5,15 +5,12 @@
         commit = hub.add_commit("nvidia/omnivinci", "path/to/checkpoint")
         subprocess.run(["hf", "download", "nvidia/omnivinci"], env=hub.environment())
 
-or as a process of its own: `python -m tests.hub_server FOLDER --port 8080`.
-
 Two origins are served, as on the real Hub: the Hub itself (`url`) and the storage of large files (`cdn_url`), which
 takes signed URLs and no tokens. Repositories are the folders FOLDER/owner/name (`hub_repository.py`).
 
 Left out: data sets and Spaces, Xet (clients that upload need `HF_HUB_DISABLE_XET=1`, see `HubServer.environment`),
 discussions, `.gitignore` rules, ids without an owner."""
 
-import argparse
 import base64
 import contextlib
 import hmac
@@ -710,17 +707,3 @@ class HubServer:
         kept |= {f"HF_HUB_DISABLE_{name}": "1" for name in disabled} | {"NO_PROXY": "127.0.0.1,localhost"}
         kept |= {"HF_ENDPOINT": self.url, "HF_HOME": str(home or self.root.parent / "huggingface")}
         return kept | ({"HF_TOKEN": token} if token else {})
-
-
-def main():
-    parser = argparse.ArgumentParser(description="Serve the repositories of a folder as a Hugging Face Hub.")
-    parser.add_argument("root", type=Path, help="folder with one folder owner/name for each repository")
-    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: a free one)")
-    arguments = parser.parse_args()
-    with HubServer(arguments.root, arguments.port) as hub:
-        print(hub.url, flush=True)
-        threading.Event().wait()
-
-
-if __name__ == "__main__":
-    main()

@@ -374,6 +374,7 @@ def test_groups_hold_all_tokens_of_the_plan(load_checkpoint, monkeypatch, interl
     assert (groups[0].name, len(groups)) == (("group 1", num_groups) if interleaved else ("sound", 2))
 
 
+@pytest.mark.slow
 def test_figure_of_a_long_clip_with_many_groups():
     seconds = 3600.0
     groups = [

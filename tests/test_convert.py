@@ -65,7 +65,7 @@ def back(tmp_path_factory):
 
 
 @pytest.mark.compat
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])])
 def test_there_and_back_every_weight_is_the_same_to_the_bit(name, back):
     for component in COMPONENTS:
         before, after = tensors_of(PARITY / name / component), tensors_of(back(name) / component)
@@ -79,7 +79,7 @@ def test_there_and_back_every_weight_is_the_same_to_the_bit(name, back):
 
 
 @pytest.mark.compat
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])])
 def test_there_and_back_every_setting_is_the_same(name, back):
     for auto_class in (AutoConfig, AutoProcessor):
         before, after = (auto_class.from_pretrained(folder).to_dict() for folder in (PARITY / name, back(name)))
@@ -89,6 +89,7 @@ def test_there_and_back_every_setting_is_the_same(name, back):
     assert read_settings(back(name)).ignored.keys() & {"config.json: model_type"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3, 4])
 def test_merges_that_the_release_lacks_come_back_too(size, tmp_path):
     processor = AutoProcessor.from_pretrained(TINY)
@@ -393,6 +394,7 @@ for disk in disks:
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_and_one_that_may_not_be_written(tmp_path):
     expected = {
         "size=300k": "its disk has 0.00 GB left",

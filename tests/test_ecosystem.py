@@ -213,6 +213,7 @@ def test_offloaded_weights_take_the_dtype_asked_for(inputs, folder, tmp_path):
     torch.testing.assert_close(logits, logits_of(half, cast))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_disk", [(), sum(ON_DISK.values(), ())], ids=["nothing", "everything"])
 def test_load_checkpoint_and_dispatch(model, inputs, saved, tmp_path, on_disk):
     with accelerate.init_empty_weights():
@@ -240,12 +241,14 @@ def test_attention_implementations_agree(model, inputs, folder, implementation):
     torch.testing.assert_close(logits_of(other, inputs), logits_of(model, inputs), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_compiled_forward(model, inputs):
     compiled = copy.deepcopy(model)
     compiled.forward = torch.compile(compiled.forward, backend="eager", dynamic=True)
     assert answer(compiled, inputs) == answer(model, inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_generate_compiles_the_decoder_step_once(model, inputs):
     torch._dynamo.reset()

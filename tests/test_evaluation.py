@@ -58,6 +58,7 @@ def test_the_distance_in_time_is_the_median():
     assert score.median_error == 0.5 and score.accuracy == pytest.approx(1 / 3)
 
 
+@pytest.mark.slow
 def test_each_of_the_senses_is_given_its_part_of_the_clip(clips, load_checkpoint, monkeypatch):
     folder, rows = clips
     model, processor = load_checkpoint()
@@ -83,6 +84,7 @@ def test_answers_of_a_batch_are_those_of_questions_alone(clips, load_checkpoint)
     assert suite.answer(model, processor, chats) == alone
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_writes_the_table(clips, tmp_path):
     folder, _ = clips
     arguments = ["eval", "--model", TINY, "--clips-per-type", 2, "--folder", folder, "--output", tmp_path / "s.json"]

@@ -169,6 +169,7 @@ print(type(model).__name__, type(processor).__name__, os.environ.get("HF_HUB_OFF
 """
 
 
+@pytest.mark.slow
 def test_offline_mode_and_the_environment_of_a_process(release, tmp_path):
     environment = release.environment(home=tmp_path / "home")
     online = subprocess.run([sys.executable, "-c", OFFLINE, RELEASE], env=environment, capture_output=True, text=True)
@@ -432,6 +433,7 @@ def test_push_to_hub_of_model_and_processor(hub, token, converted):
     assert torch.allclose(embeds(*again), embeds(model, processor), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_hubs_own_command_uploads_downloads_and_verifies(hub, converted, tmp_path):
     environment = hub.environment(token="hf_write", home=tmp_path / "home")
 

@@ -1,10 +1,6 @@
 """The local Hub of the tests, driven by the unmodified client."""
 
 import hashlib
-import os
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import huggingface_hub
@@ -37,7 +33,6 @@ WEIGHTS = bytes(range(256)) * 2000
 CARD = (
     "---\nlicense: apache-2.0\npipeline_tag: video-text-to-text\nlibrary_name: transformers\ntags: [omnivinci]\n---\n"
 )
-HF = Path(sys.executable).with_name("hf")
 
 
 @pytest.fixture
@@ -341,7 +336,7 @@ def test_a_commit_whose_answer_is_lost_is_not_made_twice(hub, api, repo):
 
 def test_the_client_tries_again_when_the_hub_is_busy(hub, repo):
     hub.fail("config.json", status=503, count=2)
-    assert hf_hub_download(repo, "config.json")
+    assert Path(hf_hub_download(repo, "config.json")).read_text() == '{"model_type": "qwen2"}'
     assert [request.status for request in hub.requests if "config.json" in request.path] == [503, 503, 200, 200]
 
 
@@ -362,58 +357,9 @@ def test_the_cache_serves_while_the_hub_is_down(hub, repo):
     assert HfApi().model_info(repo).sha == Path(snapshot).name
 
 
-def test_parallel_commits_all_happen(hub, api, repo):
-    def upload(number):
-        api.upload_file(repo_id=repo, path_or_fileobj=b"%d" % number, path_in_repo=f"{number}.txt")
-
-    threads = [threading.Thread(target=upload, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert {f"{number}.txt" for number in range(4)} <= set(hub.files(repo))
-    assert len(api.list_repo_commits(repo)) == 6
-
-
 def test_transformers_of_this_process_asks_this_hub(hub, repo):
     assert AutoConfig.from_pretrained(repo).model_type == "qwen2"
     assert hub.downloads() == ["config.json"]
-
-
-@pytest.mark.parametrize("name", ["first", "second"])
-def test_each_test_loads_the_code_of_its_own_hub(name, hub):
-    code = f"from transformers import Qwen2Config\n\n\nclass Config(Qwen2Config):\n    name = {name!r}\n"
-    config = '{"model_type": "qwen2", "auto_map": {"AutoConfig": "code.Config"}}'
-    hub.create_repo(REPO)
-    hub.add_commit(REPO, {"config.json": config, "code.py": code})
-    assert AutoConfig.from_pretrained(REPO, trust_remote_code=True).name == name
-
-
-def test_the_command_line_needs_nothing_but_the_environment(hub, folder, tmp_path):
-    def run(*arguments, token="hf_write"):
-        return subprocess.run([HF, *arguments], env=hub.environment(token), capture_output=True, text=True, timeout=60)
-
-    uploaded = run("upload", REPO, str(folder), ".")
-    assert uploaded.returncode == 0, uploaded.stderr
-    target = tmp_path / "downloaded"
-    downloaded = run("download", REPO, "--local-dir", str(target), "--include", "*.safetensors", token=None)
-    assert downloaded.returncode == 0, downloaded.stderr
-    assert contents(target) == {"llm/model.safetensors": WEIGHTS}
-    refused = run("upload", REPO, str(folder / "config.json"), "new.json", token="hf_read")
-    assert refused.returncode != 0 and "write token" in refused.stdout + refused.stderr
-
-
-def test_the_server_runs_as_a_process(hub, repo, tmp_path):
-    hub.stop()
-    command = [sys.executable, "-m", "tests.hub_server", str(hub.root)]
-    root = Path(__file__).parents[1]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root, env=os.environ) as process:
-        try:
-            url = process.stdout.readline().strip()
-            path = hf_hub_download(repo, "llm/model.safetensors", endpoint=url, cache_dir=tmp_path / "cache")
-            assert Path(path).read_bytes() == WEIGHTS
-        finally:
-            process.terminate()
 
 
 RESULT = (

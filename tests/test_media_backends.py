@@ -16,6 +16,7 @@ from .media_files import Sound, read_numbers, write_audio, zero_media_data
 pytestmark = [pytest.mark.compat, pytest.mark.usefixtures("no_leftovers")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*CLIPS, CLIP])
 def test_frames_are_those_of_opencv(clip, name):
     cv2 = pytest.importorskip("cv2")

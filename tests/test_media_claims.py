@@ -91,6 +91,7 @@ def test_duration_of_a_file(nano, content, seconds):
     assert answers(nano, damaged) == answers(nano, content("mkv"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("track", [0, 1])
 @pytest.mark.parametrize(
     "name, offset, layout, values",
@@ -150,6 +151,7 @@ def test_length_of_a_track(nano, content, name, offset, value):
     assert tokens[0] == tokens[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", ["video", "audio"])
 @pytest.mark.parametrize("seconds", [500.0, 1e5, 1e9])
 def test_a_packet_far_off(nano, tmp_path, stream, seconds):

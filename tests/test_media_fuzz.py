@@ -98,6 +98,7 @@ def damage(content: bytes, random: np.random.Generator) -> bytes:
     return bytes(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_files_give_tokens_or_a_clear_error(nano, tmp_path, name):

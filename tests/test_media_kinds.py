@@ -40,6 +40,7 @@ def files(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "length"),
     [
@@ -192,7 +193,7 @@ def test_frames_that_are_not_looked_at_are_not_decoded(form, tmp_path, processor
     options = {"num_frames": 8, "video_metadata": [{"fps": 7.0}], "tokenize": True, "return_dict": True}
     chat = [{"role": "user", "content": [{"type": "video", "video": video}, {"type": "text", "text": "?"}]}]
     length = processor.count_tokens(chat, num_frames=8, video_metadata=[{"fps": 7.0}])
-    assert not fetched or set(fetched) == {"http://frames/0"}
+    assert set(fetched) == ({"http://frames/0"} if form == "URLs" else set())
     with pytest.raises(ValueError, match="Frame 21 "):
         processor.apply_chat_template(chat, **options)
     options["num_frames"] = 2

@@ -54,6 +54,7 @@ def test_videos_are_shown_in_any_of_eight_orientations(matrix, backend, tmp_path
     assert (metadata.height, metadata.width) == (video.metadata.height, video.metadata.width) == (96, 128)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
 def test_images_are_counted_as_they_are_loaded(format, processor):
     for orientation in range(1, 9):

@@ -168,6 +168,7 @@ def test_clips_with_a_rate_of_their_own(ask, name):
     assert processor.probe_audio(clip) == pytest.approx(2)
 
 
+@pytest.mark.slow
 def test_clips_that_are_files_of_data_sets(tmp_path, ask):
     path = write_audio(tmp_path / "sound.wav", Sound(seconds=2.0, codec="pcm_s16le"))
     for clip in ({"bytes": path.read_bytes(), "path": None}, {"bytes": None, "path": str(path)}):

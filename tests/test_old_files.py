@@ -122,6 +122,7 @@ def test_the_package_is_taken_before_code_that_a_repository_names(before):
         assert type(AutoProcessor.from_pretrained(folder, **options)) is OmniVinciProcessor
 
 
+@pytest.mark.slow
 def test_new_code_is_written_over_a_repository_with_code(before, tmp_path):
     shutil.copytree(before / "with-code", tmp_path, dirs_exist_ok=True)
     write_code(tmp_path)

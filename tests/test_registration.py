@@ -17,6 +17,7 @@ def run(code: str) -> str:
     return result.stdout.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_nothing_needs_torchvision_torchaudio_or_torchcodec():
     code = """
@@ -82,19 +83,20 @@ print(json.dumps({
 """
 
 
-@pytest.fixture(scope="module", params=ORDERS)
+MARKS = [pytest.mark.compat, pytest.mark.slow, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module", params=[pytest.param(order, marks=mark) for order, mark in zip(ORDERS, MARKS)])
 def told(request):
     """What a process tells that imports in some order."""
     return json.loads(run(f"import sys\n{ORDERS[request.param]}\n{TELL}").splitlines()[-1])
 
 
-@pytest.mark.compat
 def test_order_of_imports_does_not_matter(told):
     assert told["loaded"] == ["OmniVinciConfig", "OmniVinciProcessor", "OmniVinciForConditionalGeneration"]
     assert told["has a pipeline"]
 
 
-@pytest.mark.compat
 def test_mappings_know_every_class(told):
     assert told["mapped"] == [
         *["OmniVinciForConditionalGeneration"] * 4,
@@ -107,7 +109,6 @@ def test_mappings_know_every_class(told):
     assert told["is named"]
 
 
-@pytest.mark.compat
 def test_classes_are_found_by_name_in_transformers(told):
     assert told["found by name"] == ["transformers_omnivinci.modeling.modeling_omnivinci", "OmniVinciProcessor"]
     assert told["made up"] == [False, False]

@@ -11,7 +11,6 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-import soundfile
 import torch
 from huggingface_hub import ModelCard
 from packaging.requirements import Requirement
@@ -27,6 +26,7 @@ from transformers_omnivinci.publishing.card import name_repository
 from transformers_omnivinci.publishing.code import ENDPOINT, write_code
 
 from . import media_samples
+from .cards import answers_of_the_card, write_media_of_the_card
 from .conftest import CASES, CLIP, PARITY
 from .hub_server import HubServer
 from .parity import load_case, media_of
@@ -248,6 +248,7 @@ def cases(load_checkpoint):
     return prompts
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_without_the_package_everything_is_equal(hub, cases, with_code, tmp_path):
     (tmp_path / "cases").write_bytes(pickle.dumps((cases, CLIP, QUESTION, GREEDY)))
@@ -308,19 +309,18 @@ print(handler({"inputs": {"text": "What is shown?", "image": image}, "parameters
 """
 
 
+@pytest.mark.slow
 def test_the_snippets_of_the_card_and_the_handler_need_no_package(hub, with_code, load_checkpoint, tmp_path):
     card = name_repository(ModelCard.load(with_code / "README.md"), REPO)
     snippets = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
     assert len(snippets) == 3 and "transformers_omnivinci" not in "".join(snippets)
-    shutil.copy(CLIP, tmp_path / "clip.mp4")
-    media_samples.image().save(tmp_path / "photo.jpg")
-    soundfile.write(tmp_path / "speech.wav", media_samples.sound(), 16_000)
+    write_media_of_the_card(tmp_path)
     code = NOT_INSTALLED + CARD_AND_HANDLER
     *printed, answer = run(
         code, hub, tmp_path, json.dumps(snippets), with_code, cwd=tmp_path, TRANSFORMERS_VERBOSITY="error"
     )
-    assert len(printed) >= 4
     model, processor = load_checkpoint(CHECKPOINT)
+    assert printed == answers_of_the_card(model, processor, tmp_path).splitlines()
     chat = media_samples.user({"type": "image", "path": str(tmp_path / "photo.jpg")}, "What is shown?")
     options = {"tokenize": True, "return_dict": True, "add_generation_prompt": True, "return_tensors": "pt"}
     inputs = processor.apply_chat_template(chat, **options)
@@ -364,6 +364,7 @@ pipe.processor.save_pretrained(folder)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "first", [pytest.param("package", marks=pytest.mark.compat), "references", "pipeline", "processor"]
 )

@@ -183,6 +183,7 @@ def test_responses(client, model, processor):
     assert response.output_text == expected_answer(model, processor, ASKED["image"])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     VERSION < (5, 23) and importlib.util.find_spec("fastapi") is None,
     reason="the command of older transformers imports its server, which needs fastapi",

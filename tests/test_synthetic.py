@@ -165,6 +165,7 @@ def test_the_same_seed_gives_the_same_bytes():
         assert render(other.scene, WORLD).waveform.tobytes() == render(sample.scene, WORLD).waveform.tobytes()
 
 
+@pytest.mark.slow
 def test_what_is_planned_does_not_depend_on_the_process():
     script = "from transformers_omnivinci.synthetic import SyntheticDataset as D; print(D('test', 9)[:])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -328,6 +329,7 @@ def across():
     return {"learn": learn, "train": asked, "test": SyntheticDataset("test", 800, seed=13, types=ACROSS)[:]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("senses", ["text", "picture", "sound"])
 def test_no_single_sense_beats_chance_across_senses(across, senses):
     baseline = Baseline(senses).fit(across["learn"])
@@ -336,6 +338,7 @@ def test_no_single_sense_beats_chance_across_senses(across, senses):
             assert accuracy < chance + 3 * (chance * (1 - chance) / total) ** 0.5, (split, type)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("senses", "forms"), [("picture", ("colour", "form")), ("sound", ("sound",))])
 def test_who_senses_all_that_may_be_the_answer_is_at_chance(across, senses, forms):
     questions = [
@@ -347,6 +350,7 @@ def test_who_senses_all_that_may_be_the_answer_is_at_chance(across, senses, form
     assert right == pytest.approx(chance, abs=3 * (chance * (1 - chance) / len(questions)) ** 0.5)
 
 
+@pytest.mark.slow
 def test_baselines_find_what_there_is_to_find(across):
     single = [SyntheticDataset("train", 600, seed, types=("visual", "audio"))[:] for seed in (1, 2)]
     seeing, hearing = (Baseline(senses).fit(single[0]).scores(single[1]) for senses in ("picture", "sound"))
@@ -499,6 +503,7 @@ def test_rows_tell_which_questions_relate_what_was_held_out():
     assert marked and not any(row["is_held_out"] for row in rows if row["question_type"] == "visual")
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_completed_with_the_same_bytes(tmp_path):
     dataset = SyntheticDataset("validation", 6, config=SMALL, types=("visual", "order"))
     write_dataset(tmp_path / "whole", dataset)
@@ -517,6 +522,7 @@ def test_an_interrupted_run_is_completed_with_the_same_bytes(tmp_path):
     assert read_all(tmp_path / "again") == read_all(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_no_part_of_a_file(tmp_path):
     script = (
         "import resource, sys\n"

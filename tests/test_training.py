@@ -477,6 +477,7 @@ def test_muon_without_matrices_is_refused(fresh):
         MuonWithAdamW(fresh, lr=1e-2, weight_decay=0.0, betas=(0.9, 0.999), eps=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("packed_length", "share_media", "muon"),
     [pytest.param(None, True, False, marks=pytest.mark.compat), (1000, False, False), (None, False, True)],
@@ -566,6 +567,7 @@ def test_both_parts_of_the_loss_are_logged(fresh, processor, dataset, tmp_path):
         assert entry["language_loss"] + 1.5 == pytest.approx(entry["loss"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_kept_and_loaded(fresh, processor, dataset, tmp_path):
     options = {"save_strategy": "steps", "save_steps": 1, "eval_strategy": "steps", "eval_steps": 1}
     options |= {"load_best_model_at_end": True, "save_total_limit": 1, "max_steps": 3, "learning_rate": 0.3}
@@ -685,6 +687,7 @@ def test_the_command_trains_evaluates_and_draws_curves(command, tmp_path):
     assert max(event.value for event in curves.Scalars("train/learning_rate")) == pytest.approx(1e-4)
 
 
+@pytest.mark.slow
 def test_the_command_goes_on_with_a_run(command):
     assert command("--save-steps", 1, "--max-steps", 4)[0] == 0
     code, _, error = command("--max-steps", 4)
@@ -711,6 +714,7 @@ app(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_while_it_saves_goes_on_from_the_checkpoint_before(command, tmp_path):
     """The files of each checkpoint that torch writes are four: the second checkpoint is half there."""
     data = write(tmp_path / "data.jsonl", chat("A square.", CLIP_ITEM), chat("A dog."))
@@ -731,6 +735,7 @@ def test_the_command_takes_muon(command, tmp_path):
     assert json.loads((tmp_path / "run" / "checkpoint-2" / "omnivinci_run.json").read_text())["optimizer"] == "muon"
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_low_rank_additions_are_trained_with_the_other_parts(command, tmp_path):
     from peft import PeftModel

@@ -46,6 +46,7 @@ def losses(output):
     return [entry["loss"] for entry in history if "loss" in entry]
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_two_processes_with_sharded_weights_learn_as_one(tmp_path):
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows()))
