@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import copy
 import json
 import shutil
 import sys
@@ -46,6 +47,26 @@ def load_checkpoint():
         return loaded[name]
 
     return load
+
+
+@pytest.fixture(scope="session")
+def make_fresh():
+    """Models as they are loaded, which a test may train and change: copies, since these take an eighth of the time."""
+    from transformers import AutoModel
+
+    untouched = {}
+
+    def make(name="published-tiny"):
+        if name not in untouched:
+            untouched[name] = AutoModel.from_pretrained(PARITY / name)
+        return copy.deepcopy(untouched[name])
+
+    return make
+
+
+@pytest.fixture
+def fresh(make_fresh):
+    return make_fresh()
 
 
 @pytest.fixture

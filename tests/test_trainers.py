@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from transformers_omnivinci.labels import IGNORED
 from transformers_omnivinci.training import OmniVinciTrainer
 
-from .conftest import PARITY
 from .media_samples import audio_item, image_item, user, video_item
 
 OPTIONS = {"tokenize": True, "return_dict": True, "return_tensors": "pt"}
@@ -24,11 +23,6 @@ CHATS = {
 }
 for chat in CHATS.values():
     chat.append({"role": "assistant", "content": "A ring."})
-
-
-@pytest.fixture
-def fresh():
-    return AutoModel.from_pretrained(PARITY / "published-tiny")
 
 
 def placeholders(processor):

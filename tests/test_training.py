@@ -50,12 +50,6 @@ def dataset(encoder):
     return lambda rows, **options: ChatDataset([DataSource(rows)], encoder, **options)
 
 
-@pytest.fixture
-def fresh():
-    """A model that a test may train."""
-    return AutoModel.from_pretrained(TINY)
-
-
 def make_trainer(model, processor, data, folder, recipe="scratch", trainer=OmniVinciTrainer, **options):
     extra = {
         name: options.pop(name) for name in ("eval_dataset", "packed_length", "muon", "callbacks") if name in options
@@ -313,13 +307,15 @@ def test_attention_without_masks_is_refused_for_shared_media(fresh, processor, s
         loss_and_gradients(fresh, batch, 1)
 
 
-def test_runs_with_shared_media_learn_and_are_judged_as_those_without(processor, shared, dataset, tmp_path):
+def test_runs_with_shared_media_learn_and_are_judged_as_those_without(
+    make_fresh, processor, shared, dataset, tmp_path
+):
     rows = [chat("A square.", CLIP_ITEM), chat("Red.", CLIP_ITEM, question="Which colour?")]
     curves = []
     for data, batch_size in ((shared([rows]), 1), (dataset(rows), 2)):
         options = {"max_steps": 2, "eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": batch_size}
         trainer = make_trainer(
-            *(AutoModel.from_pretrained(TINY), processor, data, tmp_path),
+            *(make_fresh(), processor, data, tmp_path),
             **(options | {"eval_dataset": data, "per_device_train_batch_size": batch_size}),
         )
         trainer.train()
@@ -482,13 +478,15 @@ def test_muon_without_matrices_is_refused(fresh):
     ("packed_length", "share_media", "muon"),
     [pytest.param(None, True, False, marks=pytest.mark.compat), (1000, False, False), (None, False, True)],
 )
-def test_a_resumed_run_is_the_run_that_never_stopped(packed_length, share_media, muon, processor, dataset, tmp_path):
+def test_a_resumed_run_is_the_run_that_never_stopped(
+    packed_length, share_media, muon, make_fresh, processor, dataset, tmp_path
+):
     rows = [*unlike_samples(), chat("One more.", question="And?")]
     rows += [chat(answer, TONE_ITEM, question=answer) for answer in ("One.", "Two.") if share_media]
     data = dataset(rows, share_media=share_media)
 
     def make(folder):
-        model = AutoModel.from_pretrained(TINY)
+        model = make_fresh()
         model.config.text_config.attention_dropout = 0.1
         for layer in model.model.language_model.layers:
             layer.self_attn.attention_dropout = 0.1  # so that random numbers matter
@@ -632,10 +630,10 @@ def test_what_a_killed_save_left_is_no_checkpoint_and_goes_away(fresh, processor
         ({"checkpoint": "nowhere"}, "no checkpoint that training can resume"),
     ],
 )
-def test_a_checkpoint_of_another_run_is_not_resumed(change, message, processor, dataset, tmp_path):
+def test_a_checkpoint_of_another_run_is_not_resumed(change, message, make_fresh, processor, dataset, tmp_path):
     def make(folder, model="published-tiny", rows=None, share_media=False, **options):
         options |= {"save_strategy": "steps", "save_steps": 1, "max_steps": 1}
-        model = AutoModel.from_pretrained(PARITY / model)
+        model = make_fresh(model)
         if change.get("model") and folder.name == "again":
             model.model.language_model.layers = model.model.language_model.layers[:1]
         data = dataset(rows or [chat()], share_media=share_media)
@@ -737,7 +735,7 @@ def test_the_command_takes_muon(command, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.compat
-def test_low_rank_additions_are_trained_with_the_other_parts(command, tmp_path):
+def test_low_rank_additions_are_trained_with_the_other_parts(command, make_fresh, tmp_path):
     from peft import PeftModel
 
     rows = [chat("A square.", CLIP_ITEM), chat("Red.", CLIP_ITEM), chat("A dog.")]
@@ -747,18 +745,18 @@ def test_low_rank_additions_are_trained_with_the_other_parts(command, tmp_path):
     assert code == 0, output
     run = json.loads((tmp_path / "run" / "checkpoint-2" / "omnivinci_run.json").read_text())
     assert run["share_media"] is True and run["packed_length"] == 2000
-    adapted = PeftModel.from_pretrained(AutoModel.from_pretrained(TINY), tmp_path / "run")
-    before = AutoModel.from_pretrained(TINY).state_dict()
+    adapted = PeftModel.from_pretrained(make_fresh(), tmp_path / "run")
+    before = make_fresh().state_dict()
     after = adapted.merge_and_unload().state_dict()
     changed = {name.split(".")[1] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"language_model", "vision_projector", "audio_projector"}
 
 
-def test_a_model_from_scratch_has_weights_of_its_own(command, tmp_path):
+def test_a_model_from_scratch_has_weights_of_its_own(command, make_fresh, tmp_path):
     assert command("--learning-rate", 0, recipe="scratch", output="a")[0] == 0
     assert command("--learning-rate", 0, recipe="scratch", output="b")[0] == 0
     one, two = (AutoModel.from_pretrained(tmp_path / name).state_dict() for name in "ab")
-    given = AutoModel.from_pretrained(TINY).state_dict()
+    given = make_fresh().state_dict()
     weight = "model.language_model.layers.0.mlp.up_proj.weight"
     assert torch.equal(one[weight], two[weight]) and not torch.equal(one[weight], given[weight])
 
