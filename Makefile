@@ -30,11 +30,14 @@ demo: $(STAMP) ## render a clip, ask the shipped model about it, and draw the cl
 	$(BIN)/omnivinci timeline $(CLIP) --model $(SHIPPED) --plot $(PLOT)
 	@echo "The picture of the timeline is in $(PLOT)."
 
+# A file for each process, so that what its tests share is made once.
+PARALLEL := -n auto --maxprocesses 8 --dist loadfile
+
 test: lint ## check style and formatting, then run the tests on all cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL)
 
 quick: $(STAMP) ## run the tests but for the slow ones, in less than 90 seconds on two cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 8
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 lint: $(STAMP) ## check style and formatting
 	$(BIN)/ruff check

@@ -304,6 +304,7 @@ def test_timeline_lists_the_seconds_of_frames():
     assert "11.96" in many
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 @pytest.mark.parametrize("arguments", ((), ("--no-audio",), ("--model", SHORT_GROUPS), ("--num-frames", 1)))
 def test_timeline_is_drawn(tmp_path, arguments):

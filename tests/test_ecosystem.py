@@ -78,6 +78,7 @@ def train_one_step(model, inputs):
     return loss
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 @pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS)
 def test_lora_is_trained_saved_loaded_and_merged(model, inputs, tmp_path, parts):
@@ -142,6 +143,7 @@ def offloaded(model) -> set[str]:
     return {name for name, weight in model.named_parameters() if weight.is_meta}
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 @pytest.mark.parametrize("device_map", ["auto", "cpu", {"": "cpu"}, {"model": "cpu", "lm_head": "cpu"}], ids=str)
 def test_device_maps_place_every_part(model, inputs, folder, device_map):
@@ -150,6 +152,7 @@ def test_device_maps_place_every_part(model, inputs, folder, device_map):
     torch.testing.assert_close(logits_of(placed, inputs), logits_of(model, inputs))
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 @pytest.mark.parametrize("on_disk", [*ON_DISK.values(), sum(ON_DISK.values(), ())], ids=[*ON_DISK, "everything"])
 def test_weights_stay_on_disk(model, inputs, folder, tmp_path, on_disk):

@@ -56,6 +56,7 @@ def answers(nano, clips):
     return ask_all(*nano, clips)
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_nano_answers_questions_of_all_types_about_clips_that_it_has_not_seen(answers, clips):
     scores = {score.type: score for score in score_answers(clips[1], answers)}
@@ -64,6 +65,7 @@ def test_nano_answers_questions_of_all_types_about_clips_that_it_has_not_seen(an
     assert scores["time"].median_error <= 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("senses", ["deaf", "blind"])
 def test_questions_across_the_senses_need_both(senses, nano, clips, answers):
     folder, rows = clips
@@ -75,6 +77,7 @@ def test_questions_across_the_senses_need_both(senses, nano, clips, answers):
     assert sum(both) / len(both) > right + 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_a_batch_is_answered_as_its_questions_alone(nano, clips, answers):
     folder, rows = clips
@@ -82,6 +85,7 @@ def test_a_batch_is_answered_as_its_questions_alone(nano, clips, answers):
     assert alone == answers[:12]
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_answers_are_streamed(nano, clips, answers):
     model, processor = nano
@@ -101,6 +105,7 @@ def test_answers_are_streamed(nano, clips, answers):
         assert "".join(pieces).strip() == expected and len(pieces) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_it_is_the_model_of_the_pipeline_where_none_is_named(clips, answers):
     folder, rows = clips
@@ -112,6 +117,7 @@ def test_it_is_the_model_of_the_pipeline_where_none_is_named(clips, answers):
         assert result["generated_text"].strip() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_it_is_the_model_of_the_command_line_where_none_is_named(clips, answers):
     folder, rows = clips
@@ -131,6 +137,7 @@ def test_the_demo_shows_the_truth_beside_right_answers(tmp_path):
     assert all(given == right for _, given, right in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_it_answers_alike_when_it_is_saved_and_converted(nano, clips, answers, tmp_path):
     for part in nano:

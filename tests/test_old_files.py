@@ -93,6 +93,7 @@ def test_the_model_never_read_the_settings_of_the_sequence(before):
     assert {name: getattr(processor, name) for name in OPTIONS[folder.name]} == OPTIONS[folder.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_model_and_processor_compute_the_same(name, before, today):
     chat = [{"role": "user", "content": [{"type": "video", "path": CLIP}, {"type": "text", "text": "What?"}]}]

@@ -180,6 +180,7 @@ def test_fewer_than_two_clips_give_zero_with_zero_gradients(attention, num_clips
     assert [len(found) for found in net(*clips, return_loss=False)] == [num_clips, num_clips]
 
 
+@pytest.mark.slow
 @both_readings
 def test_random_clips_are_told_apart_after_a_few_steps(attention):
     net, (videos, sounds) = tiny_net(attention, align_temperature=0.07), embeddings(12)
@@ -224,6 +225,7 @@ def parallel_results(tmp_path_factory):
     return list(zip(*(torch.load(folder / f"{rank}.pt") for rank in range(2)), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", range(len(PARALLEL_CASES)), ids=lambda index: str(PARALLEL_CASES[index]))
 def test_two_processes_give_loss_and_gradients_of_one_with_all_clips(parallel_results, index):
     attention, split = PARALLEL_CASES[index]

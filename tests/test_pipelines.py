@@ -112,6 +112,7 @@ def test_chat_gets_the_answer_of_the_model(pipe, generate, chat):
     assert torch.equal(record["generated_token_ids"], ids)
 
 
+@pytest.mark.slow
 def test_unlike_samples_in_a_batch_get_the_answers_that_they_get_alone(pipe):
     chats = unlike_chats()
     alone = [pipe(chat, return_tensors=True, **SHORT)[0]["generated_token_ids"] for chat in chats]
@@ -217,6 +218,7 @@ def test_text_alone(pipe, generate):
     assert pipe({"text": "Hi"}, max_new_tokens=5, return_full_text=False) == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", (1, 2))
 def test_datasets_and_generators(pipe, batch_size):
     samples = [{"video": CLIP, "text": "A?"}, {"video": video(), "text": "And B?"}, {"text": "C?"}]

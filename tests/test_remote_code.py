@@ -155,6 +155,7 @@ def test_the_configs_name_classes_that_are_there(with_code):
         assert name in [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content", "error", "message"),
     [

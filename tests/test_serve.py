@@ -146,6 +146,7 @@ def expected_answer(model, processor, parts, num_frames=NUM_FRAMES) -> tuple[str
     return processor.decode(tokens, skip_special_tokens=True), length
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["published", "transformers"])
 @pytest.mark.parametrize("parts", ASKED.values(), ids=ASKED)
 def test_the_server_says_what_the_model_says(client, model, processor, saved, parts, layout):
@@ -155,6 +156,7 @@ def test_the_server_says_what_the_model_says(client, model, processor, saved, pa
     assert completion.usage.prompt_tokens == length
 
 
+@pytest.mark.slow
 def test_answers_are_streamed(client, model, processor):
     chunks = list(ask(client, PUBLISHED, ASKED["all of them"], stream=True))
     text, _ = expected_answer(model, processor, ASKED["all of them"])
@@ -163,6 +165,7 @@ def test_answers_are_streamed(client, model, processor):
     assert len(chunks) > 3
 
 
+@pytest.mark.slow
 def test_options_of_the_processor_are_passed_on(client, model, processor):
     parts = ASKED["video with sound"]
     completion = ask(client, PUBLISHED, parts, extra_body={"chat_template_kwargs": {"num_frames": 4}})
@@ -170,6 +173,7 @@ def test_options_of_the_processor_are_passed_on(client, model, processor):
     assert (completion.choices[0].message.content, completion.usage.prompt_tokens) == (text, length)
 
 
+@pytest.mark.slow
 def test_responses(client, model, processor):
     content = [{"type": "input_image", "image_url": IMAGE["image_url"]["url"]}]
     content += [{"type": "input_text", "text": "What happens?"}]
@@ -223,6 +227,7 @@ def streamed(chunks) -> list[str]:
     return [texts[index] for index in sorted(texts)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_listed", [False, True], ids=["string", "list"])
 @pytest.mark.parametrize("start, end", [(3, 4), (2, 5), (1, 3)])
 def test_stop(client, is_listed, start, end):
@@ -236,11 +241,13 @@ def test_stop(client, is_listed, start, end):
     assert chunks[-1].usage == whole.usage and whole.usage.completion_tokens < 16
 
 
+@pytest.mark.slow
 def test_a_stop_sequence_does_not_begin_in_the_prompt(client):
     full = content(ask(client, PUBLISHED, []))
     assert content(ask(client, PUBLISHED, [], stop="assistant\n" + full[0])) == full
 
 
+@pytest.mark.slow
 def test_several_answers(client):
     options = {"n": 3, "temperature": 1.5, "seed": 4}
     whole = ask(client, PUBLISHED, [], **options)
@@ -251,6 +258,7 @@ def test_several_answers(client):
     assert len({content(ask(client, PUBLISHED, [], temperature=2.0)) for _ in range(4)}) > 1
 
 
+@pytest.mark.slow
 def test_log_probabilities(client, model, processor):
     import torch
 
@@ -276,6 +284,7 @@ def _told(choice) -> list:
     return [] if choice.logprobs is None else choice.logprobs.content
 
 
+@pytest.mark.slow
 def test_penalties_and_bias(client, processor):
     letters = {str(processor.tokenizer(letter)["input_ids"][0]): 100 for letter in "abc"}
     assert content(ask(client, PUBLISHED, [], logit_bias=dict(list(letters.items())[:1]))) == "a" * 8
@@ -288,6 +297,7 @@ def test_penalties_and_bias(client, processor):
     assert set(once) == set("abc")
 
 
+@pytest.mark.slow
 def test_usage_of_a_stream(client):
     options = {"stream": True, "stream_options": {"include_usage": True}}
     *chunks, last = ask(client, PUBLISHED, [], **options)
@@ -295,6 +305,7 @@ def test_usage_of_a_stream(client):
     assert all(chunk.usage is None for chunk in chunks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mm_processor_kwargs", "chat_template_kwargs"])
 def test_options_of_the_processor_in_an_object(client, processor, name):
     for given, options in (
@@ -308,6 +319,7 @@ def test_options_of_the_processor_in_an_object(client, processor, name):
         assert completion.usage.prompt_tokens == processor.count_tokens(chat, **options)
 
 
+@pytest.mark.slow
 def test_options_of_one_video(client, processor):
     clips = [{**VIDEO, "num_frames": 2}, {**VIDEO, "fps": 0.5, "video_start": 2, "video_end": 8}, VIDEO]
     expected = [
@@ -334,6 +346,7 @@ def item(kind: str, url: str) -> dict:
     return {"type": kind, kind: {"url": url}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "request_body, status, words",
     [
@@ -394,6 +407,7 @@ def post(address: str, body: bytes) -> tuple[int, dict]:
             return error.code, json.load(error)
 
 
+@pytest.mark.slow
 def test_the_client_tells_errors_and_goes_on(client):
     with pytest.raises(openai.BadRequestError, match="public internet"):
         ask(client, PUBLISHED, [(item("image_url", "http://localhost/a.png"), None)])
@@ -405,12 +419,14 @@ def test_the_client_tells_errors_and_goes_on(client):
     assert ask(client, PUBLISHED, []).choices
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_model_is_refused(client, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(openai.NotFoundError, match="'bert'"):
         ask(client, str(tmp_path), [])
 
 
+@pytest.mark.slow
 def test_models(client):
     ask(client, PUBLISHED, [], max_tokens=1)
     names = [model.id for model in client.models.list()]
@@ -420,6 +436,7 @@ def test_models(client):
         client.models.retrieve("other")
 
 
+@pytest.mark.slow
 def test_unknown_routes(url):
     status, error = post(f"{url}/embeddings", b"{}")
     assert status == 404 and "/v1/chat/completions" in error["error"]["message"]
@@ -449,6 +466,7 @@ def test_text_that_grows_is_the_text_in_the_end(processor):
 # ----------------------------------------------------------------------------------------------------------- responses
 
 
+@pytest.mark.slow
 def test_responses_are_streamed(client):
     options = {"model": PUBLISHED, "input": "What happens?", "max_output_tokens": 8, "temperature": 0}
     events = list(client.responses.create(stream=True, instructions="Be brief.", **options))
@@ -460,6 +478,7 @@ def test_responses_are_streamed(client):
     assert events[-1].response.usage.total_tokens == whole.usage.total_tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options, words",
     [

@@ -80,5 +80,6 @@ def train(rank: int, rendezvous: str) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_processes_make_the_same_number_of_passes(tmp_path):
     multiprocessing.spawn(train, (str(tmp_path / "rendezvous"),), nprocs=2)

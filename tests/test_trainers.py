@@ -193,6 +193,7 @@ class Stream(torch.utils.data.IterableDataset):
         return iter(self.rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [["video", "video"], ["sound", "image"], ["image", "text"]], ids="+".join)
 def test_a_stream_that_is_cut_tells_what_to_set(fresh, processor, tmp_path, rows):
     collate = lambda rows: from_processor(processor, *rows)  # noqa: E731
@@ -205,6 +206,7 @@ def test_a_stream_that_is_cut_tells_what_to_set(fresh, processor, tmp_path, rows
     assert loss == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accelerator_config", [None, {"split_batches": True}], ids=str)
 def test_our_trainer_reads_streams_as_they_are(fresh, processor, tmp_path, accelerator_config):
     collate = lambda rows: from_processor(processor, *rows)  # noqa: E731

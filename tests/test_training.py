@@ -104,7 +104,7 @@ def loss_and_gradients(model, batch, num_items):
 
 
 @pytest.mark.compat
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", ["sdpa", pytest.param("eager", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("padding_side", ["right", "left"])
 def test_packed_samples_are_learnt_as_padded_ones(attention, padding_side, dataset, processor, fresh):
     fresh.set_attn_implementation(attention)
@@ -307,6 +307,7 @@ def test_attention_without_masks_is_refused_for_shared_media(fresh, processor, s
         loss_and_gradients(fresh, batch, 1)
 
 
+@pytest.mark.slow
 def test_runs_with_shared_media_learn_and_are_judged_as_those_without(
     make_fresh, processor, shared, dataset, tmp_path
 ):
@@ -376,6 +377,7 @@ def test_kinds_are_mixed_as_the_recipe_says_and_the_others_as_they_are():
 # ------------------------------------------------------------------------------------------------------------ recipes
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_trains_its_parts_and_rests_the_others(name, fresh, processor, dataset, tmp_path):
@@ -415,6 +417,7 @@ def test_an_unknown_recipe_is_refused():
 # --------------------------------------------------------------------------------------------------------------- runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("muon", "learning_rate"), [(False, 3e-3), (True, 1e-2)])
 def test_the_loss_falls_on_a_few_samples(muon, learning_rate, fresh, processor, dataset, tmp_path):
     options = {"muon": muon, "learning_rate": learning_rate, "max_steps": 30}
@@ -752,6 +755,7 @@ def test_low_rank_additions_are_trained_with_the_other_parts(command, make_fresh
     assert changed == {"language_model", "vision_projector", "audio_projector"}
 
 
+@pytest.mark.slow
 def test_a_model_from_scratch_has_weights_of_its_own(command, make_fresh, tmp_path):
     assert command("--learning-rate", 0, recipe="scratch", output="a")[0] == 0
     assert command("--learning-rate", 0, recipe="scratch", output="b")[0] == 0

@@ -353,6 +353,7 @@ def test_data_and_media_may_move_together(tmp_path, load):
     assert data[0]["pixel_values"].shape[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share_media", [False, True])
 def test_damaged_or_foreign_measures_are_not_believed(share_media, file, load, tmp_path):
     expected, _ = load(file, share_media)

@@ -107,6 +107,7 @@ def encoded(monkeypatch, model):
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("then", THEN)
 @pytest.mark.parametrize("first", FIRST)
 def test_a_further_turn_gives_with_the_cache_what_it_gives_without(model, processor, encoded, first, then):
