@@ -100,6 +100,7 @@ def test_lora_is_trained_saved_loaded_and_merged(model, inputs, tmp_path, parts)
     torch.testing.assert_close(logits_of(merged, inputs), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_adapters_of_the_model_itself(model, inputs, folder, tmp_path):
     adapted = AutoModel.from_pretrained(folder)
     if VERSION >= (5, 24) and tuple(map(int, peft.__version__.split(".")[:2])) < (0, 22):

@@ -211,6 +211,7 @@ def fetch(url: str, seconds: float = 5.0, downloader: Downloader | None = None) 
 # Answers
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_a_text_is_answered_as_by_the_pipeline(ask, pipe):
     expected = pipe(text="Who are you?", max_new_tokens=12, return_full_text=False)[0]["generated_text"]
@@ -218,6 +219,7 @@ def test_a_text_is_answered_as_by_the_pipeline(ask, pipe):
     assert ask(body) == (200, [{"generated_text": expected}])
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 @pytest.mark.parametrize("source", ["base64", "data URL", "URL", "redirect"])
 @pytest.mark.parametrize("modality", MEDIA)
@@ -245,6 +247,7 @@ def test_base64_is_read_as_browsers_do():
         assert decode_base64(given, 300) == bytes(range(250)) + b"\xff\xfe\xfd"
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_a_chat_of_the_hub_is_answered_as_by_the_pipeline(ask, pipe):
     sources = {"image": {"url": data_url(MEDIA["image"])}, "video": {"video": in_base64(MEDIA["video"])}}
@@ -262,6 +265,7 @@ def test_a_chat_of_the_hub_is_answered_as_by_the_pipeline(ask, pipe):
     assert ask(body) == (200, [{"generated_text": expected[0]["generated_text"]}])
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_several_images_and_beams_are_answered_as_by_the_pipeline(ask, pipe):
     items = [{"type": "image", "image": MEDIA["image"]}] * 2
@@ -271,6 +275,7 @@ def test_several_images_and_beams_are_answered_as_by_the_pipeline(ask, pipe):
     assert ask(body) == (200, [{"generated_text": answer["generated_text"]} for answer in expected])
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 @pytest.mark.parametrize("is_wrapped", [False, True], ids=["body", "inputs"])
 def test_a_chat_of_openai_is_completed_as_by_the_pipeline(is_wrapped, ask, pipe, public):
@@ -304,6 +309,7 @@ def test_a_chat_of_openai_is_completed_as_by_the_pipeline(is_wrapped, ask, pipe,
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (length, 8, length + 8)
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_sampling_depends_on_the_seed_alone(ask):
     def choices(seed):
@@ -316,6 +322,7 @@ def test_sampling_depends_on_the_seed_alone(ask):
     assert choices(2) != first
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_a_stop_sequence_ends_an_answer(ask):
     messages = [{"role": "user", "content": "Who are you?"}]
@@ -333,6 +340,7 @@ def test_a_stop_sequence_ends_an_answer(ask):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_control_tokens_of_a_request_are_plain_text(ask):
     def length(text):
@@ -346,6 +354,7 @@ def test_control_tokens_of_a_request_are_plain_text(ask):
 # What is refused
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "status", "reason"),
     [
@@ -396,6 +405,7 @@ def test_a_wrong_request_is_refused(body, status, reason, ask):
     assert answer[0] == status and reason in answer[1], answer
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 @pytest.mark.parametrize(
     ("modality", "source", "status", "reason"),
@@ -428,18 +438,21 @@ def test_a_wrong_medium_is_refused(modality, source, status, reason, ask):
     assert answer[0] == status and reason in answer[1], answer
 
 
+@pytest.mark.slow
 def test_an_animation_is_no_video(ask, tmp_path):
     content = write_animation(tmp_path / "animation.gif", [100] * 3).read_bytes()
     status, error = ask({"inputs": {"video": in_base64(content), "text": "a"}})
     assert status == 415 and "still or animated" in error
 
 
+@pytest.mark.slow
 def test_a_part_of_a_long_video_counts_as_the_part(ask):
     body = {"inputs": {"video": [in_base64(MEDIA["video"])] * 2, "text": "a"}, "parameters": {"max_new_tokens": 1}}
     body["parameters"] |= {"video_start": 1, "video_end": 3, "num_frames": 2}
     assert ask(body)[0] == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "status", "reason"),
     [
@@ -463,11 +476,13 @@ def test_what_a_server_does_wrong_is_told(path, status, reason, ask, public):
     assert time.monotonic() - start < LIMITS["max_download_seconds"] + 2
 
 
+@pytest.mark.slow
 def test_content_ends_where_the_server_has_announced(ask, public):
     body = {"inputs": {"image": f"{public.url}/long", "text": "a"}, "parameters": {"max_new_tokens": 1}}
     assert ask(body)[0] == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "host",
     ["127.0.0.1", "localhost", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0.0.0.0", "[::1]"]
@@ -615,6 +630,7 @@ PLAYLISTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLAYLISTS)
 def test_a_playlist_in_a_request_opens_nothing(name, ask, private):
     playlist = PLAYLISTS[name].format(name="secret.wav", path=CLIP, url=f"{private.url}/video").encode()

@@ -89,6 +89,7 @@ def test_auto_classes_load_a_repository(repo_id, release, repository, load_check
     assert torch.allclose(embeds(model, processor), embeds(*load_checkpoint()), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 @pytest.mark.parametrize("trust_remote_code", [None, False, True])
 def test_no_remote_code_is_run(trust_remote_code, release):
@@ -127,6 +128,7 @@ def test_a_second_time_nothing_is_downloaded(release):
     assert len(release.downloads()) > before
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 @pytest.mark.parametrize("revision", ["other", "v2", "commit"])
 def test_a_revision_holds_for_every_file(release, tmp_path, revision):

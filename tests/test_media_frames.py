@@ -26,6 +26,7 @@ def test_all_frames_come_in_order(clip, decode_all, name):
     assert video.waveform is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("indices", [[0], [71], [19, 20, 21], [5, 33, 62], [0, 0, 40, 40, 40, 71], range(3, 72, 9)])
 @pytest.mark.parametrize("name", CLIPS)
 def test_sampled_frames_are_those_of_a_full_decoding(clip, decode_all, many_seeks, monkeypatch, name, indices):

@@ -60,6 +60,7 @@ def drop_sound(path, target):
     return remux(path, target, lambda packet: packet.stream.type == "video")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "suffix, codec, make",
     [
@@ -109,6 +110,7 @@ def test_damaged_end_of_sound_is_silence(tmp_path, ask):
         ask({"type": "video", "path": str(path)}, load_audio_from_video=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_frames, seconds, lost", [(24, 5.0, 4), (72, 4.5, 1.5), (72, 3.2, None)])
 def test_sound_that_outlasts_the_picture_is_told(tmp_path, ask, num_frames, seconds, lost):
     path = write_video(tmp_path / "long.mkv", num_frames, sound=Sound(seconds=seconds))

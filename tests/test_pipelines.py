@@ -190,6 +190,7 @@ def test_decoded_frames(pipe, generate):
     assert pipe(frames[None], text="What?", **options) == [wanted]
 
 
+@pytest.mark.slow
 def test_lists_of_videos_and_texts(pipe):
     silent = video(num_frames=3)
     pairs = ((CLIP, "A?"), (silent, "A?"), (silent, "Or B?"), (CLIP, "Or B?"))
@@ -335,6 +336,7 @@ def test_missing_file(pipe):
 # ------------------------------------------------------------- image-text-to-text and any-to-any of the library
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ("image-text-to-text", "any-to-any"))
 def test_chats_in_the_pipelines_of_the_library(make, generate, task):
     pipe = make(task)
@@ -365,6 +367,7 @@ def wav(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_any_media_in_the_pipeline_of_the_library(make, model, processor, wav):
     pipe = make("any-to-any")
     cases = (

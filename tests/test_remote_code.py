@@ -111,6 +111,7 @@ def class_references(folder: Path) -> list[str]:
 # --------------------------------------------------------------------------------------------------------- the files
 
 
+@pytest.mark.slow
 def test_two_runs_write_the_same_bytes(saved, with_code, tmp_path):
     shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
     for _ in range(2):  # also over its own files

@@ -130,6 +130,7 @@ def test_uniform_sampling_misses_no_shape():
             assert ((shape.start <= seconds) & (seconds < shape.end)).any()
 
 
+@pytest.mark.slow
 def test_splits_hold_combinations_out_but_no_single_value():
     validation, test = held_out("validation"), held_out("test")
     assert not held_out("train") and not validation & test and len(validation) == len(test) == 16
@@ -181,6 +182,7 @@ def test_clips_are_arrays_as_described():
     assert (clip.fps, clip.sampling_rate, clip.modality) == (WORLD.fps, 16_000, "video")
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 def test_mp4_files_show_and_sound_as_the_arrays_and_make_answers_true(dataset, folder, clips):
     for sample, clip in zip(dataset[:24], clips):
@@ -369,6 +371,7 @@ def test_baselines_find_what_there_is_to_find(across):
 # ---------------------------------------------------------------------------------------- pictures alone, sounds alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("modality", "suffix"), (("image", ".png"), ("audio", ".wav")))
 def test_a_picture_or_a_sound_alone_is_written_and_answers_its_questions(tmp_path, modality, suffix):
     dataset = SyntheticDataset("test", 80, seed=2, modality=modality)
@@ -410,6 +413,7 @@ def test_a_still_is_the_frame_of_the_clip(seed, fps):
     np.testing.assert_array_equal(render(still, world).frames, draw_frames(scene, world, [second]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("modality", ["image", "audio"])
 def test_answers_about_one_sense_are_equally_frequent_and_never_held_out(modality, split):
@@ -431,6 +435,7 @@ def test_the_vocabulary_covers_one_sense(modality):
             assert words >= {*split_words(question.text), *split_words(question.answer)}
 
 
+@pytest.mark.slow
 def test_one_sense_answers_what_is_asked_about_it():
     for modality, senses in (("image", "picture"), ("audio", "sound")):
         types = [MODALITIES[modality].forms[0].type]

@@ -128,6 +128,7 @@ def mean_over_text(model, batches):
     return loss.item(), gradients
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [["image"], ["video", "text"], ["sound", "text", "image"]], ids="+".join)
 def test_the_stock_trainer_learns_the_mean_over_text(fresh, processor, tmp_path, steps):
     """Also over accumulated steps that hold unlike shares of media."""

@@ -195,6 +195,7 @@ def test_rows_about_the_same_media_follow_one_prefix(groups, shared, dataset):
                 assert len(item["input_ids"]) < sum(len(row["input_ids"]) for row in alone)
 
 
+@pytest.mark.slow
 @pytest.mark.compat
 @pytest.mark.parametrize(
     ("attention", "collate", "groups"),
@@ -621,6 +622,7 @@ def test_what_a_killed_save_left_is_no_checkpoint_and_goes_away(fresh, processor
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -731,6 +733,7 @@ def test_a_run_that_is_killed_while_it_saves_goes_on_from_the_checkpoint_before(
     assert not list((tmp_path / "run").glob(".saving*"))
 
 
+@pytest.mark.slow
 def test_the_command_takes_muon(command, tmp_path):
     assert command("--muon", "--save-steps", 2)[0] == 0
     assert json.loads((tmp_path / "run" / "checkpoint-2" / "omnivinci_run.json").read_text())["optimizer"] == "muon"
