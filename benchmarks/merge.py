@@ -71,7 +71,7 @@ def expand(processor, seconds: int, num_frames: int, repeats: int) -> tuple[dict
     into the text that is tokenized, as processors of transformers do it. And the ids.
     """
     total = round(seconds * FPS)
-    frames = np.broadcast_to(np.uint8(0), (num_frames, 448, 448, 3))  # which are looked at no closer than their shape
+    frames = np.zeros((num_frames, 448, 448, 3), np.uint8)  # of which nothing but the shape is read
     metadata = {"total_num_frames": total, "fps": FPS, "duration": total / FPS}
     metadata["frames_indices"] = sample_uniformly(total, num_frames)
     prompt = f"<|im_start|>user\n{processor.video_token}What is shown, and what is heard?<|im_end|>\n"
