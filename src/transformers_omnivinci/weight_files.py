@@ -27,10 +27,12 @@ class TensorHeader:
 
     @property
     def dtype(self) -> torch.dtype:
+        """As which it is stored."""
         return FLOATS[self.stored_dtype]
 
     @property
     def num_parameters(self) -> int:
+        """How many numbers it holds."""
         return math.prod(self.shape)
 
     def num_bytes(self, dtype: torch.dtype | None = None) -> int:

@@ -82,6 +82,7 @@ class Conversion:
 
     @property
     def num_parameters(self) -> int:
+        """Parameters of all weights."""
         return sum(tensor.num_parameters for shard in self.shards for tensor in shard.tensors.values())
 
 

@@ -57,6 +57,7 @@ class Job:
 
     @property
     def has_beams(self) -> bool:
+        """Whether beam search is asked for."""
         return self.generation.get("num_beams", 1) > 1
 
     def is_ended_by(self, text: str) -> bool:

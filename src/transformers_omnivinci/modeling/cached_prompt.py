@@ -52,9 +52,11 @@ class CachedPrompt:
     contents: torch.Tensor
 
     def first(self, length: int) -> "CachedPrompt":
+        """What the first positions stood for."""
         return CachedPrompt(self.input_ids[:, :length], self.contents[:, :length])
 
     def followed_by(self, other: "CachedPrompt") -> "CachedPrompt":
+        """This prompt and, behind it, another one."""
         return CachedPrompt(
             torch.cat((self.input_ids, other.input_ids), 1), torch.cat((self.contents, other.contents), 1)
         )

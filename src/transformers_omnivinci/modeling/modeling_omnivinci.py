@@ -44,6 +44,8 @@ require(GenerationMixin, "_expand_inputs_for_generation", "prepare_inputs_for_ge
 
 
 class OmniVinciPreTrainedModel(InstalledCode, PreTrainedModel):
+    """What both models share: loading, new weights, and what they support."""
+
     config: OmniVinciConfig
     base_model_prefix = "model"
     input_modalities = ("image", "video", "audio", "text")

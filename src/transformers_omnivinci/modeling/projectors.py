@@ -154,4 +154,5 @@ class AudioProjector(nn.Module):
         self.linear_2 = nn.Linear(config.text_config.hidden_size, config.text_config.hidden_size)
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """(..., audio hidden_size) to (..., text hidden_size)."""
         return self.linear_2(self.act(self.linear_1(vectors)))

@@ -89,6 +89,7 @@ class OmniVinciBatchFeature(BatchFeature):
         self.placeholder_ids = state["placeholder_ids"]
 
     def to(self, *args, **kwargs) -> "OmniVinciBatchFeature":
+        """As in transformers, but seconds keep their dtype."""
         timestamps = {name: value for name, value in self.data.items() if name.endswith("_timestamps")}
         super().to(*args, **kwargs)
         for name, value in timestamps.items():

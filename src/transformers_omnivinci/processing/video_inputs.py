@@ -43,6 +43,7 @@ class OneVideo:
 
     @property
     def is_folder(self) -> bool:
+        """Whether it is a folder of frames."""
         return isinstance(self.source, (str, os.PathLike)) and os.path.isdir(self.source)
 
 

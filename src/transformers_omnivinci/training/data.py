@@ -85,6 +85,7 @@ class DataSource:
 
     @property
     def label(self) -> str:
+        """What messages call the source."""
         return self.name or (str(self.rows) if isinstance(self.rows, (str, Path)) else "row")
 
     def open(self) -> "Rows":

@@ -92,6 +92,7 @@ class ChatDataset(Dataset):
 
     @property
     def source_of(self) -> list[int]:
+        """The source of each item, by its place among the sources."""
         return self._places[self._ends[:-1], 0].tolist()
 
     def __len__(self) -> int:
