@@ -6,10 +6,8 @@ import shutil
 import pytest
 import torch
 from transformers import AutoConfig, AutoModel, AutoProcessor
-from typer.testing import CliRunner
 
 from transformers_omnivinci import OmniVinciConfig, OmniVinciForConditionalGeneration, OmniVinciProcessor
-from transformers_omnivinci.cli import app
 from transformers_omnivinci.publishing.code import write_code
 from transformers_omnivinci.sequence_settings import SEQUENCE_SETTINGS
 
@@ -133,24 +131,3 @@ def test_new_code_is_written_over_a_repository_with_code(before, tmp_path):
         assert now.get("custom_pipelines") == then.get("custom_pipelines")
         modules = {reference.split(".")[0] for reference in now["auto_map"].values()}
         assert all((tmp_path / f"{module}.py").is_file() for module in modules)
-
-
-def test_a_run_goes_on(load_checkpoint, tmp_path, monkeypatch):
-    """Its data, its parameters and the state of its optimizer are the same: so are the losses that follow."""
-    shutil.copytree(BEFORE / "training", tmp_path, dirs_exist_ok=True)
-    shutil.copy(CLIP, tmp_path / "clip.mp4")
-    model, _ = load_checkpoint("published-tiny")
-    model.save_pretrained(tmp_path / "run" / "checkpoint-1")
-    monkeypatch.chdir(tmp_path)  # rows without an `id` are named by the path of their file
-    options = ["--recipe", "omni", "--data", "data.jsonl", "--model", PARITY / "published-tiny", "--output", "run"]
-    options += ["--num-frames", 4, "--share-media", "--use-cpu", "--optim", "adafactor", "--learning-rate", "1e-2"]
-    options += ["--warmup-steps", 2, "--max-steps", 5, "--save-steps", 1, "--logging-steps", 1]
-    options += ["--per-device-train-batch-size", 1, "--resume-from-checkpoint", "True"]
-    result = CliRunner().invoke(app, ["train", *map(str, options)])
-    assert result.exit_code == 0, result.stderr
-    then, now = BEFORE / "training" / "run", tmp_path / "run"
-    histories = [json.loads((run / "trainer_state.json").read_text())["log_history"] for run in (then, now)]
-    curves = [[entry["loss"] for entry in history if "loss" in entry] for history in histories]
-    assert len(curves[1]) == 5 and curves[1] == pytest.approx(curves[0], abs=1e-3)
-    first, last = then / "checkpoint-1" / "omnivinci_run.json", now / "checkpoint-5" / "omnivinci_run.json"
-    assert json.loads(last.read_text()) == json.loads(first.read_text())
