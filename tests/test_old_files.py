@@ -131,3 +131,12 @@ def test_new_code_is_written_over_a_repository_with_code(before, tmp_path):
         assert now.get("custom_pipelines") == then.get("custom_pipelines")
         modules = {reference.split(".")[0] for reference in now["auto_map"].values()}
         assert all((tmp_path / f"{module}.py").is_file() for module in modules)
+
+
+def test_media_are_still_found_where_they_were():
+    from transformers_omnivinci import media
+    from transformers_omnivinci.processing import media as before
+
+    assert {name: getattr(before, name) for name in media.__all__} == {
+        name: getattr(media, name) for name in media.__all__
+    }
