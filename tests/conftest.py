@@ -80,6 +80,21 @@ def processor(load_checkpoint):
 
 
 @pytest.fixture
+def encoder(processor):
+    from transformers_omnivinci.training import SampleEncoder
+
+    return SampleEncoder(processor, num_frames=2)
+
+
+@pytest.fixture
+def dataset(encoder):
+    """Makes a dataset of rows or of a file of them."""
+    from transformers_omnivinci.training import ChatDataset, DataSource
+
+    return lambda rows, **options: ChatDataset([DataSource(rows)], encoder, **options)
+
+
+@pytest.fixture
 def checkpoint(tmp_path):
     """A copy of a parity checkpoint that a test may change."""
     shutil.copytree(PARITY / "published-tiny", tmp_path / "checkpoint")

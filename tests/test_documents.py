@@ -39,8 +39,8 @@ def folder(tmp_path_factory):
 @contextmanager
 def served_nano():
     """The address of the server of `docs/serving.md`, which loads the models that requests name."""
-    pytest.importorskip("openai")
-    uvicorn = pytest.importorskip("uvicorn")
+    pytest.importorskip("openai", reason="the snippets use the client of OpenAI, of the extra `dev`")
+    uvicorn = pytest.importorskip("uvicorn", reason="the snippets need a server, of the extra `serve`")
     from transformers_omnivinci.endpoint import EndpointHandler, Limits
     from transformers_omnivinci.serving.app import build_app
     from transformers_omnivinci.serving.models import Models

@@ -4,8 +4,10 @@ import ast
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import soundfile
 
 from transformers_omnivinci import media
 
@@ -19,7 +21,6 @@ pytestmark = [pytest.mark.compat, pytest.mark.usefixtures("no_leftovers")]
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*CLIPS, CLIP])
 def test_frames_are_those_of_opencv(clip, name):
-    cv2 = pytest.importorskip("cv2")
     path = name if name == CLIP else clip(name)
     capture, frames = cv2.VideoCapture(str(path)), to_arrays(media.load_video(path).frames)
     capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # which OpenCV 4 does not do by itself
@@ -32,7 +33,6 @@ def test_frames_are_those_of_opencv(clip, name):
 
 @pytest.mark.parametrize("suffix, codec", [("wav", "pcm_s16le"), ("flac", "flac")])
 def test_samples_of_lossless_files_are_those_of_soundfile(tmp_path, suffix, codec):
-    soundfile = pytest.importorskip("soundfile")
     samples = np.random.default_rng(0).uniform(-1, 1, (2, RATE)).astype(np.float32)
     path = write_audio(tmp_path / f"noise.{suffix}", Sound(rate=RATE, codec=codec), samples)
     expected, rate = soundfile.read(path, dtype="float32")

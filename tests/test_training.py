@@ -40,16 +40,6 @@ from .media_samples import audio_item, image_item, video_item
 TINY = str(PARITY / "published-tiny")
 
 
-@pytest.fixture
-def encoder(processor):
-    return SampleEncoder(processor, num_frames=2)
-
-
-@pytest.fixture
-def dataset(encoder):
-    return lambda rows, **options: ChatDataset([DataSource(rows)], encoder, **options)
-
-
 def make_trainer(model, processor, data, folder, recipe="scratch", trainer=OmniVinciTrainer, **options):
     extra = {
         name: options.pop(name) for name in ("eval_dataset", "packed_length", "muon", "callbacks") if name in options

@@ -27,16 +27,6 @@ from .conftest import PARITY
 from .media_samples import audio_item, image, image_item, video_item
 
 
-@pytest.fixture
-def encoder(processor):
-    return SampleEncoder(processor, num_frames=2)
-
-
-@pytest.fixture
-def dataset(encoder):
-    return lambda rows, **options: ChatDataset([DataSource(rows)], encoder, **options)
-
-
 @pytest.mark.parametrize(
     "row",
     [

@@ -298,7 +298,7 @@ def _is_mjpeg(path: str | Path) -> bool:
                     sizes.append(image.size)
                 if len(sizes) == 2:
                     break
-    except Exception:
+    except Exception:  # what cannot be read here is left to the decoder that says why
         pass
     return len(sizes) == 2 and sizes[0] == sizes[1]
 

@@ -69,13 +69,15 @@ class CachedPrompt:
         return CachedPrompt(self.input_ids.repeat_interleave(times, 0), self.contents.repeat_interleave(times, 0))
 
 
-def describe(config, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, media: dict) -> CachedPrompt:
+def describe(
+    config, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, media: dict[str, list[Medium]]
+) -> CachedPrompt:
     """
-    What the positions of a prompt stand for. `media` holds inputs of [`encode_media`], or what it returned as
-    `mm_encoder_outputs`; the mask is (batch_size, sequence_length), as `input_ids`.
+    What the positions of a prompt stand for, given its media as of [`media_of`]; the mask is (batch_size,
+    sequence_length), as `input_ids`.
     """
     contents = input_ids.clone()
-    for modality, known in media_of(config, media).items():
+    for modality, known in media.items():
         codes = [
             _mix(medium.digest + torch.arange(medium.num_embeddings, device=medium.digest.device)) for medium in known
         ]
@@ -88,7 +90,7 @@ def describe(config, input_ids: torch.Tensor, attention_mask: torch.Tensor | Non
 
 
 def remember_pass(config, cache, input_ids: torch.Tensor | None, attention_mask, media: dict) -> None:
-    """Notes on the cache, as it is after a forward pass, what it holds; other arguments as of [`describe`]."""
+    """Notes on the cache, as it is after a forward pass, what it holds; `media` are inputs of [`media_of`]."""
     if not isinstance(cache, Cache):
         return
     before, prompt = getattr(cache, ATTRIBUTE, None), None
@@ -96,7 +98,7 @@ def remember_pass(config, cache, input_ids: torch.Tensor | None, attention_mask,
         start = int(cache.get_seq_length()) - input_ids.shape[1]
         if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
             attention_mask = attention_mask[:, -input_ids.shape[1] :]
-        prompt = describe(config, input_ids, attention_mask, media)
+        prompt = describe(config, input_ids, attention_mask, media_of(config, media))
         if start > 0:
             is_known = before is not None and before.input_ids.shape[1] >= start
             is_known = is_known and len(before.input_ids) == len(input_ids)
@@ -115,7 +117,7 @@ def remember_generation(config, input_ids: torch.Tensor, inputs: dict, outputs) 
     before = None
     if _is_continuation(input_ids, mask):
         before, mask = getattr(cache, ATTRIBUTE, None), mask[:, -length:]
-    prompt = describe(config, input_ids, mask, inputs)
+    prompt = describe(config, input_ids, mask, media_of(config, inputs))
     prompt = prompt if before is None else before.followed_by(prompt)
     # Beams and several answers to a prompt are rows of the cache that have the prompt alone in common.
     if len(sequences) == len(input_ids) == len(cache.layers[0].keys):
@@ -135,13 +137,10 @@ def _is_continuation(input_ids: torch.Tensor, mask: torch.Tensor | None) -> bool
 def continue_generation(model, input_ids: torch.Tensor, inputs: dict) -> dict:
     """As [`resume`], where there is a cache to go on from; else the inputs as they are."""
     cache = _cache_of(inputs)
-    if not isinstance(cache, Cache) or not cache.get_seq_length():
+    is_new = not isinstance(cache, Cache) or not cache.get_seq_length()
+    if is_new or _is_continuation(input_ids, inputs.get("attention_mask")):
         return inputs
-    return (
-        inputs
-        if _is_continuation(input_ids, inputs.get("attention_mask"))
-        else resume(model, input_ids, cache, inputs)
-    )
+    return resume(model, input_ids, cache, inputs)
 
 
 def resume(model, input_ids: torch.Tensor, cache: Cache, inputs: dict) -> dict:
@@ -161,7 +160,7 @@ def resume(model, input_ids: torch.Tensor, cache: Cache, inputs: dict) -> dict:
     known: CachedPrompt | None = getattr(cache, ATTRIBUTE, None)
     known = known and known.for_rows(len(input_ids))
     if given == in_all:
-        agreed = _count_agreed(describe(config, input_ids, inputs.get("attention_mask"), inputs), known, length)
+        agreed = _count_agreed(describe(config, input_ids, inputs.get("attention_mask"), media), known, length)
         if known is None and any(in_all[name] - behind[name] for name in MODALITIES):
             agreed = 0  # what it was made from is not known
         _cut_back(cache, min(agreed, input_ids.shape[1] - 1))
@@ -184,7 +183,10 @@ def resume(model, input_ids: torch.Tensor, cache: Cache, inputs: dict) -> dict:
 
 
 def media_of(config, inputs: dict) -> dict[str, list[Medium]]:
-    """The media of each modality, in order, without encoding them."""
+    """
+    The media of each modality, in order, without encoding them. `inputs` are those of [`encode_media`], among others,
+    or hold what it returned as `mm_encoder_outputs`.
+    """
     found = {
         name: [Medium(_digest(embeddings), len(embeddings)) for embeddings in output.pooler_output]
         for name, output in (inputs.get("mm_encoder_outputs") or {}).items()

@@ -149,9 +149,8 @@ def plan_medium(facts: MediumFacts, layout: Layout) -> MediumPlan:
         )
         return MediumPlan("image", [_bracketed(image_sequence(layout, num_embeddings), layout, "image")])
     num_frames = len(facts.timestamps)
-    picture = [] if facts.modality == "audio" else _bracketed(video_sequence(layout, num_frames), layout, "video")
     if facts.modality == "video" and not facts.num_samples:
-        return MediumPlan("video", [picture], facts.timestamps)
+        return MediumPlan("video", [_picture(layout, num_frames)], facts.timestamps)
     windows = plan_audio(
         facts.num_samples,
         layout.sampling_rate,
@@ -166,7 +165,7 @@ def plan_medium(facts: MediumFacts, layout: Layout) -> MediumPlan:
     if facts.modality == "audio":
         parts = [sound]
     elif not layout.interleave:
-        parts = [sound, picture]
+        parts = [sound, _picture(layout, num_frames)]
     else:
         groups = plan_groups(
             facts.frame_positions,
@@ -178,11 +177,16 @@ def plan_medium(facts: MediumFacts, layout: Layout) -> MediumPlan:
         )
         parts = grouped_sequence(layout, groups, num_frames, windows.num_mel_frames, num_vectors)
         # The brackets of the sound stay where the release wrote its placeholder, in front of the video.
-        parts[0] = [*_bracketed([], layout, "audio"), *_bracketed([], layout, "video")[:1], *parts[0]]
-        parts[-1] = [*parts[-1], *_bracketed([], layout, "video")[1:]]
+        brackets = _bracketed([], layout, "video")
+        parts[0] = [*_bracketed([], layout, "audio"), *brackets[:1], *parts[0]]
+        parts[-1] = [*parts[-1], *brackets[1:]]
     step, token = windows.padded_duration / num_vectors if num_vectors else 0.0, layout.token_ids["audio"]
     sound_seconds = [(index + 0.5) * step for index in range(sum(count(part, token) for part in parts))]
     return MediumPlan(facts.modality, parts, facts.timestamps, sound_seconds, windows, groups)
+
+
+def _picture(layout: Layout, num_frames: int) -> list[Run]:
+    return _bracketed(video_sequence(layout, num_frames), layout, "video")
 
 
 def _bracketed(runs: list[Run], layout: Layout, modality: str) -> list[Run]:

@@ -14,7 +14,6 @@ from ..planning import tile_grids
 NO_TIME = -1.0
 """What fills up rows of seconds."""
 
-
 CUT = (
     "A loader that cuts every tensor to the batch size, as accelerate's does with streaming data, loses media: set "
     "`dispatch_batches=False`, in Trainer `accelerator_config={'dispatch_batches': False}`."

@@ -22,7 +22,6 @@ from .layout import build_layout, layout_settings, require_token
 from .options import hears_videos, sort_options
 from .prompts import PromptBatch, sort_media
 from .reading import (
-    ReadMedia,
     load_media,
     make_media_inputs,
     plan_media,
@@ -277,7 +276,7 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
             options["videos_kwargs"]["return_metadata"] = True
         batch = sort_media(text, images, videos, audio, audio_from_video_indices, *hears)
         media = load_media(self, batch, options)
-        prompts, plans = self._plan_prompts(batch, media, options)
+        prompts, plans = self._plan_prompts(batch, media.facts, options)
         text_inputs = make_text_inputs(self, prompts, plans, options)
         return OmniVinciBatchFeature(
             {**text_inputs, **make_media_inputs(self, batch, media, plans, options)},
@@ -360,13 +359,13 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
         return self._layout[1]
 
     def _plan_prompts(
-        self, batch: PromptBatch, media: ReadMedia, options: dict
+        self, batch: PromptBatch, facts: dict[str, list[MediumFacts]], options: dict
     ) -> tuple[list[TokenizedPrompt], list[PromptPlan]]:
         """Prompts as tokens, and their plans."""
         text_options = options["text_kwargs"]
         adds_special_tokens = text_options.get("add_special_tokens") is not False
         with_offsets = text_options.get("return_offsets_mapping") or options["return_text_replacement_offsets"]
-        plans = plan_media(batch, media.facts, self.layout)
+        plans = plan_media(batch, facts, self.layout)
         placeholders = set(self.layout.token_ids.values())
         prompts, planned = [], []
         for text, slots in zip(batch.prompts, batch.placeholders, strict=True):

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ MIN_LATE_SOUND = 1.0
 @dataclass
 class ReadMedia:
     """
-    Media of a batch, as far as they are read.
+    The decoded media of a batch.
 
     Attributes:
         facts (`dict[str, list[MediumFacts]]`): Of each image, video and audio clip.
@@ -34,9 +34,9 @@ class ReadMedia:
     """
 
     facts: dict[str, list[MediumFacts]]
-    images: MediaInputs = field(default_factory=dict)
-    videos: list[LoadedVideo] = field(default_factory=list)
-    clips: list[np.ndarray] = field(default_factory=list)
+    images: MediaInputs
+    videos: list[LoadedVideo]
+    clips: list[np.ndarray]
 
 
 def load_media(processor, batch: PromptBatch, options: dict) -> ReadMedia:
@@ -67,9 +67,9 @@ def load_media(processor, batch: PromptBatch, options: dict) -> ReadMedia:
     return ReadMedia(facts, images, videos, clips)
 
 
-def probe_media(processor, batch: PromptBatch, options: dict) -> ReadMedia:
-    """As [`load_media`], from the headers of files alone: no pixel and no sample is decoded."""
-    facts = {
+def probe_media(processor, batch: PromptBatch, options: dict) -> dict[str, list[MediumFacts]]:
+    """The facts that [`load_media`] gives, by the headers of files alone: no pixel and no sample is decoded."""
+    return {
         "image": [
             MediumFacts("image", _probe_tile_grid(processor, image) if len(prompt) == 1 else (1, 1))
             for prompt in batch.images_by_prompt
@@ -78,7 +78,6 @@ def probe_media(processor, batch: PromptBatch, options: dict) -> ReadMedia:
         "video": [_probe_video(processor, batch, index, options) for index in range(len(batch.videos))],
         "audio": [MediumFacts("audio", num_samples=_probe_clip(processor, clip)) for clip in batch.clips],
     }
-    return ReadMedia(facts)
 
 
 def plan_media(batch: PromptBatch, facts: dict[str, list[MediumFacts]], layout: Layout) -> dict[str, list[MediumPlan]]:
@@ -115,10 +114,11 @@ def make_media_inputs(
     processor, batch: PromptBatch, loaded: ReadMedia, plans: Sequence[PromptPlan], options: dict
 ) -> MediaInputs:
     """The tensors of the media of a batch, in the order of the prompts; arguments as of [`load_media`]."""
-    data, heard, has_audio = dict(loaded.images), [], [False] * len(loaded.videos)
+    data, heard = dict(loaded.images), []
     if loaded.videos:
         video_options = _without(options["videos_kwargs"], "return_tensors", "video_metadata")
         data |= processor.video_processor(loaded.videos, **video_options)
+        data["video_has_audio"] = torch.tensor([facts.num_samples > 0 for facts in loaded.facts["video"]])
     for slots, plan in zip(batch.placeholders, plans, strict=True):
         for slot, medium in zip(slots, plan.media, strict=True):
             if medium.windows is None:
@@ -126,10 +126,6 @@ def make_media_inputs(
             is_track = slot.modality == "video"
             waveform = loaded.videos[slot.index].waveform if is_track else loaded.clips[slot.index]
             heard.append((waveform, medium, is_track))
-            if is_track:
-                has_audio[slot.index] = True
-    if loaded.videos:
-        data["video_has_audio"] = torch.tensor(has_audio)
     if heard:
         device = str(options["audio_kwargs"].get("device") or "cpu")
         extractor, width = processor.feature_extractor, 2 * processor.max_source_positions
