@@ -167,5 +167,5 @@ ablation: $(STAMP) ## train the rows of the paper's table 1 in small, into docs/
 	$(BIN)/python -m benchmarks.ablation
 
 clean: ## remove what the other targets wrote, but for .venv
-	rm -rf build dist src/*.egg-info .compat $(CLIP) $(PLOT) .hypothesis .pytest_cache .ruff_cache
+	rm -rf build dist src/*.egg-info .compat .engines $(CLIP) $(PLOT) .hypothesis .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
