@@ -59,7 +59,6 @@ def ask(
         import torch
         from transformers import TextStreamer
 
-        from ..modeling import OmniVinciForConditionalGeneration
         from ..processing import OmniVinciProcessor
         from ..processing.batch import take_media
 
@@ -67,18 +66,7 @@ def ask(
         with show_progress() as progress:
             task = progress.add_task("Loading the model", total=None)
             processor = OmniVinciProcessor.from_pretrained(model)
-            options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
-            loaded, found = OmniVinciForConditionalGeneration.from_pretrained(
-                model,
-                dtype="auto" if dtype == DType.auto else getattr(torch, dtype.value),
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # reported below
-                **options,
-            )
-            unfit = sorted({*found["missing_keys"], *(key[0] for key in found["mismatched_keys"])})
-            if unfit:
-                raise ValueError(f"{model} lacks these weights or has them in another shape: {', '.join(unfit)}.")
-            loaded.to(place)
+            loaded = load_model(model, place, dtype, attn_implementation)
             progress.remove_task(task)
             with count_decoded(processor.video_processor, progress):
                 inputs = processor.apply_chat_template(
@@ -100,6 +88,29 @@ def ask(
             inputs["mm_encoder_outputs"] = encoded
         streamer = TextStreamer(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
         loaded.generate(**inputs, max_new_tokens=max_new_tokens, streamer=streamer)
+
+
+def load_model(model: str, device, dtype: DType, attn_implementation: str | None):
+    """
+    Loads a checkpoint onto a `torch.device` of [`choose_device`]; the other arguments are options of commands. Raises
+    ValueError if it lacks weights or has them in another shape.
+    """
+    import torch
+
+    from ..modeling import OmniVinciForConditionalGeneration
+
+    options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
+    loaded, found = OmniVinciForConditionalGeneration.from_pretrained(
+        model,
+        dtype="auto" if dtype == DType.auto else getattr(torch, dtype.value),
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # reported below
+        **options,
+    )
+    unfit = sorted({*found["missing_keys"], *(key[0] for key in found["mismatched_keys"])})
+    if unfit:
+        raise ValueError(f"{model} lacks these weights or has them in another shape: {', '.join(unfit)}.")
+    return loaded.eval().to(device)
 
 
 def choose_device(name: str):

@@ -1,8 +1,16 @@
 """
-Evaluation of models: suites of questions, and how their answers are scored. `letters` and `metrics` compare texts
-without a model.
+Evaluation of models: suites of questions, how they are asked, and how answers are scored.
+
+- `letters`, `metrics`: texts compared, without a model.
+- `suites`: questions from files.
+- `asking`, `evaluate`, `answers`: a model asked about them, and what it answered on disk.
+- `scoring`: marks of answers, and scores by category.
+- `synthetic`: questions about clips of the synthetic world.
 """
 
+from .answers import AnswerFile, checkpoint_version, digest_file
+from .asking import SENSES, Asker, check_senses
+from .evaluate import answer_questions, check_questions
 from .letters import choice_letter, strip_letters
 from .metrics import (
     anls,
@@ -15,19 +23,35 @@ from .metrics import (
     wilson_interval,
     word_errors,
 )
-from .synthetic import SENSES, SyntheticScore, evaluate_synthetic, score_answers
+from .scoring import Mark, Score, make_marker, score
+from .suites import SUITES, Question, read_questions
+from .synthetic import SyntheticScore, evaluate_synthetic, score_answers
 
 __all__ = [
     "SENSES",
+    "SUITES",
+    "AnswerFile",
+    "Asker",
+    "Mark",
+    "Question",
+    "Score",
     "SyntheticScore",
     "anls",
+    "answer_questions",
     "bootstrap_interval",
+    "check_questions",
+    "check_senses",
+    "checkpoint_version",
     "choice_letter",
+    "digest_file",
     "edit_distance",
     "english_normalizer",
     "evaluate_synthetic",
     "exact_match",
+    "make_marker",
+    "read_questions",
     "relaxed_match",
+    "score",
     "score_answers",
     "strip_letters",
     "vqa_match",

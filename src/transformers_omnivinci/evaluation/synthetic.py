@@ -10,12 +10,25 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from ..synthetic import CLOSED_TYPES, SyntheticDataset, WorldConfig, write_dataset
+from .answers import AnswerFile
+from .asking import SENSES, answer, check_senses, perceived
+from .evaluate import answer_questions
+from .scoring import Mark
+from .suites import Question
 
-SENSES = {"both": ("video", "sound"), "deaf": ("video",), "blind": ("sound",), "text only": ()}
-"""What the model gets of a clip. A `"blind"` model gets its sound as an audio clip."""
+__all__ = [
+    "SENSES",
+    "SyntheticScore",
+    "answer",
+    "answer_rows",
+    "chat_of",
+    "evaluate_synthetic",
+    "read_rows",
+    "score_answers",
+]
+
+MAX_NEW_TOKENS = 16
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,8 @@ def evaluate_synthetic(
     config: WorldConfig | None = None,
     num_workers: int = 1,
     on_answers: Callable[[int], object] | None = None,
+    answers: AnswerFile | None = None,
+    **options,
 ) -> list[SyntheticScore]:
     """
     Renders clips, asks a model one question about each, and scores its answers.
@@ -72,6 +87,8 @@ def evaluate_synthetic(
         config ([`WorldConfig`], *optional*): The world's config.
         num_workers (`int`, *optional*, defaults to 1): Number of processes that render clips.
         on_answers (`Callable`, *optional*): Called after each batch with the number of its questions.
+        answers ([`AnswerFile`], *optional*): Has answers of an earlier run, and takes the further ones.
+        options: `max_new_tokens` (default: 16), and options of the processor, such as `num_frames` and `fps`.
 
     Returns:
         `list[SyntheticScore]`: one for each of the senses and each type.
@@ -80,10 +97,7 @@ def evaluate_synthetic(
         ValueError: an argument is out of range, or the folder holds other clips.
         OSError: the clips cannot be written or read.
     """
-    senses = tuple(senses)
-    unknown = [name for name in senses if name not in SENSES]
-    if unknown or not senses:
-        raise ValueError(f"Unknown senses {unknown}: some of {list(SENSES)} are accepted.")
+    senses = check_senses(tuple(senses))
     types = tuple(types)
     if not types or not set(types) <= set(CLOSED_TYPES):
         raise ValueError(f"Types {list(types)}: some of {list(CLOSED_TYPES)} are accepted.")
@@ -92,8 +106,8 @@ def evaluate_synthetic(
     rows = read_rows(path)
     scores = []
     for name in senses:
-        answers = answer_rows(model, processor, rows, path.parent, name, batch_size, on_answers)
-        scores += score_answers(rows, answers, name)
+        given = answer_rows(model, processor, rows, path.parent, name, batch_size, on_answers, answers, **options)
+        scores += score_answers(rows, given, name)
     return scores
 
 
@@ -110,6 +124,8 @@ def answer_rows(
     senses: str = "both",
     batch_size: int = 16,
     on_answers: Callable[[int], object] | None = None,
+    answers: AnswerFile | None = None,
+    **options,
 ) -> list[str]:
     """
     Answers the questions of rows.
@@ -118,48 +134,27 @@ def answer_rows(
         rows (`list[dict]`): As [`read_rows`] returns them.
         folder (`Path`): The folder that their paths are relative to.
         senses (`str`, *optional*, defaults to `"both"`): A key of `SENSES`.
-        model, processor, batch_size, on_answers: As in [`evaluate_synthetic`].
+        model, processor, batch_size, on_answers, answers, options: As in [`evaluate_synthetic`].
 
     Returns:
         `list[str]`: an answer for each row.
     """
-    answers = []
-    for first in range(0, len(rows), batch_size):
-        batch = rows[first : first + batch_size]
-        chats = [chat_of(row, folder, senses) for row in batch]
-        answers += answer(model, processor, chats, load_audio_from_video="sound" in SENSES[senses])
-        if on_answers is not None:
-            on_answers(len(batch))
-    return answers
-
-
-@torch.no_grad()
-def answer(
-    model, processor, chats: list[list[dict]], max_new_tokens: int = 16, load_audio_from_video: bool = True
-) -> list[str]:
-    """
-    Answers a batch of chats by greedy decoding.
-
-    Args:
-        model, processor: As in [`evaluate_synthetic`].
-        chats (`list[list[dict]]`): The chats, each ending with a question.
-        max_new_tokens (`int`, *optional*, defaults to 16): Maximum length of an answer in tokens.
-        load_audio_from_video (`bool`, *optional*, defaults to `True`): Whether to use the sound of videos.
-
-    Returns:
-        `list[str]`: an answer for each chat.
-    """
-    inputs = processor.apply_chat_template(
-        chats,
-        tokenize=True,
-        return_dict=True,
-        add_generation_prompt=True,
-        load_audio_from_video=load_audio_from_video,
-        return_tensors="pt",
-    ).to(model.device, model.dtype)
-    ids = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
-    texts = processor.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    return [text.strip() for text in texts]
+    questions = [
+        Question(row["id"], _content(row, folder), [row["messages"][-1]["content"][0]["text"]], row=row)
+        for row in rows
+    ]
+    options = {"max_new_tokens": MAX_NEW_TOKENS, **options}
+    return answer_questions(
+        model,
+        processor,
+        questions,
+        lambda question, given: Mark(float(given == question.references[0])),
+        senses,
+        batch_size=batch_size,
+        answers=answers,
+        on_answers=on_answers,
+        **options,
+    )
 
 
 def score_answers(rows: list[dict], answers: list[str], senses: str = "both") -> list[SyntheticScore]:
@@ -204,7 +199,9 @@ def chat_of(row: dict, folder: Path, senses: str = "both") -> list[dict]:
     Returns:
         `list[dict]`: one message of the user, with the clip as a path.
     """
-    video, question = row["messages"][0]["content"]
-    kinds = {"video": "video", "sound": "audio"}
-    media = [{"type": kinds[sense], "path": str(folder / video["path"])} for sense in SENSES[senses][:1]]
-    return [{"role": "user", "content": [*media, question]}]
+    return [{"role": "user", "content": perceived(_content(row, folder), senses)}]
+
+
+def _content(row: dict, folder: Path) -> list[dict]:
+    medium, question = row["messages"][0]["content"]
+    return [{"type": medium["type"], medium["type"]: str(folder / medium["path"])}, question]
