@@ -16,6 +16,7 @@ from compat.run import read_floors
 from compat.wheel import CLIP, snippets
 from transformers_omnivinci import NANO
 from transformers_omnivinci.cli import app
+from transformers_omnivinci.publishing.paper_results import PAPER_RESULTS
 
 pytestmark = pytest.mark.compat
 
@@ -124,3 +125,13 @@ def test_the_lowest_versions_of_the_documents_are_those_of_the_package(document)
     floors = read_floors((ROOT / "setup.cfg").read_text())
     text = (ROOT / document).read_text()
     assert f"transformers {floors['transformers']}" in text
+
+
+def test_the_page_on_evaluation_has_a_command_for_each_figure_of_the_paper():
+    page = DOCUMENTS["docs/evaluation.md"].read_text()
+    for table in PAPER_RESULTS:
+        text = re.search(rf"^Table {table.number}, (?:.+\n)+\n((?:\|.+\n)+)", page, re.MULTILINE)[1]
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[2:]]
+        assert [" | ".join(row[:4]) for row in rows] == table.rows
+        for *_, value, here, command in rows:
+            assert here == "not run" and re.match(r"`omni --tasks [a-z0-9_]+(,[a-z0-9_]+)*`", command), value
