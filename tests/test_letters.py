@@ -96,6 +96,12 @@ LETTERS = ["B", "A", "D", "C"]
         ("The answer is a horse", None),
         ("A is wrong", None),
         ("B is not it", None),
+        ("The answer is not A.", None),
+        ("It isn't a dog.", None),
+        ("It is not (A).", None),
+        ("It is not a dog, it is a cat.", "B"),
+        ("**A** and **B**", None),
+        ("B, a man and a cat", "B"),
         ("The sound comes from a machine.", None),
     ],
 )

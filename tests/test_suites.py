@@ -53,7 +53,7 @@ DAILYOMNI = {
 }
 MMAU = {"audio_id": "./test-mini-audios/7.wav", "question": "Which?", "choices": '["a", "the b"]', "answer": "the b"}
 VIDEO_MME = {"videoID": "fFj", "question": "When?", "options": ["A. Now.", "B. Then."], "answer": "A"}
-LONG_VIDEO_BENCH = {"video_path": "q.mp4", "question": "Who?", "candidates": ["I", "you", "they"], "correct_choice": 2}
+LONG_VIDEO_BENCH = {"video_path": "q.mp4", "question": "Who?", "candidates": ["2", "1", "0"], "correct_choice": 2}
 MVBENCH = {"video": "v.webm", "question": "Where?", "candidates": ["left", "right"], "answer": "right"}
 AI2D = {"image": "d.png", "question": "Which?", "options": ["seed", "leaf", "root"], "answer": "1"}
 
@@ -72,7 +72,7 @@ AI2D = {"image": "d.png", "question": "Which?", "options": ["seed", "leaf", "roo
         ),
         (MMAU, {"audio": "{audio_id}"}, ["audio ./test-mini-audios/7.wav"], ["a", "the b"], "B"),
         (VIDEO_MME, {"video": "data/{videoID}.mp4"}, ["video data/fFj.mp4"], ["Now.", "Then."], "A"),
-        (LONG_VIDEO_BENCH, None, ["video q.mp4"], ["I", "you", "they"], "C"),
+        (LONG_VIDEO_BENCH, None, ["video q.mp4"], ["2", "1", "0"], "C"),
         (MVBENCH, None, ["video v.webm"], ["left", "right"], "B"),
         (AI2D, None, ["image d.png"], ["seed", "leaf", "root"], "B"),
     ],
@@ -97,7 +97,10 @@ def test_rows_of_data_sets_are_read_as_they_are_published(tmp_path, row, media, 
         (["x", "y"], "B.", "B"),
         (["x", "y"], "B. y", "B"),
         (["x", "y"], 0, "A"),
-        (["1", "2", "0"], "1", "A"),  # a text, though it could be a place
+        (["0", "1", "2"], "1", "B"),  # its text and its place
+        (["4", "5", "6"], "5", "B"),
+        (["1", "2", "0"], "A. 1", "A"),
+        (["x.", "B"], "A.", "A"),
         (["A. x", "B. y"], "y", "B"),
     ],
 )
@@ -126,7 +129,7 @@ def test_lists_and_parquet_are_read_like_lines(tmp_path):
 
     rows = [{**ROW, "kind": name} for name in "abc"]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
-    embedded = [{**row, "video": {"bytes": row["kind"].encode(), "path": None}} for row in rows]
+    embedded = [{**row, "video": {"bytes": row["kind"].encode(), "path": None}, "video_path": "a.mp4"} for row in rows]
     write_table(Table.from_pylist(embedded), tmp_path / "rows.parquet")
     lines, array = read(tmp_path, *rows), read_questions(tmp_path / "rows.json", "multiple-choice")
     table = read_questions(tmp_path / "rows.parquet", "multiple-choice")
@@ -170,7 +173,7 @@ def test_a_transcript_is_one_text(tmp_path):
     ("row", "references"),
     [
         ({"answer": "blue"}, ["blue"]),
-        ({"answer": 7}, [7]),
+        ({"answer": 7}, ["7"]),
         ({"answers": ["UCSF", "ucsf.edu"], "answer": None}, ["UCSF", "ucsf.edu"]),
         ({"answers": [{"answer": "two", "answer_id": 1}, {"answer": "2", "answer_id": 2}]}, ["two", "2"]),
     ],
@@ -187,10 +190,15 @@ def test_short_answers(tmp_path, row, references):
         ({"answer": "a horse"}, r"rows\.jsonl:2: the answer 'a horse' is none"),
         ({"answer": 2}, r"rows\.jsonl:2: the answer 2 is none"),
         ({"answer": "B. a dog"}, "is none of its options"),
-        ({"options": ["B", "A"]}, "the answer 'B' is none of its options"),  # it is the letter of another text
+        (
+            {"options": ["B", "A"]},
+            r"rows\.jsonl:2: the answer 'B' may mean the options A, B: write the letter with its",
+        ),
+        ({"options": ["1", "2", "0"], "answer": 1}, "the answer 1 may mean the options A, B"),
         ({"answer": ["A", "B"]}, r"the answer \['A', 'B'\] is none"),
         ({"answer": None}, r"rows\.jsonl:2 has no field `answer` or `correct_choice`"),
-        ({"answer": {}}, "a text, a number or a list is accepted"),
+        ({"answer": {}}, "a text, a number or a list of them is accepted"),
+        ({"answer": True}, "a text, a number or a list of them is accepted"),
         ({"options": None}, "has no field `options` or `choices`"),
         ({"options": ["a dog"]}, "no list of 2 to 26 texts"),
         ({"options": "a dog, a cat"}, "no list of 2 to 26 texts"),
@@ -300,7 +308,7 @@ def test_words_are_counted_over_all_transcripts():
     ("metric", "references", "answer", "value"),
     [
         ("exact", ["blue"], "Blue.", 1),
-        ("relaxed", [100], "103", 1),
+        ("relaxed", ["100"], "103", 1),
         ("anls", ["paris"], "pariss", 5 / 6),
         ("vqa", ["2"] * 3 + ["3"] * 7, "two", 0.9),
     ],

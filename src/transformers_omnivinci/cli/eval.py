@@ -143,14 +143,15 @@ def evaluate(
 
         with ExitStack() as stack:
             progress = stack.enter_context(show_progress())
-            task = progress.add_task("Answering", total=None)
+            task = progress.add_task("Loading", total=None)
             run = _Run(
                 processor=OmniVinciProcessor.from_pretrained(model),
                 max_length=AutoConfig.from_pretrained(model).get_text_config().max_position_embeddings,
                 load=lambda: load_model(model, place, dtype, attn_implementation),
                 keep=lambda settings: None if answers is None else AnswerFile(answers, asked | settings),
                 senses=senses,
-                count=lambda number: progress.update(task, total=number),
+                count=lambda number: progress.update(task, description="Answering", completed=0, total=number),
+                on_clip=lambda n, total: progress.update(task, description="Checking", completed=n, total=total),
                 options={**options, "batch_size": batch_size, "on_answers": lambda n: progress.advance(task, n)},
             )
             if is_synthetic:
@@ -178,6 +179,7 @@ class _Run:
     keep: Callable[[dict], object]  # the file of answers of a run with these settings, if any
     senses: tuple[str, ...]
     count: Callable[[int], object]  # is told the number of questions
+    on_clip: Callable[[int, int], object]
     options: dict
 
 
@@ -202,10 +204,10 @@ def _ask_about_data(
     mark = make_marker(metric, None if spellings is None else json.loads(spellings.read_text(encoding="utf-8")))
     settings = {"data": data.name, "sha256": digest_file(data), "audio": audio}
     kept = run.keep(settings | {name: reading[name] for name in ("prompt", "media")})
-    run.count(len(run.senses) * len(questions))
     seen = {name: run.options[name] for name in ("max_new_tokens", "num_frames", "fps")}
     seen |= {"load_audio_from_video": audio}
-    silent = check_questions(run.processor, questions, max_length=run.max_length, **seen)
+    silent = check_questions(run.processor, questions, max_length=run.max_length, on_clip=run.on_clip, **seen)
+    run.count(len(run.senses) * len(questions))
     known = {} if kept is None else kept.known
     is_left = any((name, question.name) not in known for name in run.senses for question in questions)
     model, scores = run.load() if is_left else None, []

@@ -14,6 +14,7 @@ def check_questions(
     max_new_tokens: int,
     max_length: int,
     load_audio_from_video: bool | None = None,
+    on_clip: Callable[[int, int], object] | None = None,
     **options,
 ) -> set:
     """
@@ -26,6 +27,7 @@ def check_questions(
         max_length (`int`): How many positions the model has.
         load_audio_from_video (`bool`, *optional*):
             Whether videos are heard. `None`: where they have sound. `True`: each of them must have it.
+        on_clip (`Callable`, *optional*): Called with the number of clips that are done, and that of all.
         options: Of the processor, such as `num_frames` and `fps`.
 
     Returns:
@@ -41,7 +43,7 @@ def check_questions(
     for question in questions:
         firsts.setdefault(media_key(question.content), question)
     silent = set()
-    for question in firsts.values():
+    for number, question in enumerate(firsts.values(), start=1):
         chat = [{"role": "user", "content": question.content}]
         try:
             plan = processor.plan(chat, load_audio_from_video=hears, **options)
@@ -62,6 +64,8 @@ def check_questions(
                         f"{question.name}: the video {item['video']!r:.200} has no sound, which is asked for."
                     )
                 silent.add(item["video"])
+        if on_clip is not None:
+            on_clip(number, len(firsts))
     return silent
 
 

@@ -7,8 +7,9 @@ from string import ascii_uppercase
 OPENING = r"[\s(\[{*_\"'`$]*"
 CLOSING = r"[\s)\]}*_\"'`$.:,;!-]*"
 PREFIX = re.compile(r"\s*[(\[]?([A-Z])(?:[)\]]\s*[.:]?|[.:])\s*")
-JOINED = r"[)\]]?\s*(?:,|/|&|\+|\band\b|\bor\b)\s*[(\[]?"
-VERDICT = r"(?:(?:correct|right|best|final|answer|true)\b)"
+JOINED = r"[\s)\]}*_\"'`$]*(?:,|/|&|\+|\band\b|\bor\b)" + OPENING
+DENIED = r"(?<!not )(?<!n't )(?<!not \()(?<!n't \()"
+"""What must not precede a letter or a text."""
 DISCUSSED = rf"(?!{CLOSING}\s(?:is|are|was|can|could|does)\b)"
 """What must not follow a letter: `B is not it` discusses an option."""
 BEFORE = (
@@ -83,17 +84,16 @@ def _text(answer: str, texts: dict[str, str]) -> str | None:
 def _stated(answer: str, texts: dict[str, str]) -> str | None:
     """`The answer is B`, `B is correct`. Of several statements the last one counts, as it concludes the others."""
     letter = _letter_pattern(texts)
-    pattern = f"{BEFORE}{letter}|(?<![\\w'(]){OPENING}{letter}{CLOSING}\\bis\\s+(?:the\\s+)?{VERDICT}"
-    found = list(re.finditer(pattern, answer))
-    for match in found:
-        # What looks like a further statement may be the text of the option.
-        place = match.start(1) if match[1] else match.start(2)
-        if whole := _whole(answer[place:], texts):
-            return whole
+    judged = rf"(?<![\w'(]){OPENING}{letter}{CLOSING}\bis\s+(?:the\s+)?(?:correct|right|best|final|answer|true)\b"
+    found = list(re.finditer(f"{BEFORE}{letter}|{judged}", answer))
     if not found:
         return None
+    for match in found:
+        # What looks like a further statement may be the text of the option.
+        if whole := _whole(answer[match.start(match.lastindex) :], texts):
+            return whole
     last = found[-1]
-    return _unless_joined(last[1] or last[2], answer[last.end(1 if last[1] else 2) :], texts)
+    return _unless_joined(last[last.lastindex], answer[last.end(last.lastindex) :], texts)
 
 
 def _first(answer: str, texts: dict[str, str]) -> str | None:
@@ -103,7 +103,7 @@ def _first(answer: str, texts: dict[str, str]) -> str | None:
 
 
 def _in_parentheses(answer: str, texts: dict[str, str]) -> str | None:
-    return _only(re.findall(rf"[(\[]([{''.join(texts)}])[)\]]", answer))
+    return _only(re.findall(rf"{DENIED}[(\[]([{''.join(texts)}])[)\]]", answer))
 
 
 def _mentioned(answer: str, texts: dict[str, str]) -> str | None:
@@ -113,7 +113,7 @@ def _mentioned(answer: str, texts: dict[str, str]) -> str | None:
         (match.start(), match.end(), letter)
         for letter, text in texts.items()
         if text
-        for match in re.finditer(rf"(?<!\w){re.escape(text)}(?!\w)", plain)
+        for match in re.finditer(rf"(?<!\w){DENIED}{re.escape(text)}(?!\w)", plain)
     ]
     return _only(
         [
@@ -125,7 +125,7 @@ def _mentioned(answer: str, texts: dict[str, str]) -> str | None:
 
 
 def _standing_alone(answer: str, texts: dict[str, str]) -> str | None:
-    return _only(re.findall(rf"(?<![\w'-]){_letter_pattern(texts)}{DISCUSSED}", answer))
+    return _only(re.findall(rf"(?<![\w'-]){DENIED}{_letter_pattern(texts)}{DISCUSSED}", answer))
 
 
 def _letter_pattern(texts: dict[str, str]) -> str:
@@ -139,10 +139,8 @@ def _letter_pattern(texts: dict[str, str]) -> str:
 
 def _unless_joined(letter: str, rest: str, texts: dict[str, str]) -> str:
     """The letter, or "" where another one is joined to it: `A and B`, `A, C`."""
-    other = re.match(rf"{CLOSING}{JOINED}([{''.join(texts)}])(?!\w)|{JOINED}([{''.join(texts)}])(?!\w)", rest)
-    if other and (other[1] or other[2]) != letter.upper():
-        return ""
-    return letter.upper()
+    other = re.match(JOINED + _letter_pattern(texts), rest)
+    return "" if other and other[1].upper() != letter.upper() else letter.upper()
 
 
 def _only(letters: list[str]) -> str | None:

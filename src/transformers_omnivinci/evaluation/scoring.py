@@ -77,9 +77,9 @@ def make_marker(metric: str, spellings: dict[str, str] | None = None) -> Callabl
         return _mark_letter
     if metric == "wer":
         normalize = english_normalizer(spellings)
-        return lambda question, answer: Mark(*word_errors(answer, str(question.references[0]), normalize))
+        return lambda question, answer: Mark(*word_errors(answer, question.references[0], normalize))
     match = MATCHES[metric]
-    return lambda question, answer: Mark(match(answer, [str(one) for one in question.references]))
+    return lambda question, answer: Mark(match(answer, question.references))
 
 
 def score(

@@ -69,7 +69,7 @@ class Question:
     Attributes:
         name (`str`): File and line or row, for messages and as a key.
         content (`list[dict]`): Media, then the prompt, as items of a message; local files by absolute paths.
-        references (`list[str]`): Right answers, of which any will do; a letter where there are options.
+        references (`list[str]`): Right answers, of which any will do; one letter where there are options.
         options (`list[str]`): Texts of the options of a multiple-choice question, without letters.
         row (`Mapping`): The row it was read from.
     """
@@ -147,11 +147,10 @@ class _RowReader:
         if suite == "multiple-choice":
             options = self._options()
             texts["options"] = "\n".join(f"{letter}. {text}" for letter, text in zip(ascii_uppercase, options))
-        references = self._references(kind.answers)
-        if options:
-            references = [self._letter(references, options)]
-        elif suite == "transcription" and not (len(references) == 1 and isinstance(references[0], str)):
-            raise ValueError(f"{self.name}: the transcript is {references!r:.80}, but one text is accepted.")
+        answers = self._answers(kind.answers)
+        if suite == "transcription" and not (len(answers) == 1 and isinstance(answers[0], str)):
+            raise ValueError(f"{self.name}: the transcript is {answers!r:.80}, but one text is accepted.")
+        references = [self._letter(answers, options)] if options else [str(answer) for answer in answers]
         text = re.sub(r"\{(question|options)\}", lambda match: texts.get(match[1], match[0]), prompt)
         items = self._named_media(media) if media else self._own_media()
         if not items:
@@ -176,44 +175,52 @@ class _RowReader:
             raise ValueError(f"{self.name}: the options are no list of 2 to 26 texts.")
         return strip_letters([str(option) for option in options])
 
-    def _references(self, names: Sequence[str]) -> list:
+    def _answers(self, names: Sequence[str]) -> list[str | int | float]:
         answers = self._find(names)
         answers = answers if isinstance(answers, (list, tuple)) else [answers]
         answers = [answer.get("answer") if isinstance(answer, Mapping) else answer for answer in answers]
-        if not answers or not all(isinstance(answer, (str, int, float)) for answer in answers):
+        if not answers or any(isinstance(one, bool) or not isinstance(one, (str, int, float)) for one in answers):
             raise ValueError(
-                f"{self.name}: the answer is {answers!r:.80}, but a text, a number or a list is accepted."
+                f"{self.name}: the answer is {answers!r:.80}, but a text, a number or a list of them is accepted."
             )
-        return answers if len(answers) == 1 else [str(answer) for answer in answers]
+        return answers
 
     def _letter(self, answers: list, options: list[str]) -> str:
-        """Answers are letters, texts of options, both together, or places in the list, counted from 0."""
-        answer, last = answers[0], ascii_uppercase[len(options) - 1]
-        text = str(answer).strip()
-        found = {letter for letter, option in zip(ascii_uppercase, options) if option == text and text}
-        alone = re.fullmatch(r"[(\[]?([A-Z])[)\].:]*", text)
-        if alone:
-            found.add(alone[1])
-        elif not found and re.fullmatch(r"\d+", text):
-            found = {ascii_uppercase[int(text)] if int(text) < len(options) else ""}
-        elif not found and (with_letter := re.match(r"[(\[]?([A-Z])[)\].:]+\s*(.*)", text, re.DOTALL)):
-            is_own = (
-                with_letter[1] <= last and options[ascii_uppercase.index(with_letter[1])] == with_letter[2].strip()
-            )
-            found = {with_letter[1]} if is_own else set()
-        letter = found.pop() if len(answers) == len(found) == 1 else ""
-        if not "A" <= letter <= last:
-            given = answer if len(answers) == 1 else answers
+        """
+        Answers are letters, texts of options, both together, or places in the list, counted from 0. What could be read
+        in two ways is refused, but for `correct_choice`, which is a place.
+        """
+        answer, letters, texts = (
+            str(answers[0]).strip(),
+            ascii_uppercase[: len(options)],
+            dict(zip(ascii_uppercase, options)),
+        )
+        is_place = "answer" not in self.fields
+        found = set() if is_place else {letter for letter, text in texts.items() if text == answer}
+        if re.fullmatch(r"\d+", answer):
+            found |= {letters[int(answer)]} if int(answer) < len(letters) else set()
+        elif match := re.match(r"[(\[]?([A-Z])[)\].:]*(?:(?<=[)\].:])\s*(\S.*))?$", answer, re.DOTALL):
+            found |= {match[1]} if match[1] in texts and match[2] in (None, texts[match[1]]) else set()
+        if len(answers) == len(found) == 1:
+            return found.pop()
+        given = answers[0] if len(answers) == 1 else answers
+        if len(answers) == 1 and found:
             raise ValueError(
-                f"{self.name}: the answer {given!r:.80} is none of its options: a letter from A to {last}, the text "
-                f"of one, or a number from 0 to {len(options) - 1} is accepted."
+                f"{self.name}: the answer {given!r:.80} may mean the options {', '.join(sorted(found))}: write the "
+                "letter with its text, as 'B. a cat'."
             )
-        return letter
+        raise ValueError(
+            f"{self.name}: the answer {given!r:.80} is none of its options: a letter from A to {letters[-1]}, the "
+            f"text of one, or a number from 0 to {len(options) - 1} is accepted."
+        )
 
     def _own_media(self) -> list[dict]:
         items = []
         for kind in MEDIA:
-            value = next((self.fields[name] for name in FIELDS[kind] if name in self.fields), [])
+            given = [self.fields[name] for name in FIELDS[kind] if name in self.fields]
+            # Parquet files may name the file that a medium came from, and embed it.
+            embedded = [value for value in given if isinstance(value, (Mapping, bytes))]
+            value = next(iter(embedded or given), [])
             for source in value if isinstance(value, (list, tuple)) else [value]:
                 items.append({"type": kind, kind: self._source(source)})
         return items
