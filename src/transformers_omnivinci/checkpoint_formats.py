@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 MODEL_TYPE = "omnivinci"
 """The `model_type` in the `config.json` of what `save_pretrained` writes."""
@@ -27,7 +28,9 @@ class CheckpointFormat:
         loader (`str`):
             The module that loads it. It has `load_config`, `load_processor`, `load_model` and `load_part`: each takes
             the class that is asked, a folder or repository and the options of `from_pretrained`, and gives `None` for
-            a checkpoint of another format. `load_part` takes an Auto class, such as `AutoTokenizer`.
+            a checkpoint of another format. `load_part` takes an Auto class, such as `AutoTokenizer`. For engines that
+            read weights themselves it has `weight_folders` and `weight_name`: where they are, and what the model calls
+            them.
         config_class (`str`), processor_class (`str`): What its configs name; this package has them by these names.
     """
 
@@ -69,8 +72,21 @@ def load_registered(what: str, wanted: type, name_or_path, /, *args, **kwargs):
     return None
 
 
+def loader_of(name_or_path, /, cache_dir=None, revision=None, **_) -> ModuleType | None:
+    """
+    The module that loads a folder, or what the cache has of a repository; `None` for one that is in no registered
+    format. The Hub is not asked.
+    """
+    known = _formats.get(_cached_model_type(name_or_path, cache_dir, revision))
+    return None if known is None else import_module(known.loader)
+
+
 def is_registered(name_or_path, /, cache_dir=None, revision=None, **_) -> bool:
     """Whether a folder, or what the cache has of a repository, is in a registered format. The Hub is not asked."""
+    return _cached_model_type(name_or_path, cache_dir, revision) in _formats
+
+
+def _cached_model_type(name_or_path, cache_dir, revision) -> str | None:
     folder = name_or_path
     if not os.path.isdir(folder):
         from huggingface_hub import try_to_load_from_cache
@@ -79,11 +95,11 @@ def is_registered(name_or_path, /, cache_dir=None, revision=None, **_) -> bool:
         try:
             file = try_to_load_from_cache(str(name_or_path), "config.json", cache_dir=cache_dir, revision=revision)
         except HFValidationError:
-            return False
+            return None
         if not isinstance(file, str):
-            return False
+            return None
         folder = Path(file).parent
-    return model_type_of(folder) in _formats
+    return model_type_of(folder)
 
 
 def model_type_of(folder) -> str | None:

@@ -14,9 +14,9 @@ from ..checkpoint_formats import PUBLISHED_MODEL_TYPE
 from ..configuration_omnivinci import OmniVinciConfig
 from ..hub_options import HUB_OPTIONS, LOADER_OPTIONS
 from ..sequence_settings import SEQUENCE_SETTINGS
-from .published_layout import published_folder
+from .published_layout import COMPONENTS, published_folder
 from .settings import convert_config
-from .weights import check_weights, open_published
+from .weights import check_weights, from_published, open_published
 
 
 class PublishedConfig(PreTrainedConfig):
@@ -165,6 +165,16 @@ def load_model(model_class: type, name_or_path, /, *model_args, config=None, **k
     if loaded.can_generate():
         loaded.generation_config = published_generation_config(folder, loaded.generation_config)
     return model
+
+
+def weight_folders() -> tuple[str, ...]:
+    """The folders of a checkpoint that hold its weights."""
+    return COMPONENTS
+
+
+def weight_name(folder: str, key: str, config: OmniVinciConfig) -> str | None:
+    """What the model calls the weight `key` of a folder; `None` for one that it does not read."""
+    return from_published(folder, key, config)
 
 
 def published_generation_config(folder: Path, default: GenerationConfig) -> GenerationConfig:

@@ -39,14 +39,17 @@ def by_model_names(components: dict[str, dict], config: OmniVinciConfig) -> dict
     named = {}
     for component, tensors in components.items():
         for key, tensor in tensors.items():
-            name = _from_published(component, key, config)
+            name = from_published(component, key, config)
             if name is not None:
                 named[name] = tensor
     return named
 
 
-def _from_published(component: str, key: str, config: OmniVinciConfig) -> str | None:
-    """The model's name of a weight; `None` for one that nothing reads."""
+def from_published(component: str, key: str, config: OmniVinciConfig) -> str | None:
+    """
+    The name in [`OmniVinciForConditionalGeneration`] of a weight, given by its component and key; `None` for one that
+    nothing reads.
+    """
     prefix = next((prefix for prefix in PREFIXES[component] if key.startswith(prefix)), None)
     if prefix is None:
         return f"{component}/{key}"  # reported as unexpected

@@ -10,12 +10,17 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple, logging
 
 from ..processing.batch import MEDIA_INPUTS, NAMES_OF, MediaInputs, count_rows, select_media
+from .audio_compression import AudioCompression
+from .audio_tower import OmniVinciAudioTower
 from .chunks import count_chunks, encode_in_chunks, idle_input
 from .dynamic_s2 import merge_scales, stitch_tiles
 from .omni_align_net import pair_tracks
 from .outputs import OmniVinciMediaOutput
+from .projectors import AudioProjector, VisionProjector
 from .sharding import Passes, agree, is_sharded, with_idle
+from .time_embedding import build_time_embedding
 from .video_pooling import pool_clip
+from .vision_tower import OmniVinciVisionTower
 
 logger = logging.get_logger(__name__)
 
@@ -40,7 +45,26 @@ def names_media_inputs(forward: Callable) -> Callable:
 
 
 class MediaEncoder:
-    """Mixin of [`OmniVinciModel`], which has the encoders, the projectors and the time embeddings."""
+    """Mixin of models that see and hear: the encoders, the projectors and the time embeddings."""
+
+    def build_media_parts(self, config, dtype: torch.dtype | None = None) -> None:
+        """
+        Adds what turns media into embeddings: encoders, compression, projectors and time embeddings.
+
+        Args:
+            config ([`OmniVinciConfig`]): The config of the whole model.
+            dtype (`torch.dtype`, *optional*): That of the encoders. `None`: as their configs say.
+        """
+        options = {} if dtype is None else {"dtype": dtype}
+        self.vision_tower = OmniVinciVisionTower._from_config(
+            config.vision_config, num_layers=config.num_vision_layers, **options
+        )
+        self.vision_projector = VisionProjector(config)
+        self.video_time_embedding = build_time_embedding(config, "video")
+        self.audio_tower = OmniVinciAudioTower._from_config(config.audio_config, **options)
+        self.audio_compression = AudioCompression(config.audio_pooling, config.audio_config.d_model)
+        self.audio_projector = AudioProjector(config)
+        self.audio_time_embedding = build_time_embedding(config, "audio")
 
     def _encode_images(self, pixel_values: torch.Tensor, **kwargs) -> tuple[BaseModelOutput, torch.Tensor]:
         """(batch, 3, side, side) to the tower's output and patch features (batch, rows, columns, hidden_size)."""
@@ -48,6 +72,11 @@ class MediaEncoder:
         encoded = self.vision_tower(pixel_values, chunk_size=self.config.vision_chunk_size, **kwargs)
         side = self.config.vision_config.image_size // self.config.vision_config.patch_size
         return encoded, encoded.last_hidden_state.unflatten(1, (side, side))
+
+    def _encode_windows(self, input_features: torch.Tensor, **kwargs) -> BaseModelOutput:
+        """(num_windows, mel bins, mel frames) to the tower's output, (num_windows, vectors, d_model)."""
+        input_features = input_features.to(self.audio_tower.dtype)
+        return encode_in_chunks(self.audio_tower, input_features, self.config.audio_chunk_size, **kwargs)
 
     @can_return_tuple
     def get_image_features(
@@ -175,10 +204,7 @@ class MediaEncoder:
         }
         num_windows = count_rows("audio", media, self.config.s2_scales)
         passes = passes or Passes()
-        input_features = input_features.to(self.audio_tower.dtype)
-        encoded = encode_in_chunks(
-            self.audio_tower, input_features, self.config.audio_chunk_size, passes.chunks, **kwargs
-        )
+        encoded = self._encode_windows(input_features, num_passes=passes.chunks, **kwargs)
         windows, num_clips = encoded.last_hidden_state, len(num_windows)
         if not num_clips:  # what follows is run once in every process
             windows, num_windows, audio_timestamps = idle_input(windows), [1], audio_timestamps.new_zeros(1, 1)

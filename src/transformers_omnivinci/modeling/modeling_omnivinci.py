@@ -28,16 +28,11 @@ from ..labels import learned_targets, share_of_targets
 from ..processing.batch import CUT, NAMES_OF, MediaInputs, take_media
 from ..remote_code import InstalledCode
 from ..weight_files import check_files
-from .audio_compression import AudioCompression
-from .audio_tower import OmniVinciAudioTower
 from .cached_prompt import remember_pass
 from .generation import GeneratesFromMedia
 from .media_encoder import MediaEncoder, MediaKwargs, names_media_inputs
 from .omni_align_net import OmniAlignNet, QueryPooling, pair_tracks
 from .outputs import OmniVinciCausalLMOutputWithPast, OmniVinciModelOutputWithPast
-from .projectors import AudioProjector, VisionProjector
-from .time_embedding import build_time_embedding
-from .vision_tower import OmniVinciVisionTower
 
 require(PreTrainedModel, "_init_weights", "_no_split_modules", "_skip_keys_device_placement", "_tied_weights_keys")
 require(GenerationMixin, "_expand_inputs_for_generation", "prepare_inputs_for_generation")
@@ -99,15 +94,7 @@ class OmniVinciModel(MediaEncoder, OmniVinciPreTrainedModel):
 
     def __init__(self, config: OmniVinciConfig):
         super().__init__(config)
-        self.vision_tower = OmniVinciVisionTower._from_config(
-            config.vision_config, num_layers=config.num_vision_layers
-        )
-        self.vision_projector = VisionProjector(config)
-        self.video_time_embedding = build_time_embedding(config, "video")
-        self.audio_tower = OmniVinciAudioTower._from_config(config.audio_config)
-        self.audio_compression = AudioCompression(config.audio_pooling, config.audio_config.d_model)
-        self.audio_projector = AudioProjector(config)
-        self.audio_time_embedding = build_time_embedding(config, "audio")
+        self.build_media_parts(config)
         self.omni_align_net = OmniAlignNet(config) if config.align_loss_weight else None
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()

@@ -103,6 +103,11 @@ class OmniVinciImageProcessor(InstalledSettings, TorchPixels, TorchvisionBackend
         """The (rows, columns) of the last scale if an image of `height` x `width` pixels is tiled."""
         return choose_tile_grid(height, width, s2_scales or self.s2_scales, max_tiles or self.max_tiles)
 
+    @property
+    def whole_image_options(self) -> dict:
+        """Options of a call that reads an image alone as one of several in a prompt: as a single tile."""
+        return {"s2_scales": list(self.s2_scales[:1]), "max_tiles": 1}
+
     def _preprocess(
         self,
         images: list[list[torch.Tensor]],

@@ -1,0 +1,50 @@
+"""One medium at a time, as engines read media that cache each of them on its own."""
+
+from ..planning import MediumPlan, PromptPlan
+from .batch import MediaInputs
+from .options import hears_videos, sort_options
+from .prompts import TOKENS, sort_media
+from .reading import load_media, make_media_inputs, plan_media
+from .video_inputs import FlatVideos, one_video
+
+
+def read_medium(processor, modality: str, source, track=None, **options) -> tuple[MediumPlan, MediaInputs]:
+    """
+    Decodes one medium, and plans it as if it stood alone in a prompt.
+
+    An image is tiled, as the only image of a prompt is; [`OmniVinciImageProcessor.whole_image_options`] read it as one
+    of several.
+
+    Args:
+        processor ([`OmniVinciProcessor`]): The processor.
+        modality (`str`): `"image"`, `"video"` or `"audio"`.
+        source: The medium, as the processor takes it.
+        track (*optional*): The sound of a video where that is given apart, as the processor takes clips.
+        options: Of a call of the processor. With `load_audio_from_video=True` a video without sound is refused.
+
+    Returns:
+        `tuple[MediumPlan, MediaInputs]`: what stands where, and the tensors of the medium.
+
+    Raises:
+        ValueError, TypeError, OSError: the medium cannot be read, or an option is not accepted.
+    """
+    options = dict(options)
+    hears, is_said = hears_videos(processor, options)
+    options = sort_options(processor, options)
+    media = {"images": None, "videos": None, "audio": None, "audio_from_video_indices": None}
+    if modality == "video":
+        media["videos"] = FlatVideos([one_video(source)])
+        if track is not None:
+            media |= {"audio": [track], "audio_from_video_indices": [0]}
+    else:
+        media["images" if modality == "image" else "audio"] = [source]
+    batch = sort_media(TOKENS[modality], **media, load_audio_from_video=hears, is_said=is_said)
+    loaded = load_media(processor, batch, options)
+    if modality == "video" and hears and is_said and not loaded.facts["video"][0].num_samples:
+        raise ValueError(
+            "`load_audio_from_video=True` asks for the sound of a video that has none which can be decoded: give a "
+            "video with an audio track, or leave the option out."
+        )
+    [plan] = plan_media(batch, loaded.facts, processor.layout)[modality]
+    token_id = processor.layout.token_ids[modality]
+    return plan, make_media_inputs(processor, batch, loaded, [PromptPlan([token_id], [0], [plan])], options)
