@@ -11,7 +11,7 @@ PLOT   := demo/timeline.png
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test quick lint format compat wheel-test fuzz bench conformance nano ablation clean
+.PHONY: help demo test quick lint format compat wheel-test vllm fuzz bench conformance nano ablation clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ compat: ## test beside other versions of the dependencies (ENV=oldest: those of 
 
 wheel-test: ## build, install and try what is published, outside of the repository
 	$(PYTHON) compat/wheel.py
+
+vllm: ## run the model in vLLM, the newest and the one before, in environments of their own
+	$(PYTHON) engines/run.py vllm
+	$(PYTHON) engines/run.py vllm-previous
 
 fuzz: $(STAMP) ## damage media files in thousands of ways, of a seed (SEED=1), and read them
 	OMP_NUM_THREADS=1 FUZZ_MUTATIONS=400 FUZZ_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -n auto tests/test_media_fuzz.py
