@@ -2,6 +2,7 @@
 
 import pytest
 
+from engines.vllm.asking import answer, ask
 from engines.vllm.conftest import greedy, tokens_of
 from tests.conftest import CASES
 from tests.parity import load_case, media_of, write_media
@@ -52,3 +53,20 @@ def test_files_give_the_same_tokens_as_decoded_media(checkpoint, checkpoints, en
         request |= {"multi_modal_data": data, "mm_processor_kwargs": options}
         [output] = engine.generate(request, greedy(ignore_eos=True), use_tqdm=False)
         assert list(output.outputs[0].token_ids) == expected, name
+
+
+def test_an_image_is_tiled_only_where_it_is_alone_whatever_is_cached(checkpoints, references, engines, tmp_path):
+    path = checkpoints("published-tiny")
+    engine = engines(path)
+    first, second = [("image", one) for one in write_media(tmp_path, *load_case("two_images"))["images"]]
+    chats = [ask("What is this?", *media) for media in ([first], [first, second], [second], [second, first], [first])]
+    requests = [
+        {"prompt": references(path)[1].apply_chat_template(chat, add_generation_prompt=True), "multi_modal_data": data}
+        for chat in chats
+        for data in [{"image": [item["path"] for item in chat[0]["content"][:-1]]}]
+    ]
+    outputs = [engine.generate(request, greedy(), use_tqdm=False)[0] for request in requests]
+    assert tokens_of(outputs) == [answer(*references(path), [chat])[0] for chat in chats]
+    lengths = [len(output.prompt_token_ids) for output in outputs]
+    assert lengths == [plan.length for plan in references(path)[1].plan(chats)]
+    assert lengths[0] == lengths[4] > lengths[1] == lengths[3]

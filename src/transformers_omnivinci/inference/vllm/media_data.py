@@ -88,7 +88,7 @@ class OmniVinciDataParser(MultiModalDataParser):
             mm_data (`Mapping[str, Any]`): For `"image"`, `"video"` and `"audio"` a medium or a list of them.
 
         Raises:
-            ValueError, TypeError, OSError: there is another modality, or a medium cannot be read.
+            ValueError: there is another modality, or a medium cannot be read.
         """
         items = MultiModalDataItems()
         for modality, given in mm_data.items():
@@ -162,9 +162,12 @@ def _medium(modality: str, given) -> Medium:
 
 def _of_path(modality: str, path: Path) -> Medium:
     """A file is known by its content, however it is called."""
-    if modality == "video" and path.is_dir():
-        return Medium(str(path), [_digest(Path(frame)) for frame in list_frames_folder(path)])
-    return Medium(str(path), _digest(path), is_file=True)
+    try:
+        if modality == "video" and path.is_dir():
+            return Medium(str(path), [_digest(Path(frame)) for frame in list_frames_folder(path)])
+        return Medium(str(path), _digest(path), is_file=True)
+    except OSError as error:
+        raise ValueError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from error
 
 
 def _digest(path: Path) -> str:
