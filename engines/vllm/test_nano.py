@@ -216,6 +216,7 @@ MISTAKES = {
     "a missing file": ("video", lambda files: ["/nowhere/clip.mp4"], {}, "/nowhere/clip.mp4"),
     "a URL": ("video", lambda files: ["https://localhost/clip.mp4"], {}, "LLM.chat"),
     "no placeholder": ("audio", lambda files: [files["sound"]] * 2, {}, "1 placeholders of audio, but 2"),
+    "samples of 16 bits as floats": ("audio", lambda files: [(np.full(9000, 999.0), 16_000)], {}, "soundfile"),
     "an unknown option": ("video", lambda files: [files["clip"]], {"num_frame": 4}, "num_frames"),
     "contradictions": (
         "video",

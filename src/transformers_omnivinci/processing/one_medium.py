@@ -42,8 +42,8 @@ def read_medium(processor, modality: str, source, track=None, **options) -> tupl
     loaded = load_media(processor, batch, options)
     if modality == "video" and hears and is_said and not loaded.facts["video"][0].num_samples:
         raise ValueError(
-            "`load_audio_from_video=True` asks for the sound of a video that has none which can be decoded: give a file "
-            "with an audio track, or frames with their sound, or leave the option out."
+            "`load_audio_from_video=True` asks for the sound of a video that has none which can be decoded: give a "
+            "file with an audio track, or frames with their sound, or leave the option out."
         )
     [plan] = plan_media(batch, loaded.facts, processor.layout)[modality]
     token_id = processor.layout.token_ids[modality]

@@ -20,6 +20,9 @@ LOADER = "omnivinci"
 GIVEN_FRAMES = "jpeg_sequence"
 """What vLLM calls videos that came as `data:video/jpeg`, a list of frames."""
 
+LOUDEST = 64.0
+"""No sound that is meant to lie in [-1, 1] goes so far beyond it, and hardly any in 16 bits stays below."""
+
 
 @VIDEO_LOADER_REGISTRY.register(LOADER, video_processor="OmniVinciVideoProcessor")
 class UndecodedVideos(VideoLoader):
@@ -157,7 +160,21 @@ def _medium(modality: str, given) -> Medium:
     if modality == "video":
         frames = list(given) if isinstance(given, (list, tuple)) else given
         return Medium(frames, frames)
+    if modality == "audio":
+        _check_scale(given)
     return Medium(given, list(given) if isinstance(given, tuple) else given)
+
+
+def _check_scale(clip) -> None:
+    """Refuses floats with the range of integers, which vLLM's decoder gives where soundfile is not installed."""
+    samples = clip[0] if isinstance(clip, tuple) else clip
+    if isinstance(samples, np.ndarray) and samples.dtype.kind == "f" and samples.size:
+        loudest = float(np.abs(samples).max())
+        if loudest > LOUDEST:
+            raise ValueError(
+                f"A sound has samples up to {loudest:.0f}: floats in [-1, 1] are accepted. vLLM decodes sounds to "
+                "these with the package soundfile."
+            )
 
 
 def _of_path(modality: str, path: Path) -> Medium:
