@@ -33,6 +33,7 @@ from .generation import GeneratesFromMedia
 from .media_encoder import MediaEncoder, MediaKwargs, names_media_inputs
 from .omni_align_net import OmniAlignNet, QueryPooling, pair_tracks
 from .outputs import OmniVinciCausalLMOutputWithPast, OmniVinciModelOutputWithPast
+from .quantized_loading import check_savable, choose_quantized, prepare_loaded, prepare_training, read_config
 
 require(PreTrainedModel, "_init_weights", "_no_split_modules", "_skip_keys_device_placement", "_tied_weights_keys")
 require(GenerationMixin, "_expand_inputs_for_generation", "prepare_inputs_for_generation")
@@ -63,7 +64,10 @@ class OmniVinciPreTrainedModel(InstalledCode, PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, config=None, **kwargs):
-        """Loads what [`save_pretrained`] wrote, or a checkpoint in a registered format. Pickles are not loaded."""
+        """
+        Loads what [`save_pretrained`] wrote, or a checkpoint in a registered format. Pickles are not loaded. A
+        `quantization_config` is for the layers of the language model, unless it names modules itself.
+        """
         model = load_registered("model", cls, pretrained_model_name_or_path, *model_args, config=config, **kwargs)
         if model is not None:
             return model
@@ -72,7 +76,25 @@ class OmniVinciPreTrainedModel(InstalledCode, PreTrainedModel):
                 Path(pretrained_model_name_or_path, kwargs.get("subfolder", "")), kwargs.get("use_safetensors")
             )
             kwargs["use_safetensors"] = True
-        return super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
+        if kwargs.get("quantization_config") is not None:
+            known = read_config(config, pretrained_model_name_or_path, **kwargs)
+            kwargs["quantization_config"] = choose_quantized(
+                kwargs["quantization_config"], known, str(pretrained_model_name_or_path)
+            )
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
+        prepare_loaded(loaded[0] if isinstance(loaded, tuple) else loaded)
+        return loaded
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        """As in transformers, but for weights that bitsandbytes would write wrongly."""
+        check_savable(self)
+        return super().save_pretrained(save_directory, *args, **kwargs)
+
+    def train(self, mode: bool = True):
+        """As in torch, and with weights in 4 bits prepared for it."""
+        if mode:
+            prepare_training(self)
+        return super().train(mode)
 
     @staticmethod
     def flatten_embeddings(output: BaseModelOutputWithPooling) -> torch.Tensor:

@@ -4,15 +4,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-PARTS = {
-    "vision_encoder": ("model.vision_tower",),
-    "vision_projector": ("model.vision_projector", "model.video_time_embedding"),
-    "audio_encoder": ("model.audio_tower",),
-    "audio_projector": ("model.audio_compression", "model.audio_projector", "model.audio_time_embedding"),
-    "omni_align_net": ("model.omni_align_net",),
-    "language_model": ("model.language_model", "lm_head"),
-}
-"""The parts of figure 2, as modules of [`OmniVinciForConditionalGeneration`]."""
+from ..modeling.parts import PARTS
 
 VISION = ("vision_encoder", "vision_projector", "language_model")
 AUDIO = ("audio_encoder", "audio_projector", "language_model")
