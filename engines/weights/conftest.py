@@ -1,4 +1,4 @@
-"""What the tests of quantizers share: nano by the three roads of loading, quantized in several ways, and a question."""
+"""What the tests of quantizers share: nano by the three roads of loading, the quantizers, and a question."""
 
 from pathlib import Path
 

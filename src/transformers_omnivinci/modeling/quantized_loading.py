@@ -28,6 +28,9 @@ LEFT_OUT = tuple(name for names in PARTS.values() for name in names if name != Q
 FIELDS = ("llm_int8_skip_modules", "modules_to_not_convert")
 """What configs of transformers call the modules that they leave out: that of bitsandbytes, and the others."""
 
+ADAPTERS = r".*\.lora_.*"
+"""Adapters, as a pattern: torchao's quantizer would quantize those that transformers loads with the model."""
+
 BLOCK, PACKED_ROWS = 64, 32
 """Weights that share a scale in the 4 bits of bitsandbytes, and rows that its kernels for CPUs take together."""
 PACKS = "support_avx512bf16_for_cpu"
@@ -67,7 +70,8 @@ def choose_quantized(given, config: OmniVinciConfig | None, source: str = ""):
     left = [name for name in LEFT_OUT if not (name == "lm_head" and _takes_embeddings(given))]
     filled = copy.deepcopy(given)
     # Also as `OmniVinciModel` has them, which may load what the model with a head has saved.
-    setattr(filled, field, list(dict.fromkeys([*left, *(name.removeprefix("model.") for name in left)])))
+    names = dict.fromkeys([*left, *(name.removeprefix("model.") for name in left)])
+    setattr(filled, field, [*names, ADAPTERS])
     logger.warning(
         f"The layers of {QUANTIZED} are quantized, as {describe(given)}. These are left as they are, unless `{field}` "
         f"names others: {', '.join(left)}."
