@@ -366,7 +366,8 @@ class OmniVinciForConditionalGeneration(GeneratesFromMedia, OmniVinciPreTrainedM
             mm_token_type_ids: Accepted because the processor may return it; not read.
             mm_encoder_outputs (`dict`, *optional*): What [`encode_media`] returned, in the place of the media.
             labels (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Next-token targets; -100 is left out, and so are placeholders. With `config.align_loss_weight` and in
+                Next-token targets; -100 is left out, and so are placeholders. With `logits_to_keep` those of the
+                positions that are kept, as in [`Qwen2ForCausalLM`]. With `config.align_loss_weight` and in
                 training, the loss of OmniAlignNet is added. In evaluation it is not: the loss stays comparable with
                 that of models without OmniAlignNet, and no process waits for another.
 
@@ -414,7 +415,8 @@ class OmniVinciForConditionalGeneration(GeneratesFromMedia, OmniVinciPreTrainedM
         if labels is not None:
             counted = {name: kwargs.pop(name, None) for name in ("num_items_in_batch", "shift_labels")}
             placeholders = (self.config.image_token_id, self.config.video_token_id, self.config.audio_token_id)
-            targets = learned_targets(labels, placeholders, input_ids, **counted)
+            kept_ids = None if input_ids is None else input_ids[:, kept]
+            targets = learned_targets(labels, placeholders, kept_ids, **counted)
             vocab_size = self.config.text_config.vocab_size
             loss = self.loss_function(logits=logits, vocab_size=vocab_size, **targets, **kwargs)
         if with_alignment:
