@@ -1,10 +1,13 @@
-"""What the plug-ins of all frameworks share beside media: their tags in texts, and checks."""
+"""What the plug-ins of all frameworks share beside media: their tags in texts, options, and checks."""
 
 import importlib.metadata
+import os
 import re
 from collections.abc import Mapping, Sequence
 
 from packaging.specifiers import SpecifierSet
+
+from ..processing.chat_template import AUDIO_TOKEN, VIDEO_TOKEN
 
 TAGS = {"image": "<image>", "video": "<video>", "audio": "<audio>"}
 """Where media stand in the texts of both frameworks."""
@@ -12,6 +15,18 @@ TAGS = {"image": "<image>", "video": "<video>", "audio": "<audio>"}
 COLUMNS = {"image": "images", "video": "videos", "audio": "audios"}
 """The columns of both frameworks that name the media, in the order of their tags."""
 
+OPTIONS = {
+    "load_audio_from_video": bool,
+    "use_audio_in_video": bool,
+    "num_frames": int,
+    "fps": float,
+    "max_frames": int,
+}
+"""
+Options of media, and their types. `use_audio_in_video` is what templates of Qwen call `load_audio_from_video`.
+"""
+
+_TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _TAG = re.compile("|".join(f"(?P<{modality}>{re.escape(tag)})" for modality, tag in TAGS.items()))
 
 
@@ -38,6 +53,38 @@ def require_framework(distribution: str, supported: str) -> None:
         )
 
 
+def read_options(*layers: Mapping) -> dict:
+    """
+    Options of media for the processor.
+
+    Args:
+        layers (`Mapping`): Settings by the names of [`OPTIONS`]; later ones win, and `None` is none. Environment
+            variables have the same names in capitals, such as `NUM_FRAMES`, and win over nothing.
+
+    Raises:
+        ValueError: a value is not of the option's type, or the two names of `load_audio_from_video` disagree.
+    """
+    options = {}
+    for layer in ({name: os.environ.get(name.upper()) for name in OPTIONS}, *layers):
+        given = {name: _read_option(name, layer[name]) for name in OPTIONS if layer.get(name) is not None}
+        same = given.pop("use_audio_in_video", None)
+        if same is not None and given.setdefault("load_audio_from_video", same) != same:
+            raise ValueError("`use_audio_in_video` and `load_audio_from_video` are one option: give one of them.")
+        options |= given
+    return options
+
+
+def _read_option(name: str, value):
+    kind = OPTIONS[name]
+    try:
+        if kind is bool:
+            return value if isinstance(value, bool) else _TRUTH[str(value).lower()]
+        return kind(value)
+    except (KeyError, TypeError, ValueError):
+        accepted = {bool: "true and false", int: "a whole number", float: "a number"}[kind]
+        raise ValueError(f"`{name}` is {value!r}: {accepted} is accepted.") from None
+
+
 def tags_in(texts: Sequence[str]) -> list[str]:
     """The modality of each tag in the texts of a row, in order."""
     return [match.lastgroup for text in texts for match in _TAG.finditer(text)]
@@ -53,8 +100,11 @@ def check_media(texts: Sequence[str], media: Mapping[str, Sequence], row: str) -
         row (`str`): What the row is called in the message.
 
     Raises:
-        ValueError: it has more or fewer.
+        ValueError: it has more or fewer, or a text holds a placeholder of the model.
     """
+    for token in (VIDEO_TOKEN, AUDIO_TOKEN):
+        if any(token in text for text in texts):
+            raise ValueError(f"{row} holds {token} in a text: media are named by {', '.join(TAGS.values())} there.")
     tags = tags_in(texts)
     for modality, tag in TAGS.items():
         given, wanted = len(media.get(modality) or ()), tags.count(modality)
@@ -65,8 +115,10 @@ def check_media(texts: Sequence[str], media: Mapping[str, Sequence], row: str) -
             )
 
 
-def describe_row(texts: Sequence[str], media: Mapping[str, Sequence]) -> str:
-    """What a row without an id is called in messages: by its first text and its media."""
+def describe_row(texts: Sequence[str], media: Mapping[str, Sequence], row_id: str | None = None) -> str:
+    """What a row is called in messages: by its id or, as frameworks drop that, by its first text and its media."""
+    if row_id is not None:
+        return f"The row {row_id}"
     sources = [str(source) for sources in media.values() for source in sources or () if isinstance(source, str)]
     first = next((text for text in texts if text), "")
     return f"The row {first!r:.80}" + (f" about {', '.join(sources)[:200]}" if sources else "")

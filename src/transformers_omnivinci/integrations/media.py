@@ -109,7 +109,7 @@ def find_slots(ids: Sequence[int], num_media: int, placeholders: Mapping[int, st
     if len(slots) != num_media:
         raise ValueError(
             f"{len(slots)} placeholders are in the tokenized text, but {num_media} media are given: one for each "
-            f"medium is accepted, and texts cannot hold {VIDEO_TOKEN} or {AUDIO_TOKEN} themselves."
+            "medium is accepted."
         )
     return slots
 

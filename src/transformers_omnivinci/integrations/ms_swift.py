@@ -12,6 +12,7 @@ from transformers_omnivinci.integrations.frameworks import (
     COLUMNS,
     check_media,
     describe_row,
+    read_options,
     require_framework,
 )
 
@@ -28,7 +29,6 @@ from swift.model import (  # noqa: E402
     register_model_arch,
 )
 from swift.template import Template, TemplateMeta, register_template  # noqa: E402
-from swift.utils import get_env_args  # noqa: E402
 from transformers import AutoProcessor  # noqa: E402
 
 from transformers_omnivinci.integrations.media import (  # noqa: E402
@@ -42,17 +42,6 @@ from transformers_omnivinci.processing.batch import join  # noqa: E402
 from transformers_omnivinci.training.recipes import PARTS  # noqa: E402
 
 NAME = "omnivinci"
-OPTIONS = {
-    "load_audio_from_video": bool,
-    "use_audio_in_video": bool,
-    "num_frames": int,
-    "fps": float,
-    "max_frames": int,
-}
-"""
-Options of media: environment variables such as `NUM_FRAMES`, or `chat_template_kwargs` of a row, which win.
-`use_audio_in_video` is what the templates of Qwen call `load_audio_from_video`.
-"""
 
 
 class OmniVinciLoader(ModelLoader):
@@ -73,13 +62,13 @@ class OmniVinciTemplate(Template):
 
     def init_env_args(self):
         super().init_env_args()
-        self.options = media_options({name: get_env_args(name, kind, None) for name, kind in OPTIONS.items()})
+        read_options()  # a wrong one is told before the data are read
 
     def set_mode(self, mode):
         if mode in ("vllm", "lmdeploy", "sglang"):
             raise ValueError(
-                f"The backend {mode!r} is not supported in ms-swift for OmniVinci: use `--infer_backend transformers`, "
-                "or serve the merged checkpoint."
+                f"ms-swift cannot run OmniVinci by the backend {mode!r}: take `--infer_backend transformers`, "
+                "or serve the checkpoint without ms-swift."
             )
         super().set_mode(mode)
 
@@ -95,15 +84,15 @@ class OmniVinciTemplate(Template):
     def _encode(self, inputs):
         texts = [message["content"] for message in inputs.messages if isinstance(message["content"], str)]
         media = {modality: getattr(inputs, column) for modality, column in COLUMNS.items()}
-        row = inputs.extra_kwargs.get("id") or describe_row(texts, media)
+        row = describe_row(texts, media, inputs.extra_kwargs.get("id"))
         check_media([inputs.system or "", *texts], media, row)
         if self.truncation_strategy == "split" and any(media.values()):
             raise ValueError("`--truncation_strategy split` would part media from their placeholders: choose another.")
         encoded = super()._encode(inputs)
         placeholders, left = placeholder_ids(self.processor), {name: iter(found) for name, found in media.items()}
         order = [placeholders[token] for token in encoded["input_ids"] if token in placeholders]
-        options = self.options | media_options(inputs.chat_template_kwargs)
         try:
+            options = read_options(inputs.chat_template_kwargs)
             slots = find_slots(encoded["input_ids"], sum(map(len, media.values())), placeholders)
             with torch.inference_mode(False):  # which ms-swift encodes in: no gradient could pass such tensors
                 places, tensors = encode_media(self.processor, [(name, next(left[name])) for name in order], **options)
@@ -117,20 +106,6 @@ class OmniVinciTemplate(Template):
 
     def _data_collator_mm_data(self, batch):
         return join(batch)
-
-
-def media_options(given: dict) -> dict:
-    """
-    Options of the processor among settings of ms-swift.
-
-    Raises:
-        ValueError: the two names of `load_audio_from_video` disagree.
-    """
-    options = {name: given[name] for name in OPTIONS if given.get(name) is not None}
-    same = options.pop("use_audio_in_video", None)
-    if same is not None and options.setdefault("load_audio_from_video", same) != same:
-        raise ValueError("`use_audio_in_video` and `load_audio_from_video` are the same option: give one of them.")
-    return options
 
 
 def register() -> None:

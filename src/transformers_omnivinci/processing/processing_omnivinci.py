@@ -195,6 +195,7 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
             TypeError: the value of an option has the wrong type.
         """
         returns_unused = kwargs.pop("return_unused_kwargs", False)  # of the parts' loaders, some fail with it
+        kwargs.pop("use_fast", None)  # trainers ask all models so; of each part of this one there is a single kind
         # Set afterwards: the loaders of some parts give all options to the model's config, too, which refuses these.
         sequence = {name: kwargs.pop(name) for name in SEQUENCE_SETTINGS if name in kwargs}
         processor = load_registered("processor", cls, pretrained_model_name_or_path, **kwargs)
