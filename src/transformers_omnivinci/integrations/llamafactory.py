@@ -19,6 +19,11 @@ from .frameworks import TAGS, check_media, describe_row, read_options, require_f
 from .media import PLACEHOLDERS, encode_media, fill_slots, find_slots, order_media, placeholder_ids, plan_media
 
 require_framework("llamafactory", ">=0.9.5,<0.9.6")
+if os.environ.get("DISABLE_VERSION_CHECK", "0").lower() not in ("1", "true"):
+    raise ImportError(
+        "LLaMA-Factory 0.9.5 asks for transformers <= 5.6, and OmniVinci for 5.8, with which both are tested: set "
+        "the environment variable DISABLE_VERSION_CHECK=1, by which LLaMA-Factory takes other versions."
+    )
 
 from llamafactory.data.formatter import FunctionFormatter, StringFormatter, ToolFormatter  # noqa: E402
 from llamafactory.data.mm_plugin import BasePlugin, get_mm_plugin, register_mm_plugin  # noqa: E402
