@@ -177,6 +177,18 @@ def test_logits_to_keep(model, inputs):
         torch.testing.assert_close(model(**inputs, logits_to_keep=3).logits, everything[:, -3:])
 
 
+def test_labels_of_the_logits_that_are_kept(model, inputs):
+    labels = inputs["input_ids"].clone()
+    labels[:, :-5] = -100
+    kept = torch.zeros_like(labels[0], dtype=torch.bool)
+    kept[-6:] = True
+    with torch.no_grad():
+        expected = model(**inputs, labels=labels).loss
+        for logits_to_keep in (6, kept):
+            output = model(**inputs, labels=labels[:, -6:], logits_to_keep=logits_to_keep)
+            torch.testing.assert_close(output.loss, expected)
+
+
 def test_outputs(model, inputs):
     with torch.no_grad():
         output = model(**inputs, output_hidden_states=True)

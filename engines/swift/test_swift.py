@@ -158,16 +158,11 @@ def test_full_training(taught, rows, tmp_path):
     model = OmniVinciForConditionalGeneration.from_pretrained(checkpoint)
     changed = changed_parts(model, OmniVinciForConditionalGeneration.from_pretrained(NANO))
     assert {"language_model"} <= changed <= {"language_model", "lm_head"}
-    asked = read_lines(taught)
+    asked = read_lines(taught) + rows["image"][:2]
     answers = answers_of(model, asked, checkpoint)
-    assert answers.count(ANSWER) >= len(answers) - 1, answers
-    assert answers_of_swift(checkpoint, taught, tmp_path, "--model") == answers
-    others = write_lines(tmp_path / "others.jsonl", rows["video"][:2] + mixed_rows(rows)[1:])
-    others_asked = [
-        {**row, "videos": row.get("videos", [])} for row in read_lines(others) if len(row["messages"]) == 2
-    ]
-    others = write_lines(others, others_asked)
-    assert answers_of_swift(checkpoint, others, tmp_path, "--model") == answers_of(model, others_asked, checkpoint)
+    assert answers[:-2].count(ANSWER) >= len(answers) - 3, answers
+    asked = write_lines(tmp_path / "asked.jsonl", asked)
+    assert answers_of_swift(checkpoint, asked, tmp_path, "--model") == answers
 
 
 def test_lora(taught, tmp_path):
