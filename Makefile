@@ -71,6 +71,13 @@ bench: $(STAMP) ## measure preprocessing, encoding, merging, loading, starting o
 conformance: $(STAMP) ## run the common tests of transformers on OmniVinci
 	$(BIN)/python conformance/run.py
 
+.PHONY: swift llamafactory
+swift: ## train nano with ms-swift, in an environment of its own
+	OMP_NUM_THREADS=1 $(PYTHON) engines/run.py swift
+
+llamafactory: ## train nano with LLaMA-Factory, in an environment of its own
+	OMP_NUM_THREADS=1 $(PYTHON) engines/run.py llamafactory
+
 # The shipped model: data, nine stages of training, and the result. What is there is not made again.
 NANO    := build/nano
 SHIPPED := src/transformers_omnivinci/nano/checkpoint
