@@ -10,6 +10,7 @@ from .convert import convert
 from .demo import demo
 from .eval import evaluate
 from .push import push
+from .quantize import quantize
 from .serve import serve
 from .synthesize import synthesize
 from .timeline import timeline
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # in rich's boxes, four columns share 80 characters
 )
-for command in (ask, timeline, demo, convert, push, serve, synthesize):
+for command in (ask, timeline, demo, convert, quantize, push, serve, synthesize):
     app.command()(command)
 app.command("eval")(evaluate)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)

@@ -6,19 +6,16 @@ A conversion is planned by `conversion_plan`, and carried out here, one shard af
 
 import json
 import os
-import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from huggingface_hub.utils import tqdm
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from ..new_folder import check_vacant, new_folder
 from ..version import __version__
 from ..weight_files import open_folder
 from .conversion_plan import Conversion, Shard, plan_conversion
@@ -28,7 +25,6 @@ from .weights import check_checksum
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 """How far logits of equal weights may lie from each other, of the largest of them."""
-LOCK = ".lock"
 
 
 def convert(
@@ -71,7 +67,7 @@ def convert(
     destination = Path(destination)
     if with_code and to != "transformers":
         raise ValueError(f"`with_code` is for the layout of transformers, not for {to!r}.")
-    _check_vacant(destination, force)
+    check_vacant(destination, force)
     conversion = plan_conversion(source, revision=revision, to=to, dtype=dtype, max_shard_size=max_shard_size, **hub)
     _check_place(destination, conversion)
     for path in sorted({tensor.path for shard in conversion.shards for tensor in shard.tensors.values()}):
@@ -82,16 +78,6 @@ def convert(
         if verify:
             _verify(conversion, folder)
     return conversion
-
-
-def _check_vacant(destination: Path, force: bool) -> None:
-    """Refuses a destination that is there and not empty; with `force`, one that is no checkpoint."""
-    if not destination.exists() or (destination.is_dir() and not any(destination.iterdir())):
-        return
-    if not force:
-        raise OSError(f"{destination} is there already: a new folder is accepted, or `force` to replace it.")
-    if not (destination / "config.json").is_file():
-        raise OSError(f"{destination} is not replaced, as it holds no checkpoint: it has no config.json.")
 
 
 def _check_place(destination: Path, conversion: Conversion) -> None:
@@ -106,57 +92,6 @@ def _check_place(destination: Path, conversion: Conversion) -> None:
             f"{destination} needs {needed / 1e9:.2f} GB, but its disk has {free / 1e9:.2f} GB left: free some, or "
             "choose another place."
         )
-
-
-@contextmanager
-def new_folder(destination: Path, force: bool = False) -> Iterator[Path]:
-    """
-    Gives an empty sibling of `destination`, which takes its place when the block ends and is removed when it fails.
-    A process that is killed leaves its sibling behind, under a hidden name; the next one removes it.
-
-    Args:
-        destination (`Path`): The folder to be made.
-        force (`bool`, *optional*, defaults to `False`): Whether an older checkpoint is replaced.
-
-    Raises:
-        OSError: there is a folder already, or its parent cannot be written.
-    """
-    destination = Path(os.path.abspath(destination))
-    _check_vacant(destination, force)
-    pattern = f".{destination.name}.*.incomplete"
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(destination.parent.glob(pattern))
-        folder = destination.with_name(pattern.replace("*", secrets.token_hex(4)))
-        folder.mkdir()
-    except OSError as error:
-        raise OSError(f"{destination} cannot be made: {error.strerror or error}.") from error
-    try:
-        with FileLock(folder / LOCK):
-            yield folder
-        (folder / LOCK).unlink(missing_ok=True)
-        replaced = destination.with_name(pattern.replace("*", secrets.token_hex(4)))
-        if destination.exists():
-            destination.rename(replaced)
-        folder.rename(destination)
-        _remove(replaced)
-    finally:
-        _remove(folder)
-
-
-def _remove_abandoned(folders: Iterator[Path]) -> None:
-    for folder in folders:
-        try:
-            with FileLock(folder / LOCK, blocking=False):
-                _remove(folder)
-        except Timeout:
-            pass  # another process is at work in it
-
-
-def _remove(folder: Path) -> None:
-    """Removes a folder, first of all the file without which nothing loads what is left of it."""
-    (folder / "config.json").unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_weights(conversion: Conversion, folder: Path) -> None:

@@ -29,6 +29,7 @@ from ..processing.batch import CUT, NAMES_OF, MediaInputs, take_media
 from ..remote_code import InstalledCode
 from ..weight_files import check_files
 from .cached_prompt import remember_pass
+from .compressed import unpack_before_encoding
 from .generation import GeneratesFromMedia
 from .media_encoder import MediaEncoder, MediaKwargs, names_media_inputs
 from .omni_align_net import OmniAlignNet, QueryPooling, pair_tracks
@@ -82,7 +83,9 @@ class OmniVinciPreTrainedModel(InstalledCode, PreTrainedModel):
                 kwargs["quantization_config"], known, str(pretrained_model_name_or_path)
             )
         loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
-        prepare_loaded(loaded[0] if isinstance(loaded, tuple) else loaded)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # with `output_loading_info`
+        prepare_loaded(model)
+        unpack_before_encoding(model)
         return loaded
 
     def save_pretrained(self, save_directory, *args, **kwargs):

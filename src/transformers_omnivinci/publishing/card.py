@@ -25,6 +25,7 @@ def build_card(
     with_code: bool = False,
     num_parameters: int | None = None,
     dtype: str | torch.dtype | None = None,
+    quantization: str | None = None,
 ) -> ModelCard:
     """
     The model card of a repository that holds an OmniVinci. The same arguments give the same text.
@@ -39,6 +40,7 @@ def build_card(
             Whether the repository carries its code, so that the snippets load it without this package.
         num_parameters (`int`, *optional*): How many parameters the repository holds.
         dtype (`str` or `torch.dtype`, *optional*): In which dtype it holds them.
+        quantization (`str`, *optional*): How they were quantized, as `omnivinci quantize` says it.
 
     Raises:
         ValueError: `repo_id` is no id of the Hub, or `dtype` no dtype of torch.
@@ -53,6 +55,8 @@ def build_card(
     template = ModelCard.load(TEMPLATE)
     data = template.data
     data.base_model = source_name if is_hub_id else BASE_MODEL
+    if quantization is not None:
+        data.base_model_relation = "quantized"
     # Of a model that was trained further the paper says nothing.
     if data.base_model == BASE_MODEL:
         data.model_name = "OmniVinci"
@@ -68,6 +72,7 @@ def build_card(
         revision=revision,
         version=__version__,
         weights=_describe_weights(num_parameters, dtype),
+        quantization=quantization,
         results="\n\n".join(table.to_markdown() for table in PAPER_RESULTS),
     )
 

@@ -1,0 +1,75 @@
+"""The folder of a new checkpoint, which appears whole or not at all."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+LOCK = ".lock"
+
+
+def check_vacant(destination: Path, force: bool = False) -> None:
+    """
+    Refuses, with an `OSError`, a destination that is there and not empty; with `force`, one that is no checkpoint.
+    """
+    if not destination.exists() or (destination.is_dir() and not any(destination.iterdir())):
+        return
+    if not force:
+        raise OSError(f"{destination} is there already: a new folder is accepted, or `force` to replace it.")
+    if not (destination / "config.json").is_file():
+        raise OSError(f"{destination} is not replaced, as it holds no checkpoint: it has no config.json.")
+
+
+@contextmanager
+def new_folder(destination: Path, force: bool = False) -> Iterator[Path]:
+    """
+    Gives an empty sibling of `destination`, which takes its place when the block ends and is removed when it fails.
+    A process that is killed leaves its sibling behind, under a hidden name; the next one removes it.
+
+    Args:
+        destination (`Path`): The folder to be made.
+        force (`bool`, *optional*, defaults to `False`): Whether an older checkpoint is replaced.
+
+    Raises:
+        OSError: there is a folder already, or its parent cannot be written.
+    """
+    destination = Path(os.path.abspath(destination))
+    check_vacant(destination, force)
+    pattern = f".{destination.name}.*.incomplete"
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(destination.parent.glob(pattern))
+        folder = destination.with_name(pattern.replace("*", secrets.token_hex(4)))
+        folder.mkdir()
+    except OSError as error:
+        raise OSError(f"{destination} cannot be made: {error.strerror or error}.") from error
+    try:
+        with FileLock(folder / LOCK):
+            yield folder
+        (folder / LOCK).unlink(missing_ok=True)
+        replaced = destination.with_name(pattern.replace("*", secrets.token_hex(4)))
+        if destination.exists():
+            destination.rename(replaced)
+        folder.rename(destination)
+        _remove(replaced)
+    finally:
+        _remove(folder)
+
+
+def _remove_abandoned(folders: Iterator[Path]) -> None:
+    for folder in folders:
+        try:
+            with FileLock(folder / LOCK, blocking=False):
+                _remove(folder)
+        except Timeout:
+            pass  # another process is at work in it
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder, first of all the file without which nothing loads what is left of it."""
+    (folder / "config.json").unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
