@@ -210,7 +210,7 @@ class Report:
         for index, key in enumerate(rows[0]):
             table.add_column(key, justify="right" if index else "left")
         for row in rows:
-            table.add_row(*(_show(key, value) for key, value in row.items()))
+            table.add_row(*(show(key, value) for key, value in row.items()))
         self.console.print(table)
         self.content["tables"].append({"title": title, "note": note, "rows": [dict(row) for row in rows]})
 
@@ -223,7 +223,7 @@ class Report:
         return path
 
 
-def _show(key: str, value: object) -> str:
+def show(key: str, value: object) -> str:
     if value is None:
         return "–"
     if not isinstance(value, float):

@@ -14,6 +14,10 @@ WEIGHTS_FILE = "model.safetensors"
 
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 """The dtypes that weights may have, by their name in safetensors."""
+COMPRESSED_TENSORS = "compressed-tensors"
+"""The `quant_method` of the format of compressed-tensors."""
+COMPRESSED_DTYPES = ("I8", "F8_E4M3")
+"""The dtypes in which it has weights that are not packed, by their name in safetensors."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,34 @@ def check_files(folder: Path, use_safetensors: bool | None) -> None:
         raise ValueError("`use_safetensors=False` asks for pickled weights, which are not loaded: they can run code.")
     has_own = (folder / INDEX).is_file() or (folder / WEIGHTS_FILE).is_file()
     if has_own or (_pickled(folder) and not any(folder.glob("*.safetensors"))):
-        open_folder(folder)
+        tensors = open_folder(folder)
+        if quantization_of(folder) == COMPRESSED_TENSORS:
+            _check_compressed(folder, tensors)
+
+
+def quantization_of(folder: Path) -> str | None:
+    """The `quant_method` in the config of a folder; `None` if its weights are not quantized."""
+    config_file = Path(folder) / "config.json"
+    settings = read_json(config_file).get("quantization_config") if config_file.is_file() else None
+    return settings.get("quant_method", "unknown") if isinstance(settings, dict) else None
+
+
+def _check_compressed(folder: Path, tensors: dict[str, TensorHeader]) -> None:
+    """Refuses packed weights without what unpacks them, which transformers would draw at random."""
+    for name, tensor in tensors.items():
+        module, _, kind = name.rpartition(".")
+        needed = ()
+        if kind == "weight_packed":
+            needed = ("weight_scale", "weight_shape")
+        elif kind == "weight" and tensor.stored_dtype in COMPRESSED_DTYPES:
+            needed = ("weight_scale",)
+        elif kind in ("weight_scale", "weight_shape"):
+            needed = () if f"{module}.weight" in tensors else ("weight_packed",)
+        for other in needed:
+            if f"{module}.{other}" not in tensors:
+                raise OSError(
+                    f"{folder} is quantized, but has no {module}.{other} to go with {name} in {tensor.path.name}."
+                )
 
 
 def _pickled(folder: Path) -> list[str]:

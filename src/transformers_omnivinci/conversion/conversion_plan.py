@@ -11,7 +11,7 @@ from transformers import AutoConfig, GenerationConfig
 from ..checkpoint_formats import MODEL_TYPE, read_json
 from ..configuration_omnivinci import OmniVinciConfig
 from ..hub_options import hub_options, may_be_repository
-from ..weight_files import INDEX, TensorHeader, open_folder
+from ..weight_files import INDEX, TensorHeader, open_folder, quantization_of
 from .loading import load_processor, published_generation_config
 from .published_files import check_can_be_published, published_configs
 from .published_layout import COMPONENTS, FILES, WEIGHTS, download, is_published
@@ -109,6 +109,8 @@ def plan_conversion(
         raise ValueError(f"`dtype={dtype!r}` is not supported: {', '.join(DTYPES)} are accepted.")
     dtype = DTYPES.get(dtype, dtype)
     name, commit, folder = _find(source, revision, headers_only, hub)
+    if quantization_of(folder) is not None:
+        raise ValueError(f"{source} is quantized: a checkpoint with floating-point weights is converted.")
     settings = read_settings(folder) if is_published(folder) else None
     config, processor, generation_config = _read_parts(folder, settings)
     if headers_only and commit is not None:

@@ -6,8 +6,10 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelet
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
+from ..configuration_omnivinci import OmniVinciConfig
 from ..hub_options import plain_transfer_errors
 from ..publishing.card import build_card, name_repository
+from ..weight_files import check_files, quantization_of
 from .conversion_plan import plan_conversion
 
 REPLACED = ["*.safetensors", "*.safetensors.index.json", "*.py"]
@@ -49,7 +51,7 @@ def push(
     if not folder.is_dir():
         raise OSError(f"There is no folder {str(folder)!r}: the folder of a checkpoint is accepted.")
     validate_repo_id(repo_id)
-    plan = plan_conversion(folder)
+    config = _check_loads(folder)
     card_file = folder / "README.md"
     card = ModelCard.load(card_file) if card_file.is_file() else build_card(source=folder)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
@@ -64,7 +66,7 @@ def push(
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
             deletions = _delete_stale(api, repo_id, revision, uploaded)
             # Not `upload_folder`, which makes several commits of a large upload.
-            subject = commit_message or f"Upload {plan.config.architectures[0]}"
+            subject = commit_message or f"Upload {config.architectures[0]}"
             return api.create_commit(
                 repo_id, [*additions, *deletions], commit_message=subject, revision=revision, create_pr=create_pr
             )
@@ -74,6 +76,17 @@ def push(
         raise OSError(
             f"The Hub does not let this token write {repo_id}: one with that right is accepted (`hf auth login`)."
         ) from error
+
+
+def _check_loads(folder: Path) -> OmniVinciConfig:
+    """The config of a folder whose files, as far as headers tell, are those of a checkpoint."""
+    if quantization_of(folder) is None:
+        return plan_conversion(folder).config
+    from ..processing import OmniVinciProcessor
+
+    OmniVinciProcessor.from_pretrained(folder)
+    check_files(folder, use_safetensors=True)
+    return OmniVinciConfig.from_pretrained(folder)
 
 
 def _delete_stale(api: HfApi, repo_id: str, revision: str | None, uploaded: list[str]) -> list[CommitOperationDelete]:

@@ -16,6 +16,7 @@ from ..processing import OmniVinciProcessor
 from ..publishing.card import build_card
 from ..training.encoding import SampleEncoder
 from .calibration import ChatInputs, PromptEmbeddings, SeenLayers, check_chats, choose_chats
+from .environment import check_engine
 from .recipes import QuantizationRecipe, get_quantization_recipe, group_size
 
 MAX_CHATS = 128
@@ -115,11 +116,12 @@ def quantize(request: Request, device_map: str | dict = "auto", max_shard_size: 
         [`Quantized`]: what was done.
 
     Raises:
-        ImportError: there is no llm-compressor.
+        ImportError: there is no llm-compressor, or one whose AWQ needs an accelerator that is not there.
         OSError: the checkpoint cannot be read or written.
         ValueError: a layer that is to be quantized was not run by the chats, or its size does not suit.
     """
     recipe = request.recipe
+    check_engine(recipe, has_accelerator=torch.accelerator.is_available())
     with new_folder(request.destination, request.force) as folder:
         from . import engine
 

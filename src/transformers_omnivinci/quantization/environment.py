@@ -47,6 +47,21 @@ def suits(engine: str | None, recipe: QuantizationRecipe, has_accelerator: bool)
     return has_accelerator or not is_awq or tuple(map(int, engine.split(".")[:2])) < PINS_MEMORY
 
 
+def check_engine(recipe: QuantizationRecipe, has_accelerator: bool) -> None:
+    """Raises an `ImportError` unless llm-compressor is installed here, in a version that [`suits`] a recipe."""
+    engine = installed_engine()
+    if engine is None:
+        raise ImportError(
+            "Quantizing needs an extra, which wants an older transformers: pip install "
+            "'transformers-omnivinci[quantize]'. The command `omnivinci quantize` makes an environment with it."
+        )
+    if not suits(engine, recipe, has_accelerator):
+        raise ImportError(
+            f"The recipe {recipe.name!r} uses AWQ, which in llm-compressor {engine} needs a GPU, and there is none: "
+            f"{ON_A_CPU} runs on a CPU, and the command `omnivinci quantize` makes an environment with it."
+        )
+
+
 def engine_for(has_accelerator: bool) -> str:
     """The version of llm-compressor for an environment of its own."""
     return NEWEST if has_accelerator else ON_A_CPU
