@@ -23,17 +23,8 @@ def content_item(source: str) -> dict:
     """
     from .. import media
 
-    if os.path.isdir(source):
-        return {"type": "video", "video": source}
     content = media.download(source) if media.is_url(source) else source
-    try:
-        kind = "image" if media.is_still(content) else "video"
-    except ValueError as no_video:
-        try:
-            media.probe_audio(content)
-        except ValueError:
-            raise ValueError(f"{source!r} cannot be read as a video, image or sound: {no_video}") from no_video
-        kind = "audio"
+    kind = media.kind_of(content)
     return {"type": kind, kind: content}
 
 

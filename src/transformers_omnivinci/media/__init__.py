@@ -9,6 +9,7 @@ from .images import (
     probe_image,
     value_range,
 )
+from .kinds import kind_of
 from .sounds import load_audio, probe_audio, resample
 from .sources import download, is_url
 from .timeline import OmniVinciVideoMetadata
@@ -23,6 +24,7 @@ __all__ = [
     "download",
     "is_still",
     "is_url",
+    "kind_of",
     "list_frames_folder",
     "load_audio",
     "load_image",
