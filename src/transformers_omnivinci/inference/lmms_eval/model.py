@@ -12,8 +12,9 @@ from transformers.utils import logging
 
 from ...modeling import OmniVinciForConditionalGeneration
 from ...processing import OmniVinciProcessor
-from .answering import Answerer
+from .answering import Answerer, generation_options
 from .chats import message_chat, task_chat
+from .journal import Journal
 
 logger = logging.get_logger(__name__)
 
@@ -49,6 +50,9 @@ class OmniVinciChat(lmms):
         system_prompt (`str`, *optional*): A text, or a file with it. Default: that of the chat template.
         encoded_media (`int`, *optional*): Of how many samples the encoded media are kept for further questions about
             them. Default: `batch_size`, at least 8.
+        answers (`str`, *optional*): A folder where each answer of greedy decoding is written down at once: the same
+            call after an interruption asks only what is missing there. lmms-eval's own `--use_cache` keeps answers
+            when all questions are answered.
 
     Raises:
         ValueError, TypeError, OSError: an argument is not accepted, or the checkpoint cannot be loaded.
@@ -67,7 +71,7 @@ class OmniVinciChat(lmms):
         revision: str | None = None,
         system_prompt: str | None = None,
         encoded_media: int | None = None,
-        max_batch_size: int | None = None,
+        answers: str | None = None,
         **options,
     ):
         super().__init__()
@@ -92,6 +96,9 @@ class OmniVinciChat(lmms):
         num_kept = max(self.batch_size, 8) if encoded_media is None else _whole("encoded_media", encoded_media)
         _check_sampling(self.processor, options)
         self.answerer = Answerer(self.model, self.processor, options, num_kept)
+        settings = {"pretrained": pretrained, "revision": revision, "dtype": str(self.model.dtype), **options}
+        settings["system_prompt"] = self.system_prompt
+        self.journal = None if answers is None else Journal(answers, self.rank, settings)
 
     @property
     def rank(self) -> int:
@@ -110,18 +117,24 @@ class OmniVinciChat(lmms):
         Raises:
             ValueError: a document cannot be asked about; the message names it and its task.
         """
-        answers = [None] * len(requests)
+        keys = [self._key(request) for request in requests]
+        answers = [self.journal.answers.get(key) if key else None for key in keys]
         with tqdm(total=len(requests), disable=self.rank != 0, desc="Answering") as progress:
+            progress.update(sum(answer is not None for answer in answers))
             for generation, places in self._group(requests):
+                places = [place for place in places if answers[place] is None]
                 for first in range(0, len(places), self.batch_size):
                     batch = places[first : first + self.batch_size]
-                    rows = [self._prepare(requests[place]) for place in batch]
-                    ids, encoded = zip(*rows)
+                    ids, encoded = zip(*[self._prepare(requests[place]) for place in batch])
                     for place, answer in zip(batch, self.answerer.generate(ids, encoded, generation), strict=True):
-                        counts = TokenCounts(answer.num_prompt_tokens, answer.num_tokens)
-                        answers[place] = GenerationResult(answer.text, counts)
+                        answers[place] = answer
+                        if keys[place]:
+                            self.journal.put(keys[place], answer)
                     progress.update(len(batch))
-        return answers
+        return [
+            GenerationResult(answer.text, TokenCounts(answer.num_prompt_tokens, answer.num_tokens))
+            for answer in answers
+        ]
 
     def clean(self) -> None:
         """Frees the memory of the model, which lmms-eval asks for when all answers are there."""
@@ -146,6 +159,16 @@ class OmniVinciChat(lmms):
         for place, request in enumerate(requests):
             groups[repr(sorted(self._generation(request).items()))].append(place)
         return [(self._generation(requests[places[0]]), places) for places in groups.values()]
+
+    def _key(self, request: Instance) -> str | None:
+        """What stands for a question in the journal, if there is one; what is sampled is not kept there."""
+        generation = self._generation(request)
+        if self.journal is None or generation_options(generation)[0]["do_sample"]:
+            return None
+        *_, doc_id, task, split = request.args
+        return self.journal.key(
+            task=task, split=split, document=doc_id, text=request.args[0], generation=generation, simple=self.is_simple
+        )
 
     @staticmethod
     def _generation(request: Instance) -> dict:
