@@ -11,7 +11,7 @@ PLOT   := demo/timeline.png
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test quick lint format compat wheel-test vllm fuzz bench conformance nano ablation clean
+.PHONY: help demo test quick lint format compat wheel-test vllm lmms fuzz bench conformance nano ablation clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ bench: $(STAMP) ## measure preprocessing, encoding, merging, loading, starting o
 	$(BIN)/python -m benchmarks.load
 	$(BIN)/python -m benchmarks.data
 	$(BIN)/python -m benchmarks.baselines
+
+lmms: ## run lmms-eval's evaluator on local data, in an environment of its own
+	OMP_NUM_THREADS=1 $(PYTHON) engines/run.py lmms
 
 conformance: $(STAMP) ## run the common tests of transformers on OmniVinci
 	$(BIN)/python conformance/run.py

@@ -1,17 +1,17 @@
 """
-Small data sets of synthetic clips in the schemas of WorldSense, OmniBench, DailyOmni, LibriSpeech and SPORTU-video, with
-tasks that include the real ones.
+Small data sets of synthetic clips in the schemas of WorldSense, OmniBench, DailyOmni, LibriSpeech and SPORTU-video,
+with tasks that include the real ones.
 
 Nano knows the words of its world alone: it answers by the text of an option, not by its letter, and is asked the
 question without the sentences around it. So the tasks replace `doc_to_text` of those that they include, and where the
-real task looks for letters, lmms-eval's own filter `multi_choice_regex` finds the option by its text, for which it wants
-a column `choices`. Everything else is the real task's.
+real task looks for letters, lmms-eval's own filter `multi_choice_regex` finds the option by its text, for which it
+wants a column `choices`. Everything else is the real task's.
 """
 
 import json
 import random
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
 
@@ -21,7 +21,7 @@ from datasets import Audio, Dataset, Image
 
 from transformers_omnivinci.inference.lmms_eval import TASKS
 from transformers_omnivinci.synthetic import SyntheticDataset, write_dataset
-from transformers_omnivinci.synthetic.scenes import COLOURS, FORMS
+from transformers_omnivinci.synthetic.scenes import COLOURS, FORMS, MOTIONS
 
 INCLUDED = Path(lmms_eval.tasks.__file__).parent
 BY_TEXT = [
@@ -42,30 +42,45 @@ class LocalTask:
 
     Attributes:
         name (`str`): Of the task.
+        metric (`str`): The one that is compared, with the name of its filter, as lmms-eval writes them.
         folder (`Path`): Of its YAML, for `include_path`.
-        questions (`list[dict]`): `text` and `answer` of each question, its `options` where it has any, and its `media`,
-            paths in their order.
+        data_file (`Path`): Its questions.
+        arguments (`list[str]`): With which `omnivinci eval` asks them.
+        chats (`list[list[dict]]`): The same questions as chats, in the order of the task.
+        num_media (`int`): Different media, or sets of media, among them.
     """
 
     name: str
+    metric: str
     folder: Path
-    questions: list[dict] = field(default_factory=list)
+    data_file: Path
+    arguments: list[str]
+    chats: list[list[dict]]
+
+    @property
+    def num_media(self) -> int:
+        return len({json.dumps(chat[0]["content"][:-1], default=str) for chat in self.chats})
 
 
-def write_task(folder: Path, name: str, include: Path, data_file: Path, **changes) -> LocalTask:
-    """Writes the YAML of a task that includes another one, with local data."""
+def write_task(name: str, folder: Path, include: Path, data_file: Path, **changes) -> Path:
+    """Writes the YAML of a task that includes another one, with local data, into `folder`, which is returned."""
     folder.mkdir(parents=True, exist_ok=True)
-    builder = {".parquet": "parquet", ".json": "json"}[data_file.suffix]
     task = {
         "include": str(include),
         "task": name,
-        "dataset_path": builder,
+        "dataset_path": {".parquet": "parquet", ".json": "json"}[data_file.suffix],
         "dataset_kwargs": {"data_files": {"test": str(data_file)}},
+        "dataset_name": None,
         "test_split": "test",
         **changes,
     }
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(task, sort_keys=False))
-    return LocalTask(name, folder)
+    return folder
+
+
+def chat_of(text: str, *media: tuple[str, Path]) -> list[dict]:
+    items = [{"type": kind, "path": str(path)} for kind, path in media]
+    return [{"role": "user", "content": [*items, {"type": "text", "text": text}]}]
 
 
 def clips(folder: Path, num_clips: int, forms: tuple[str, ...], **options) -> list[dict]:
@@ -88,15 +103,16 @@ def clips(folder: Path, num_clips: int, forms: tuple[str, ...], **options) -> li
 
 
 def options_of(question: dict, number: int, first: int = 0) -> list[str]:
-    """Four options of a question about colours, shapes or counts, the right one not before place `first`."""
-    words = next(words for words in (COLOURS, FORMS, "1234") if question["answer"] in words)
+    """Four options of a question, the right one not before place `first`."""
+    words = next(words for words in (COLOURS, FORMS, MOTIONS, tuple("1234")) if question["answer"] in words)
     draw = random.Random(number)
-    others = draw.sample(sorted(set(words) - {question["answer"]}), 3)
-    others.insert(draw.randint(first, 3), question["answer"])
-    return others
+    options = draw.sample(sorted(set(words) - {question["answer"]}), 3)
+    options.insert(draw.randint(first, 3), question["answer"])
+    return options
 
 
 def lettered(options: list[str]) -> list[str]:
+    """Options as data sets write them that put letters in front."""
     return [f"{letter}. {option}" for letter, option in zip(ascii_uppercase, options)]
 
 
@@ -105,14 +121,15 @@ def world_sense(home: Path, folder: Path, num_clips: int = 20) -> LocalTask:
     WorldSense: two questions about each video. Its own scoring takes an answer that names no option for A: the right
     option is never the first one here.
     """
-    forms = ("first_colour", "last_form", "colour_during_sound", "count_of_sounds")
-    found, rows, questions = clips(home / "WorldSense", num_clips, forms, questions_per_clip=2), [], []
+    forms = ("last_colour", "motion", "colour_during_sound", "count_of_sounds")
+    data, rows = home / "WorldSense", []
+    found = clips(data, num_clips, forms, questions_per_clip=2)
     for number, question in enumerate(found):
         options = options_of(question, number, first=1)
         rows.append(
             {
                 "index": number,
-                "video_path": str(question["path"].relative_to(home / "WorldSense")),
+                "video_path": str(question["path"].relative_to(data)),
                 "question": question["text"],
                 "candidates": lettered(options),
                 "choices": options,
@@ -123,26 +140,25 @@ def world_sense(home: Path, folder: Path, num_clips: int = 20) -> LocalTask:
                 "audio_class": ["Event"],
             }
         )
-        questions.append({**question, "options": options, "media": [question["path"]], "category": question["form"]})
-    Dataset.from_list(rows).to_parquet(folder / "world_sense.parquet")
-    task = write_task(
-        folder / "tasks",
-        "world_sense_local",
-        INCLUDED / "worldsense" / "worldsense.yaml",
-        folder / "world_sense.parquet",
-        doc_to_text="question",
-        doc_to_target="answer",
-        filter_list=BY_TEXT,
+    data_file = data / "world_sense.parquet"
+    Dataset.from_list(rows).to_parquet(data_file)
+    name, include = "world_sense_local", INCLUDED / "worldsense" / "worldsense.yaml"
+    changes = {"doc_to_text": "question", "doc_to_target": "answer", "filter_list": BY_TEXT}
+    return LocalTask(
+        name,
+        "worldsense_score,by_text",
+        write_task(name, folder / "tasks", include, data_file, **changes),
+        data_file,
+        ["--suite", "multiple-choice", "--prompt", "{question}", "--by", "task_type"],
+        [chat_of(question["text"], ("video", question["path"])) for question in found],
     )
-    task.questions = questions
-    return task
 
 
 def omni_bench(home: Path, folder: Path, num_clips: int = 20) -> LocalTask:
-    """OmniBench: a sound and a picture for each question, the media of which stand in the data set itself."""
+    """OmniBench: a sound and a picture for each question; the media stand in the data set itself."""
     pictures = clips(folder / "pictures", num_clips, ("colour_of_shape", "form_of_shape"), modality="image")
     sounds = clips(folder / "sounds", num_clips, ("first_sound",), modality="audio")
-    rows, questions = [], []
+    rows, chats = [], []
     for number, (picture, sound) in enumerate(zip(pictures, sounds, strict=True)):
         options = options_of(picture, number)
         rows.append(
@@ -158,30 +174,28 @@ def omni_bench(home: Path, folder: Path, num_clips: int = 20) -> LocalTask:
                 "image": str(picture["path"]),
             }
         )
-        media = [sound["path"], picture["path"]]
-        questions.append({**picture, "options": options, "media": media, "category": picture["form"]})
-    data = Dataset.from_list(rows).cast_column("audio", Audio()).cast_column("image", Image())
-    data.to_parquet(folder / "omni_bench.parquet")
-    task = write_task(
-        folder / "tasks",
-        "omni_bench_local",
-        INCLUDED / "omni_bench" / "omni_bench.yaml",
-        folder / "omni_bench.parquet",
-        doc_to_text="question",
-        filter_list=BY_TEXT,
+        chats.append(chat_of(picture["text"], ("audio", sound["path"]), ("image", picture["path"])))
+    data_file = folder / "omni_bench.parquet"
+    Dataset.from_list(rows).cast_column("audio", Audio()).cast_column("image", Image()).to_parquet(data_file)
+    name, include = "omni_bench_local", INCLUDED / "omni_bench" / "omni_bench.yaml"
+    return LocalTask(
+        name,
+        "accuracy,by_text",
+        write_task(name, folder / "tasks", include, data_file, doc_to_text="question", filter_list=BY_TEXT),
+        data_file,
+        ["--suite", "multiple-choice", "--prompt", "{question}"],
+        chats,
     )
-    task.questions = questions
-    return task
 
 
 def daily_omni(home: Path, folder: Path, num_clips: int = 20) -> LocalTask:
-    """DailyOmni: two questions about each video, not one after the other."""
-    forms = ("first_form", "last_colour", "form_during_sound", "count_of_shapes")
+    """DailyOmni: two questions about each video, which do not follow each other in the file."""
+    forms = ("first_form", "motion", "form_during_sound", "count_of_sounds")
     found = clips(folder / "daily_omni", num_clips, forms, questions_per_clip=2, seed=1)
-    rows, questions = [], []
+    data, rows, chats = home / "DailyOmni", [], {}
     for number, question in enumerate(found[::2] + found[1::2]):
         options, name = options_of(question, number), question["path"].stem
-        video = home / "DailyOmni" / "Videos" / name / f"{name}_video.mp4"
+        video = data / "Videos" / name / f"{name}_video.mp4"
         video.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(question["path"], video)
         rows.append(
@@ -198,38 +212,49 @@ def daily_omni(home: Path, folder: Path, num_clips: int = 20) -> LocalTask:
                 "Explanation": None,
             }
         )
-        questions.append({**question, "options": options, "media": [video], "category": question["form"]})
-    data_file = folder / "qa.json"
+        chats.setdefault(name, []).append(chat_of(question["text"], ("video", video)))
+    data_file = data / "qa.json"
     data_file.write_text(json.dumps(rows))
-    include = Path(TASKS) / "daily_omni" / "daily_omni.yaml"
-    task = write_task(folder / "tasks", "daily_omni_local", include, data_file, doc_to_text="Question")
-    task.questions = questions
-    return task
+    name, include = "daily_omni_local", Path(TASKS) / "daily_omni" / "daily_omni.yaml"
+    video = "video=Videos/{video_id}/{video_id}_video.mp4"
+    return LocalTask(
+        name,
+        "accuracy,none",
+        write_task(name, folder / "tasks", include, data_file, doc_to_text="Question"),
+        data_file,
+        ["--suite", "multiple-choice", "--prompt", "{question}", "--media", video, "--by", "Type"],
+        [chat for name in sorted(chats) for chat in chats[name]],
+    )
 
 
 def libri_speech(home: Path, folder: Path, num_clips: int = 12) -> LocalTask:
-    """LibriSpeech: sounds, and as their transcripts when which sound is heard."""
-    forms = ("sound_start_each", "sound_after_sound_each")
-    found, rows = clips(folder / "speech", num_clips, forms, modality="audio", seed=2), []
-    for number, question in enumerate(found):
-        rows.append(
-            {
-                "source": "test_clean",
-                "task": "asr_en",
-                "audio": str(question["path"]),
-                "gt": question["answer"],
-                "id": number,
-                "question": question["text"],
-            }
-        )
-    Dataset.from_list(rows).cast_column("audio", Audio()).to_parquet(folder / "libri_speech.parquet")
-    task = write_task(
-        folder / "tasks",
-        "libri_speech_local",
-        INCLUDED / "librispeech" / "librispeech_test_clean.yaml",
-        folder / "libri_speech.parquet",
-        dataset_name=None,
-        doc_to_text="question",
+    """
+    LibriSpeech: sounds, and as their transcripts which sound follows which. Numbers are not among them: its task takes
+    "3.5" for two.
+    """
+    text = "Which sound is next after each sound?"
+    found = clips(folder / "speech", num_clips, ("sound_after_sound_each",), modality="audio", seed=2)
+    rows = [
+        {
+            "source": "test_clean",
+            "task": "asr_en",
+            "audio": str(question["path"]),
+            "gt": question["answer"],
+            "id": number,
+        }
+        for number, question in enumerate(found)
+    ]
+    data_file = folder / "libri_speech.parquet"
+    Dataset.from_list(rows).cast_column("audio", Audio()).to_parquet(data_file)
+    name, include = "libri_speech_local", INCLUDED / "librispeech" / "librispeech_test_clean.yaml"
+    return LocalTask(
+        name,
+        "wer,none",
+        write_task(name, folder / "tasks", include, data_file, doc_to_text=text),
+        data_file,
+        ["--suite", "transcription", "--prompt", text],
+        [chat_of(text, ("audio", question["path"])) for question in found],
     )
-    task.questions = [{**question, "media": [question["path"]]} for question in found]
-    return task
+
+
+MAKERS = {"WorldSense": world_sense, "OmniBench": omni_bench, "DailyOmni": daily_omni, "LibriSpeech": libri_speech}

@@ -1,21 +1,25 @@
-"""Runs lmms-eval's evaluator in this process."""
+"""Runs lmms-eval's evaluator and `omnivinci eval` in this process."""
+
+import json
 
 from lmms_eval.evaluator import simple_evaluate
 from lmms_eval.tasks import TaskManager
+from typer.testing import CliRunner
 
 from transformers_omnivinci import NANO
+from transformers_omnivinci.cli import app
 
 
-def evaluate(task, model: str = NANO, **options) -> dict:
+def run_lmms_eval(task, model=NANO, arguments: str = "", **options) -> dict:
     """
-    The results of a [`LocalTask`], as lmms-eval's evaluator returns them.
+    The results of lmms-eval's evaluator.
 
     Args:
         task ([`LocalTask`]): Its name and folder.
-        model (`str`, *optional*): A checkpoint.
-        options: Arguments of the evaluator, and `arguments` of the model as a string.
+        model (`str` or `Path`, *optional*): A checkpoint.
+        arguments (`str`, *optional*): Further `model_args`.
+        options: Arguments of the evaluator.
     """
-    arguments = options.pop("arguments", "")
     return simple_evaluate(
         "omnivinci",
         model_args=",".join(filter(None, [f"pretrained={model}", arguments])),
@@ -30,3 +34,12 @@ def answers_of(results: dict, task) -> list[str]:
     """What the model answered to each question of the task, before any filter."""
     samples = sorted(results["samples"][task.name], key=lambda sample: sample["doc_id"])
     return [sample["resps"][0][0] for sample in samples]
+
+
+def run_omnivinci_eval(task, folder, *arguments: str) -> dict:
+    """The scores of `omnivinci eval` by category; `all` is that of all questions."""
+    output = folder / f"{task.name}.json"
+    words = ["eval", *task.arguments, "--data", str(task.data_file), "--output", str(output), *arguments]
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return {score["category"]: score["value"] for score in json.loads(output.read_text())}
