@@ -112,6 +112,10 @@ def test_a_clip_is_encoded_once_for_all_its_questions(world, load_checkpoint, mo
     assert encoded == [4]  # two frames of each of the two clips
     assert ask([same[2]]) == [alone[2]] and encoded == [4]
     assert ask([other]) == [alone[3]] and encoded == [4, 2]
+    # The next batch may be prepared before this one is answered.
+    first, second = ask.prepare([same[0], other]), ask.prepare([same[1], same[2]])
+    assert ask.answer(first) + ask.answer(second) == [alone[0], alone[3], alone[1], alone[2]]
+    assert encoded == [4, 2, 2]
 
 
 def test_further_questions_read_the_prompt_that_they_read_alone(media, load_checkpoint, monkeypatch):
@@ -146,19 +150,19 @@ def test_an_interrupted_run_goes_on(world, tmp_path, monkeypatch):
     options += ["--senses", "both", "--senses", "blind"]
     whole = run(*options, "--output", tmp_path / "whole.json", data=data)
     assert whole.exit_code == 0, whole.output
-    asked, answer = [], Asker.__call__
+    asked, answer = [], Asker.answer
 
-    def answer_some(self, chats):
+    def answer_some(self, prepared):
         if len(asked) == 3:
             raise RuntimeError("out of memory")
-        asked.append(len(chats))
-        return answer(self, chats)
+        asked.append(len(prepared.ids))
+        return answer(self, prepared)
 
-    monkeypatch.setattr(Asker, "__call__", answer_some)
+    monkeypatch.setattr(Asker, "answer", answer_some)
     stopped = run(*options, "--answers", kept, data=data)
     assert stopped.exit_code == 1 and "error: out of memory" in stopped.output
     assert len(kept.read_text().splitlines()) == 1 + 6
-    monkeypatch.setattr(Asker, "__call__", lambda self, chats: asked.append(len(chats)) or answer(self, chats))
+    monkeypatch.setattr(Asker, "answer", lambda self, given: asked.append(len(given.ids)) or answer(self, given))
     asked.clear()
     again = run(*options, "--answers", kept, "--output", tmp_path / "again.json", data=data)
     assert again.exit_code == 0, again.output
@@ -224,6 +228,26 @@ def test_transcripts_and_short_answers_are_asked_for(media, tmp_path):
     assert result.exit_code == 0 and re.search(r"all +1 +\d+\.\d% \(.*\) +\d+\.\d% \(.*\)", result.stdout), (
         result.output
     )
+
+
+def test_media_that_are_embedded_in_parquet_are_answered_as_those_in_files(media, tmp_path):
+    from pyarrow import Table
+    from pyarrow.parquet import write_table
+
+    row = {"question": "What?", "options": ["a dog", "a cat"], "answer": "a cat"}
+    files = {"image": "picture.png", "audio": "sound.wav"}
+    embedded = {kind: {"bytes": (media / name).read_bytes(), "path": name} for kind, name in files.items()}
+    write_table(Table.from_pylist([row | embedded]), tmp_path / "rows.parquet")
+    paths = {f"{kind}_path": str(media / name) for kind, name in files.items()}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row | paths))
+    kept = []
+    for suffix in ("parquet", "jsonl"):
+        options = ["--max-new-tokens", 4, "--answers", tmp_path / f"{suffix}-answers.jsonl"]
+        result = run(*options, data=tmp_path / f"rows.{suffix}")
+        assert result.exit_code == 0, result.output
+        kept.append(json.loads((tmp_path / f"{suffix}-answers.jsonl").read_text().splitlines()[1]))
+    names = [answer.pop("question") for answer in kept]
+    assert names == ["rows.parquet, row 1", "rows.jsonl:1"] and kept[0] == kept[1] and kept[0]["right"] == "B"
 
 
 def test_videos_without_sound_are_asked_about_unless_all_must_have_it(media, tmp_path):

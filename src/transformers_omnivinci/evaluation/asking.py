@@ -1,11 +1,12 @@
 """Asks a model questions about media: in batches, each clip encoded once, with all of the senses or some."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from ..modeling.outputs import OmniVinciMediaOutput
-from ..processing.batch import NAMES_OF, take_media
+from ..processing.batch import NAMES_OF, select_media
 
 SENSES = {"both": ("video", "sound"), "deaf": ("video",), "blind": ("sound",), "text only": ()}
 """What the model gets of a clip. A `"blind"` model gets the sound of a video as an audio clip."""
@@ -56,9 +57,9 @@ class Asker:
 
     def __init__(self, model, processor, max_new_tokens: int = 16, **options):
         self.model, self.processor, self.max_new_tokens, self.options = model, processor, max_new_tokens, options
-        self._known: dict[tuple, _Encoded] = {}
+        self._prompts: dict[tuple, _Prompt] = {}
+        self._encoded: dict[tuple, dict[str, list[torch.Tensor]]] = {}
 
-    @torch.no_grad()
     def __call__(self, chats: Sequence[list[dict]]) -> list[str]:
         """
         Answers a batch.
@@ -69,25 +70,48 @@ class Asker:
         Returns:
             `list[str]`: an answer for each chat.
         """
+        return self.answer(self.prepare(chats))
+
+    def prepare(self, chats: Sequence[list[dict]]) -> "Prepared":
+        """
+        Decodes the media of a batch that the one before does not have: what is done without the model, for example
+        while it answers the batch before. Batches are answered in the order in which they are prepared.
+        """
         keys = [media_key(chat[0]["content"]) for chat in chats]
-        self._known = {key: known for key, known in self._known.items() if key in keys}
+        self._prompts = {key: prompt for key, prompt in self._prompts.items() if key in keys}
         ids: list = [None] * len(chats)
         # Chats without media have nothing in common.
         new = [
-            index for index, key in enumerate(keys) if key not in self._known and key not in keys[:index] or not key
+            index for index, key in enumerate(keys) if key not in self._prompts and key not in keys[:index] or not key
         ]
+        inputs = {}
         if new:
-            prompts, encoded = self._encode([chats[index] for index in new])
-            for index, prompt, media in zip(new, prompts, encoded, strict=True):
-                ids[index] = prompt
-                self._known[keys[index]] = _Encoded(chats[index], prompt, media)
+            inputs = self.processor.apply_chat_template(
+                [chats[index] for index in new],
+                tokenize=True,
+                return_dict=True,
+                add_generation_prompt=True,
+                return_tensors="pt",
+                **self.options,
+            )
+            for row, index in enumerate(new):
+                ids[index] = inputs["input_ids"][row][inputs["attention_mask"][row].bool()].tolist()
+                self._prompts[keys[index]] = _Prompt(chats[index], ids[index])
         for index, chat in enumerate(chats):
             if ids[index] is None:
-                ids[index] = self._known[keys[index]].prompt_of(chat, self._plan)
+                ids[index] = self._prompts[keys[index]].for_chat(chat, self._plan)
+        return Prepared(ids, keys, new, inputs)
+
+    @torch.no_grad()
+    def answer(self, prepared: "Prepared") -> list[str]:
+        """The answers to a batch, see [`prepare`]."""
+        keys = prepared.keys
+        self._encoded = {key: media for key, media in self._encoded.items() if key in keys}
+        self._encode(prepared)
         inputs = self.processor.tokenizer.pad(
-            {"input_ids": ids}, padding_side="left", return_tensors="pt", return_attention_mask=True
+            {"input_ids": prepared.ids}, padding_side="left", return_tensors="pt", return_attention_mask=True
         ).to(self.model.device)
-        media = [self._known[key].media if key else {} for key in keys]
+        media = [self._encoded[key] if key else {} for key in keys]
         joined = {name: [one for sample in media for one in sample.get(name, [])] for name in NAMES_OF}
         encoded = {name: OmniVinciMediaOutput(pooler_output=found) for name, found in joined.items() if found}
         if encoded:
@@ -96,50 +120,61 @@ class Asker:
         texts = self.processor.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         return [text.strip() for text in texts]
 
-    def _encode(self, chats: Sequence[list[dict]]) -> tuple[list[list[int]], list[dict[str, list[torch.Tensor]]]]:
-        """The token ids of chats, and the embeddings of the media of each."""
-        inputs = self.processor.apply_chat_template(
-            list(chats),
-            tokenize=True,
-            return_dict=True,
-            add_generation_prompt=True,
-            return_tensors="pt",
-            **self.options,
-        )
-        ids = [row[mask.bool()].tolist() for row, mask in zip(inputs["input_ids"], inputs["attention_mask"])]
-        media = take_media(inputs.to(self.model.device, self.model.dtype))
-        encoded = self.model.encode_media(**media) if media else {}
-        samples = [{} for _ in chats]
-        for name, output in encoded.items():
-            token, remaining = getattr(self.model.config, f"{name}_token_id"), iter(output.pooler_output)
-            for row, sample in zip(ids, samples):
-                left, sample[name] = row.count(token), []
+    def _encode(self, prepared: "Prepared") -> None:
+        """Encodes the media of the chats that are new, and sorts the embeddings by chat."""
+        if not select_media(prepared.inputs):
+            return
+        inputs = prepared.inputs.to(self.model.device, self.model.dtype)
+        encoded = self.model.encode_media(**select_media(inputs))
+        remaining = {name: iter(output.pooler_output) for name, output in encoded.items()}
+        for index in prepared.new:
+            sample = self._encoded[prepared.keys[index]] = {}
+            for name in encoded:
+                left, sample[name] = prepared.ids[index].count(getattr(self.model.config, f"{name}_token_id")), []
                 while left > 0:
-                    sample[name].append(next(remaining))
+                    sample[name].append(next(remaining[name]))
                     left -= len(sample[name][-1])
-        return ids, samples
 
     def _plan(self, chat: list[dict]):
         return self.processor.plan([chat], **self.options)[0]
 
 
-class _Encoded:
-    """Media with their embeddings, and the chat that they were encoded for."""
+@dataclass(frozen=True)
+class Prepared:
+    """
+    A batch without its embeddings.
 
-    def __init__(self, chat: list[dict], prompt: list[int], media: Mapping[str, list[torch.Tensor]]):
-        self.chat, self.prompt, self.media, self._ends = chat, prompt, media, None
+    Attributes:
+        ids (`list[list[int]]`): The token ids of each chat.
+        keys (`list[tuple]`): Of each chat, see [`media_key`].
+        new (`list[int]`): The chats whose media are in `inputs`; those of the others are those of one of them, or of
+            the batch before.
+        inputs (`dict`): What the processor returned.
+    """
 
-    def prompt_of(self, chat: list[dict], plan: Callable) -> list[int]:
+    ids: list[list[int]]
+    keys: list[tuple]
+    new: list[int]
+    inputs: dict
+
+
+class _Prompt:
+    """A chat with its token ids, from which those of other chats about the same media are made."""
+
+    def __init__(self, chat: list[dict], ids: list[int]):
+        self.chat, self.ids, self._ends = chat, ids, None
+
+    def for_chat(self, chat: list[dict], plan: Callable) -> list[int]:
         """
-        The token ids of another chat about the same media, by its plan. What stands for the media is taken from what
-        was decoded: sound that cannot be decoded is not in it, though a header may announce it.
+        The token ids of another chat, by its plan. What stands for the media is taken from what was decoded: sound
+        that cannot be decoded is not in it, though a header may announce it.
         """
         if self._ends is None:
             own = plan(self.chat)
             self._ends = own.slots[0], len(own.text_ids) - own.slots[-1] - 1
         before, after = self._ends
         other = plan(chat)
-        media = self.prompt[before : len(self.prompt) - after]
+        media = self.ids[before : len(self.ids) - after]
         return [*other.text_ids[: other.slots[0]], *media, *other.text_ids[other.slots[-1] + 1 :]]
 
 

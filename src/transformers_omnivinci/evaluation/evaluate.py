@@ -1,6 +1,7 @@
 """Puts questions to a model: what cannot be asked is told before the first answer, and answers are kept on disk."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from .answers import AnswerFile
 from .asking import Asker, batches, media_key, perceived
@@ -108,8 +109,8 @@ def answer_questions(
     hears = senses != "deaf" and load_audio_from_video is not False
     ask = Asker(model, processor, max_new_tokens, load_audio_from_video=hears, **options)
     contents = [perceived(question.content, senses, (silent or set()).__contains__) for question in left]
-    for batch in batches(contents, batch_size):
-        texts = ask([[{"role": "user", "content": contents[index]}] for index in batch])
+    chats = [[{"role": "user", "content": content}] for content in contents]
+    for batch, texts in _answer_batches(ask, chats, batches(contents, batch_size)):
         rows = []
         for index, text in zip(batch, texts, strict=True):
             question = left[index]
@@ -122,3 +123,16 @@ def answer_questions(
         if on_answers is not None:
             on_answers(len(batch))
     return [given[question.name] for question in questions]
+
+
+def _answer_batches(ask: Asker, chats: list[list[dict]], places: Iterable[list[int]]) -> Iterator[tuple]:
+    """Batches of places with their answers. While the model answers one, the media of the next are decoded."""
+    with ThreadPoolExecutor(max_workers=1) as decoder:
+        waiting = None
+        for batch in places:
+            prepared = decoder.submit(ask.prepare, [chats[place] for place in batch])
+            if waiting is not None:
+                yield waiting[0], ask.answer(waiting[1].result())
+            waiting = batch, prepared
+        if waiting is not None:
+            yield waiting[0], ask.answer(waiting[1].result())
