@@ -1,5 +1,7 @@
 """Which option an answer to a multiple-choice question names."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -130,6 +132,8 @@ def test_an_answer_names_a_letter_or_none(answer, letter):
         (["yes", "no"], "Yes, it does.", "A"),
         (["yes", "no"], "C", None),
         (["the same", "the same"], "the same", None),
+        (["the same", "the same", "another"], "It is the same here.", None),
+        (["a-----b", "a-b"], "It is a-----b then", "A"),
         (["", "a cat"], "A", "A"),
         (list("abcdefghij"), "J", "J"),
         (list("abcdefghij"), "I", "I"),
@@ -163,6 +167,14 @@ def test_every_usual_form_of_an_answer_is_understood(options, data, form, with_l
 @given(st.text(max_size=60), texts)
 def test_whatever_is_answered_gives_a_letter_of_the_options_or_none(answer, options):
     assert choice_letter(answer, options) in {None, *"ABCDEFGHIJ"[: len(options)]}
+
+
+@pytest.mark.parametrize("part", ["*", " ", "(A", "A, ", "answer ", "answer is ", "a dog ", "B is ", "* "])
+def test_an_answer_that_repeats_itself_takes_no_time(part):
+    start = time.perf_counter()
+    for answer in (part * 5000 + "x", "A" + part * 5000, "answer" + part * 5000 + "x"):
+        choice_letter(answer, ANIMALS)
+    assert time.perf_counter() - start < 5
 
 
 def test_letters_of_options_are_removed_where_all_have_them():

@@ -4,10 +4,11 @@ import re
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-OPENING = r"[\s(\[{*_\"'`$]*"
-CLOSING = r"[\s)\]}*_\"'`$.:,;!-]*"
+# Signs around a letter: not so many that a search through an answer full of them becomes slow.
+OPENING = r"[\s(\[{*_\"'`$]{0,9}"
+CLOSING = r"[\s)\]}*_\"'`$.:,;!-]{0,9}"
 PREFIX = re.compile(r"\s*[(\[]?([A-Z])(?:[)\]]\s*[.:]?|[.:])\s*")
-JOINED = r"[\s)\]}*_\"'`$]*(?:,|/|&|\+|\band\b|\bor\b)" + OPENING
+JOINED = r"[\s)\]}*_\"'`$]{0,9}(?:,|/|&|\+|\band\b|\bor\b)" + OPENING
 DENIED = r"(?<!not )(?<!n't )(?<!not \()(?<!n't \()"
 """What must not precede a letter or a text."""
 DISCUSSED = rf"(?!{CLOSING}\s(?:is|are|was|can|could|does)\b)"
@@ -15,7 +16,7 @@ DISCUSSED = rf"(?!{CLOSING}\s(?:is|are|was|can|could|does)\b)"
 BEFORE = (
     r"(?i:\b(?:answer|option|choice)\s*(?:(?:is|was|would\s+be|should\s+be|must\s+be)\b\s*[:=]?|[:=])|"
     r"\b(?:choose|select|pick|go\s+with)\b\s*:?|\\boxed\s*(?=\{)|答案(?:是|为|：|:))"
-    r"[\s*_]*(?i:(?:the\s+)?(?:option|choice|letter)\b)?" + OPENING
+    r"[\s*_]{0,9}(?i:(?:the\s+)?(?:option|choice|letter)\b)?" + OPENING
 )
 
 
@@ -108,20 +109,11 @@ def _in_parentheses(answer: str, texts: dict[str, str]) -> str | None:
 
 def _mentioned(answer: str, texts: dict[str, str]) -> str | None:
     """The option whose text is in the answer, but not only as a part of another option's text."""
-    plain = _plain(answer)
-    found = [
-        (match.start(), match.end(), letter)
-        for letter, text in texts.items()
-        if text
-        for match in re.finditer(rf"(?<!\w){DENIED}{re.escape(text)}(?!\w)", plain)
-    ]
-    return _only(
-        [
-            letter
-            for start, end, letter in found
-            if not any(one <= start and end <= other and other - one > end - start for one, other, _ in found)
-        ]
-    )
+    left, found = _plain(answer), []
+    for text in sorted({text for text in texts.values() if text}, key=len, reverse=True):
+        left, count = re.subn(rf"(?<!\w){DENIED}{re.escape(text)}(?!\w)", "\n", left)
+        found += [letter for letter in texts if count and texts[letter] == text]
+    return _only(found)
 
 
 def _standing_alone(answer: str, texts: dict[str, str]) -> str | None:
@@ -132,7 +124,7 @@ def _letter_pattern(texts: dict[str, str]) -> str:
     """A letter as a group. `A`, `I` and small letters may be words: they only count where a word would go on."""
     letters = "".join(texts)
     sure = re.sub("[AI]", "", letters)
-    end = r"(?=[)\]}*_\"'`$]*(?:\s*$|[.,:;!?)\]}*\n/&-]|\s+(?i:because|since|as|and|or)\b|\s*/))"
+    end = r"(?=[)\]}*_\"'`$]{0,9}(?:\s*$|[.,:;!?)\]}*\n/&-]|\s+(?i:because|since|as|and|or)\b|\s*/))"
     capital = rf"[{sure}](?![\w'])|" if sure else ""
     return rf"({capital}[{letters}{letters.lower()}]{end})"
 
@@ -151,10 +143,15 @@ def _only(letters: list[str]) -> str | None:
 
 def _plain(text: str) -> str:
     """Without case, and without the punctuation around it."""
-    return " ".join(text.casefold().split()).strip(" .,:;!?\"'`*_()[]{}$")
+    return " ".join(_shortened(text).casefold().split()).strip(" .,:;!?\"'`*_()[]{}$")
 
 
 def _final_part(answer: str) -> str:
     answer = answer.rpartition("</think>")[2]
     marked = re.findall(r"<answer>(.*?)(?:</answer>|$)", answer, re.DOTALL)
-    return (marked[-1] if marked else answer).strip()
+    return _shortened((marked[-1] if marked else answer).strip())
+
+
+def _shortened(text: str) -> str:
+    """With runs of the same sign cut to three: see `OPENING`."""
+    return re.sub(r"(\W)\1{3,}", r"\1\1\1", text)
