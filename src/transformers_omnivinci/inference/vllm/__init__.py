@@ -19,4 +19,4 @@ def register() -> None:
     from vllm import ModelRegistry
 
     if ARCHITECTURE not in ModelRegistry.get_supported_archs():
-        ModelRegistry.register_model(ARCHITECTURE, f"{__name__}.model:{ARCHITECTURE}")
+        ModelRegistry.register_model(ARCHITECTURE, f"{__name__}.checked_model:{ARCHITECTURE}")

