@@ -125,6 +125,7 @@ def test_rows_whose_media_do_not_match_are_named(texts, media, match):
 def test_rows_are_called_by_what_is_known_of_them():
     assert describe_row(["What?"], {"video": ["a.mp4"]}, "7") == "The row 7"
     assert describe_row(["", "What?"], {"video": ["a.mp4"], "image": None}) == "The row 'What?' about a.mp4"
+    assert describe_row([], {"audio": ["a.wav", "b.wav"], "image": [b""]}) == "The row about a.wav, b.wav"
 
 
 def test_options_come_from_the_environment_and_from_settings(monkeypatch):

@@ -119,6 +119,7 @@ def describe_row(texts: Sequence[str], media: Mapping[str, Sequence], row_id: st
     """What a row is called in messages: by its id or, as frameworks drop that, by its first text and its media."""
     if row_id is not None:
         return f"The row {row_id}"
-    sources = [str(source) for sources in media.values() for source in sources or () if isinstance(source, str)]
-    first = next((text for text in texts if text), "")
-    return f"The row {first!r:.80}" + (f" about {', '.join(sources)[:200]}" if sources else "")
+    first = next((text for text in texts if text), None)
+    sources = [source for found in media.values() for source in found or () if isinstance(source, str)]
+    asks = "" if first is None else f" {first!r:.80}"
+    return f"The row{asks}" + (f" about {', '.join(sources)[:200]}" if sources else "")
