@@ -767,6 +767,8 @@ def test_a_model_from_scratch_has_weights_of_its_own(command, make_fresh, tmp_pa
         (("--model", "/nowhere/model"), "There is no folder"),
         (("--data", "/nowhere.jsonl"), "The data file /nowhere.jsonl cannot be read"),
         (("--lora", "--recipe", "vision-1"), "which the recipe vision-1 does not train"),
+        (("--quantization", "bnb-4bit"), "give `--lora`"),
+        (("--quantization", "bnb-4bit", "--lora", "--recipe", "scratch"), "does not start from random weights"),
         (("--max-length", "5"), "more than the limit of 5"),
         (("--resume-from-checkpoint", "/nowhere"), "no checkpoint that training can resume"),
     ],

@@ -1,14 +1,19 @@
 """QLoRA: adapters of PEFT trained on a language model in 4 or 8 bits, saved, loaded again and merged."""
 
+import json
+
 import peft
 import pytest
 import torch
 from transformers import AutoModel, Trainer, TrainingArguments
+from typer.testing import CliRunner
 
 from transformers_omnivinci import NANO
+from transformers_omnivinci.cli import app
+from transformers_omnivinci.cli.options import Bits, quantization_config
 from transformers_omnivinci.training import ChatDataset, DataSource, OmniVinciTrainer, SampleEncoder
 
-from .conftest import CLIP, QUANTIZERS, linear_layers, logits_of, quantized_layers
+from .conftest import CLIP, QUANTIZERS, answer, linear_layers, logits_of, quantized_layers
 
 LORA = peft.LoraConfig(r=4, lora_alpha=8, target_modules=r".*language_model\.layers\..*_proj", task_type="CAUSAL_LM")
 QUESTION, ANSWER = "Which sound is heard first?", "the red star"
@@ -91,6 +96,26 @@ def test_adapters_are_trained_saved_and_loaded_again(name, adapted, batch, ask, 
 def test_the_trainer_of_this_package_trains_them(adapted, chats, processor, tmp_path):
     losses = losses_of(OmniVinciTrainer(adapted, arguments(tmp_path), chats, processing_class=processor))
     assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.parametrize("bits", ["bnb-4bit", "bnb-8bit"])
+def test_the_command_trains_adapters_and_projectors(bits, ask, plain, processor, tmp_path):
+    content = [{"type": "video", "path": CLIP}, {"type": "text", "text": QUESTION}]
+    messages = [{"role": "user", "content": content}, {"role": "assistant", "content": ANSWER}]
+    data, output = tmp_path / "chats.jsonl", tmp_path / "run"
+    data.write_text(json.dumps({"messages": messages}) + "\n")
+    command = f"train --recipe omni --model {NANO} --data {data} --output {output} --lora --quantization {bits}"
+    options = "--max-steps 12 --learning-rate 1e-2 --logging-steps 1 --activation-checkpointing --use-cpu True"
+    result = CliRunner().invoke(app, [*command.split(), *options.split(), "--report-to", "none"])
+    assert result.exit_code == 0, result.output
+    log = json.loads((output / "trainer_state.json").read_text())["log_history"]
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    assert losses[-1] < losses[0] / 2
+    model = AutoModel.from_pretrained(output, quantization_config=quantization_config(Bits(bits)))
+    assert {name.removesuffix(".base_layer") for name in quantized_layers(model)} == linear_layers(
+        plain, "model.language_model"
+    )
+    assert [answer(one, processor, ask(QUESTION)) for one in (plain, model)] == ["low tone", ANSWER]
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import typer
 
 DType = StrEnum("DType", ["auto", "float32", "bfloat16", "float16"])
 Split = StrEnum("Split", ["train", "validation", "test"])
+Bits = StrEnum("Bits", {"bnb_4bit": "bnb-4bit", "bnb_8bit": "bnb-8bit"})
 
 NumFrames = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Frames to sample from a video. Default: as in the checkpoint.")
@@ -43,4 +44,19 @@ WeightDType = Annotated[DType, typer.Option(help="Data type of the weights; auto
 AttnImplementation = Annotated[
     str | None, typer.Option(metavar="NAME", help="Attention kernels, such as sdpa, eager or flash_attention_2.")
 ]
+Quantization = Annotated[
+    Bits | None,
+    typer.Option(help="Quantize the language model's weights with bitsandbytes while loading."),
+]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show the traceback of an error.")]
+
+
+def quantization_config(bits: Bits | None):
+    """The config for `from_pretrained`; `None` without quantization."""
+    if bits is None:
+        return None
+    from transformers import BitsAndBytesConfig
+
+    if bits is Bits.bnb_8bit:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")

@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 
 from .ask import choose_device
-from .options import AttnImplementation, Device, DType, WeightDType
+from .options import AttnImplementation, Bits, Device, DType, Quantization, WeightDType, quantization_config
 from .terminal import plain_errors
 
-Quantization = StrEnum("Quantization", {"bnb_4bit": "bnb-4bit", "bnb_8bit": "bnb-8bit"})
 LogLevel = StrEnum("LogLevel", ["debug", "info", "warning", "error"])
 
 
@@ -31,9 +30,7 @@ def serve(
     device: Device = "auto",
     dtype: WeightDType = DType.auto,
     attn_implementation: AttnImplementation = None,
-    quantization: Annotated[
-        Quantization | None, typer.Option(help="Quantize the weights with bitsandbytes while loading.")
-    ] = None,
+    quantization: Quantization = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run code that comes with a repository.")
     ] = False,
@@ -127,11 +124,8 @@ def _read_object(option: str, text: str) -> dict:
     return value
 
 
-def _model_options(attn_implementation: str | None, quantization: Quantization | None) -> dict:
+def _model_options(attn_implementation: str | None, quantization: Bits | None) -> dict:
     options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
     if quantization is not None:
-        from transformers import BitsAndBytesConfig
-
-        bits = "load_in_4bit" if quantization is Quantization.bnb_4bit else "load_in_8bit"
-        options["quantization_config"] = BitsAndBytesConfig(**{bits: True})
+        options["quantization_config"] = quantization_config(quantization)
     return options

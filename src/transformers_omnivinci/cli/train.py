@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Audio, Fps, NumFrames, Traceback
+from .options import Audio, Fps, NumFrames, Quantization, Traceback, quantization_config
 from .sources import check_model
 from .terminal import plain_errors
 
@@ -40,6 +40,7 @@ def train(
     ] = False,
     lora: Annotated[bool, typer.Option("--lora", help="Train LoRA adapters of the language model.")] = False,
     lora_rank: Annotated[int, typer.Option(metavar="N", min=1, help="Rank of the adapters.")] = 16,
+    quantization: Quantization = None,
     muon: Annotated[bool, typer.Option("--muon", help="Optimize matrices with Muon and the rest with AdamW.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip unreadable samples, and list them.")] = False,
     traceback: Traceback = False,
@@ -78,6 +79,7 @@ def train(
             packing=packing,
             share_media=share_media,
             lora_rank=lora_rank if lora else None,
+            quantization_config=quantization_config(quantization),
             muon=muon,
             load_audio_from_video=audio,
             num_frames=num_frames,

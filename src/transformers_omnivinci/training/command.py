@@ -75,6 +75,7 @@ def train(
     packing: bool = False,
     share_media: bool = False,
     lora_rank: int | None = None,
+    quantization_config=None,
     muon: bool = False,
     **media_options,
 ) -> OmniVinciTrainer:
@@ -90,6 +91,8 @@ def train(
             the language model has.
         packing (`bool`, *optional*, defaults to `False`): Whether samples share rows.
         lora_rank (`int`, *optional*): The language model learns low-rank additions instead of its weights.
+        quantization_config (`BitsAndBytesConfig`, *optional*):
+            How the language model's weights are held while adapters learn (QLoRA).
         skip_bad, share_media, muon: As in [`ChatDataset`] and [`OmniVinciTrainer`].
         media_options: Options of [`SampleEncoder`].
     """
@@ -97,6 +100,11 @@ def train(
     if arguments.resume_from_checkpoint is None and folder.is_dir() and get_last_checkpoint(str(folder)):
         raise OSError(
             f"{folder} holds a run already: go on with it by `--resume-from-checkpoint True`, or name a new folder."
+        )
+    if quantization_config is not None and (recipe.from_scratch or not lora_rank):
+        raise ValueError(
+            "`--quantization` holds the stored weights of the language model still: give `--lora`, and a recipe that "
+            "does not start from random weights."
         )
     set_seed(arguments.seed)
     processor = OmniVinciProcessor.from_pretrained(model)
@@ -107,6 +115,14 @@ def train(
     eval_dataset = ChatDataset(eval_sources, encoder, skip_bad, share_media) if eval_sources else None
     if recipe.from_scratch:
         network = OmniVinciForConditionalGeneration(config)
+    elif quantization_config is not None:
+        _check_peft()
+        from peft import prepare_model_for_kbit_training
+
+        network = OmniVinciForConditionalGeneration.from_pretrained(
+            model, dtype="auto", quantization_config=quantization_config
+        )
+        network = prepare_model_for_kbit_training(network, use_gradient_checkpointing=False)
     else:  # what learns is in float32; in mixed precision what is frozen stays as it is stored
         network = OmniVinciForConditionalGeneration.from_pretrained(model, dtype="auto")
         is_mixed = arguments.bf16 or arguments.fp16
@@ -131,8 +147,7 @@ def train(
 
 def _add_adapters(network: OmniVinciForConditionalGeneration, recipe: Recipe, rank: int):
     """LoRA in the linear layers of the language model; the other parts that learn do so as a whole."""
-    if not is_peft_available():
-        raise ImportError("`--lora` needs PEFT: pip install 'transformers-omnivinci[train]'.")
+    _check_peft()
     from peft import LoraConfig, get_peft_model
 
     if "language_model" not in recipe.trained:
@@ -145,3 +160,8 @@ def _add_adapters(network: OmniVinciForConditionalGeneration, recipe: Recipe, ra
     layers = r".*language_model\.layers\..*_proj"
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=layers, modules_to_save=sorted(whole) or None)
     return get_peft_model(network, config)
+
+
+def _check_peft() -> None:
+    if not is_peft_available():
+        raise ImportError("`--lora` needs PEFT: pip install 'transformers-omnivinci[train]'.")
