@@ -12,6 +12,7 @@ PLOT   := demo/timeline.png
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test quick lint format compat wheel-test vllm lmms fuzz bench conformance nano ablation clean
+.PHONY: help demo test quick lint format compat wheel-test fuzz bench conformance nano ablation weights clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -179,6 +180,9 @@ $(NANO)/9/model.safetensors: $(NANO)/8/model.safetensors \
 
 ablation: $(STAMP) ## train the rows of the paper's table 1 in small, into docs/
 	$(BIN)/python -m benchmarks.ablation
+
+weights: ## test quantizers of transformers, and QLoRA, in an environment of their own
+	$(PYTHON) engines/run.py weights
 
 clean: ## remove what the other targets wrote, but for .venv
 	rm -rf build dist src/*.egg-info .compat .engines $(CLIP) $(PLOT) .hypothesis .pytest_cache .ruff_cache

@@ -1,7 +1,7 @@
 """
 What quantizers of transformers leave as it is when a checkpoint is quantized while it is loaded: all but the layers of
-the language model, which hold nine tenths of the weights of the 9B model. The paper, too, keeps projectors in full
-precision, and its towers take quantized activations, which no quantizer without calibration gives (appendix D.2).
+the language model, which are three quarters of the 9B model. In the paper, too, only they are held in 4 bits, and
+projectors stay in full precision (appendix D.2).
 """
 
 import copy
