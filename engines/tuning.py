@@ -139,6 +139,11 @@ def answers_of(model: OmniVinciForConditionalGeneration, rows: list[dict], folde
     return answers
 
 
+def are_taught(answers: list[str]) -> bool:
+    """Whether most answers, three of four, are what was taught in a few steps."""
+    return answers.count(ANSWER) >= 0.75 * len(answers)
+
+
 def changed_parts(model: torch.nn.Module, other: torch.nn.Module) -> set[str]:
     """The parts, such as `language_model`, whose weights differ between two models."""
     weights = dict(other.named_parameters())

@@ -13,6 +13,7 @@ from engines.llamafactory import STAND_INS
 from engines.tuning import (
     ANSWER,
     answers_of,
+    are_taught,
     assert_same,
     changed_parts,
     expected_batch,
@@ -211,14 +212,14 @@ def test_full_training(taught, tmp_path):
     changed = changed_parts(model, OmniVinciForConditionalGeneration.from_pretrained(NANO))
     assert {"language_model"} <= changed <= {"language_model", "lm_head"}
     answers = answers_of(model, read_lines(taught / "rows.jsonl"), folder)
-    assert answers.count(ANSWER) >= len(answers) - 1, answers
+    assert are_taught(answers), answers
     (tmp_path / "predicted").mkdir()
     assert predictions_of(taught, tmp_path / "predicted", model_name_or_path=str(folder)) == answers
 
 
 def test_lora(taught, tmp_path):
     folder, merged = tmp_path / "lora", tmp_path / "merged"
-    settings = {"finetuning_type": "lora", "lora_target": "all", "lora_rank": 8, "learning_rate": 5e-3}
+    settings = {"finetuning_type": "lora", "lora_target": "all", "lora_rank": 8, "learning_rate": 1e-2}
     run("train", tmp_path, dataset_dir=str(taught), output_dir=str(folder), **TRAIN, **settings)
     losses = losses_of(folder)
     assert losses[-1] < losses[0] / 5, losses
@@ -231,7 +232,7 @@ def test_lora(taught, tmp_path):
     trained = {name.split(".lora_")[0] for name, _ in adapted.named_parameters() if ".lora_" in name}
     assert {name.removeprefix("base_model.model.") for name in trained} == layers
     answers = answers_of(adapted, read_lines(taught / "rows.jsonl"))
-    assert answers.count(ANSWER) >= len(answers) - 1, answers
+    assert are_taught(answers), answers
     run(
         "export",
         tmp_path,
