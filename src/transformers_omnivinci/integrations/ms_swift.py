@@ -3,8 +3,8 @@ OmniVinci in ms-swift, as a file for `--external_plugins`: the model, which of i
 
     swift sft --external_plugins "$(python -m transformers_omnivinci.integrations)/ms_swift.py" --model DIR ...
 
-ms-swift imports it by its path, outside of this package. What it overrides is what the templates of ms-swift's own models
-do: `replace_tag`, `_encode` and `_data_collator_mm_data`; there are no other names for that.
+ms-swift imports it by its path, outside of this package. What it overrides is what the templates of ms-swift's own
+models do: `replace_tag`, `_encode` and `_data_collator_mm_data`; there are no other names for that.
 """
 
 from transformers_omnivinci.integrations.frameworks import (
