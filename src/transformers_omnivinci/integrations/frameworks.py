@@ -22,9 +22,7 @@ OPTIONS = {
     "fps": float,
     "max_frames": int,
 }
-"""
-Options of media, and their types. `use_audio_in_video` is what templates of Qwen call `load_audio_from_video`.
-"""
+"""Options of media, and their types. `use_audio_in_video` is Qwen's name of `load_audio_from_video`."""
 
 _TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _TAG = re.compile("|".join(f"(?P<{modality}>{re.escape(tag)})" for modality, tag in TAGS.items()))
@@ -58,8 +56,8 @@ def read_options(*layers: Mapping) -> dict:
     Options of media for the processor.
 
     Args:
-        layers (`Mapping`): Settings by the names of [`OPTIONS`]; later ones win, and `None` is none. Environment
-            variables have the same names in capitals, such as `NUM_FRAMES`, and win over nothing.
+        layers (`Mapping`): Settings by the names of [`OPTIONS`]; `None` is none. Later ones win over earlier ones, and
+            all of them over the environment variables of the same names in capitals, such as `NUM_FRAMES`.
 
     Raises:
         ValueError: a value is not of the option's type, or the two names of `load_audio_from_video` disagree.
