@@ -156,7 +156,7 @@ def world_sense(home: Path, folder: Path, num_clips: int = 20) -> LocalTask:
 
 def omni_bench(home: Path, folder: Path, num_clips: int = 20) -> LocalTask:
     """OmniBench: a sound and a picture for each question; the media stand in the data set itself."""
-    pictures = clips(folder / "pictures", num_clips, ("colour_of_shape", "form_of_shape"), modality="image")
+    pictures = clips(folder / "pictures", num_clips, ("colour_of_form", "form_of_colour"), modality="image")
     sounds = clips(folder / "sounds", num_clips, ("first_sound",), modality="audio")
     rows, chats = [], []
     for number, (picture, sound) in enumerate(zip(pictures, sounds, strict=True)):

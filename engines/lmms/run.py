@@ -1,6 +1,7 @@
 """Runs lmms-eval's evaluator and `omnivinci eval` in this process."""
 
 import json
+from dataclasses import replace
 
 from lmms_eval.evaluator import simple_evaluate
 from lmms_eval.tasks import TaskManager
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 
 from transformers_omnivinci import NANO
 from transformers_omnivinci.cli import app
+from transformers_omnivinci.evaluation import answer_questions, make_marker, read_questions, score
 
 
 def run_lmms_eval(task, model=NANO, arguments: str = "", **options) -> dict:
@@ -34,6 +36,21 @@ def answers_of(results: dict, task) -> list[str]:
     """What the model answered to each question of the task, before any filter."""
     samples = sorted(results["samples"][task.name], key=lambda sample: sample["doc_id"])
     return [sample["resps"][0][0] for sample in samples]
+
+
+def score_with_sound_first(task, model, processor) -> dict:
+    """
+    As [`run_omnivinci_eval`], but sounds stand in front of pictures, as in lmms-eval's OmniBench: in the prompts of the
+    command, pictures come first.
+    """
+    order, mark = ("audio", "image", "text"), make_marker("letter")
+    questions = [
+        replace(question, content=sorted(question.content, key=lambda item: order.index(item["type"])))
+        for question in read_questions(task.data_file, "multiple-choice", prompt="{question}")
+    ]
+    answers = answer_questions(model, processor, questions, mark)
+    marks = [mark(question, answer) for question, answer in zip(questions, answers, strict=True)]
+    return {one.category: one.value for one in score(questions, marks, "letter")}
 
 
 def run_omnivinci_eval(task, folder, *arguments: str) -> dict:
