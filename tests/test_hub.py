@@ -20,7 +20,7 @@ from transformers_omnivinci.conversion.push import push
 from transformers_omnivinci.hub_options import plain_transfer_errors
 from transformers_omnivinci.publishing.card import build_card
 
-from .checkpoints import edit, files_of, tensors_of
+from .checkpoints import edit, edit_weights, files_of, quantized_nano, tensors_of
 from .conftest import CLIP, PARITY
 from .hub_server import Token
 from .media_samples import audio_item, image_item, user, video_item
@@ -347,6 +347,18 @@ def test_push_makes_one_commit_that_loads(hub, token, converted, tmp_path):
     card = ModelCard.load("tester/new")
     assert 'checkpoint = "tester/new"' in card.text
     assert type(AutoModel.from_pretrained("tester/new")) is OmniVinciForConditionalGeneration
+
+
+def test_quantized_checkpoints_are_pushed_as_they_are(hub, token, tmp_path):
+    folder = quantized_nano(tmp_path / "quantized")
+    push(folder, "tester/new")
+    assert hub.files("tester/new", "main")["model.safetensors"].read_bytes() == files_of(folder)["model.safetensors"]
+    edit_weights(
+        folder / "model.safetensors",
+        lambda tensors: tensors.pop("model.language_model.layers.0.mlp.up_proj.weight_scale"),
+    )
+    with pytest.raises(OSError, match="has no model.language_model.layers.0.mlp.up_proj.weight_scale"):
+        push(folder, "tester/new")
 
 
 def test_push_to_a_branch_and_as_a_pull_request(hub, token, converted):

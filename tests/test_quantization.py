@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from types import SimpleNamespace
 
@@ -10,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
 from torch import nn
 from typer.testing import CliRunner
 
@@ -32,6 +30,7 @@ from transformers_omnivinci.quantization.recipes import (
 from transformers_omnivinci.training.encoding import SampleEncoder
 from transformers_omnivinci.weight_files import check_files
 
+from .checkpoints import edit_weights, quantized_nano
 from .conftest import CLIP
 from .media_files import write_video
 
@@ -222,42 +221,25 @@ def test_what_cannot_be_quantized_is_refused_before_anything_is_made(tmp_path, m
 
 
 def test_quantized_checkpoints_are_neither_quantized_again_nor_converted(tmp_path):
-    folder = quantized_nano(tmp_path)
+    folder = quantized_nano(tmp_path / "quantized")
     with pytest.raises(ValueError, match="is quantized already"):
         Request(folder, tmp_path / "new", "fp8")
     result = CliRunner().invoke(app, ["convert", str(folder), str(tmp_path / "new")])
     assert result.exit_code == 1 and "is quantized" in result.output
 
 
-def quantized_nano(tmp_path):
-    """nano with the config of a quantized one, and a weight as those that are packed."""
-    folder = shutil.copytree(NANO, tmp_path / "quantized")
-    config = json.loads((folder / "config.json").read_text())
-    config["quantization_config"] = get_quantization_recipe("paper").config({LANGUAGE_MODEL.name: 32})
-    (folder / "config.json").write_text(json.dumps(config))
-    tensors = load_file(folder / "model.safetensors")
-    name = "model.language_model.layers.0.mlp.up_proj"
-    tensors[f"{name}.weight_packed"] = tensors.pop(f"{name}.weight").to(torch.int32)[:, ::8].contiguous()
-    tensors[f"{name}.weight_scale"] = torch.ones(480, 6)
-    tensors[f"{name}.weight_shape"] = torch.tensor([480, 192])
-    name = "model.vision_tower.encoder.layers.0.mlp.fc1"
-    tensors[f"{name}.weight"] = tensors[f"{name}.weight"].to(torch.int8)
-    tensors[f"{name}.weight_scale"] = torch.ones(512, 1)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
-
-
 @pytest.mark.parametrize(
     "missing", ["up_proj.weight_scale", "up_proj.weight_shape", "up_proj.weight_packed", "fc1.weight_scale"]
 )
 def test_a_missing_scale_is_named(missing, tmp_path):
-    folder = quantized_nano(tmp_path)
+    folder = quantized_nano(tmp_path / "quantized")
     check_files(folder, None)
-    tensors = load_file(folder / "model.safetensors")
-    tensors = {
-        name: tensor for name, tensor in tensors.items() if "layers.0" not in name or not name.endswith(missing)
-    }
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+    def drop(tensors):
+        for name in [name for name in tensors if ".layers.0." in name and name.endswith(missing)]:
+            del tensors[name]
+
+    edit_weights(folder / "model.safetensors", drop)
     with pytest.raises(OSError, match=rf"quantized is quantized, but has no \S+{missing} .* in model.safetensors"):
         OmniVinciForConditionalGeneration.from_pretrained(folder)
 
