@@ -9,6 +9,7 @@ import argparse
 import functools
 import statistics
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -40,16 +41,18 @@ def main() -> None:
     parser.add_argument("--clips-per-type", type=int, default=100, help="clips for each type of question")
     parser.add_argument("--calibration-chats", type=int, default=128, help="chats that recipes are calibrated with")
     parser.add_argument("--recipes", nargs="+", default=list(QUANTIZATION_RECIPES), choices=QUANTIZATION_RECIPES)
+    parser.add_argument("--folder", type=Path, help="keeps clips and checkpoints, and goes on with those of before")
     parser.add_argument("--rounds", type=int, default=5, help="rounds in which speed is measured")
     arguments = parser.parse_args()
     report = Report("quantize", vars(arguments), NOTE)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+    with ExitStack() as stack:
+        folder = arguments.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         checkpoints = {ORIGINAL: NANO}
         chats = write_dataset(folder / "train", SyntheticDataset("train", arguments.calibration_chats, seed=90_001))
         for recipe in arguments.recipes:
             checkpoints[recipe] = str(folder / recipe)
-            in_fresh_process(make, recipe, checkpoints[recipe], chats)
+            if not Path(checkpoints[recipe]).is_dir():  # where it is, it is whole
+                in_fresh_process(make, recipe, checkpoints[recipe], chats)
         questions = SyntheticDataset("test", len(CLOSED_TYPES) * arguments.clips_per_type, 0, None, CLOSED_TYPES)
         test = write_dataset(folder / "test", questions, num_workers=2)
         answered = {name: in_fresh_process(answer, checkpoint, test) for name, checkpoint in checkpoints.items()}
