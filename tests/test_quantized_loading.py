@@ -1,10 +1,12 @@
 """Which modules quantizers of transformers leave as they are: by their configs alone, without their libraries."""
 
+import json
 import re
 from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoModel, BitsAndBytesConfig
 from transformers.quantizers.quantizers_utils import should_convert_module
@@ -13,6 +15,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin, Quan
 from transformers_omnivinci import NANO, OmniVinciConfig, OmniVinciForConditionalGeneration, OmniVinciModel
 from transformers_omnivinci.modeling import quantized_loading
 from transformers_omnivinci.modeling.quantized_loading import LEFT_OUT, choose_quantized, describe
+from transformers_omnivinci.weight_files import check_files
 
 NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
 
@@ -162,6 +165,38 @@ def test_weights_that_a_gpu_packs_are_refused_without_one(config, monkeypatch):
         choose_quantized(given, config)
     monkeypatch.setattr(quantized_loading.torch.accelerator, "is_available", lambda: True)
     assert choose_quantized(given, config).modules_to_not_convert
+
+
+HOLDS = {
+    "bitsandbytes": {
+        "a.weight": torch.uint8,
+        **dict.fromkeys(["a.weight.absmax", "a.weight.quant_map"], torch.float32),
+        "a.weight.quant_state.bitsandbytes__nf4": torch.uint8,
+        "b.weight": torch.int8,
+        "b.SCB": torch.float32,
+        "c.weight": torch.bfloat16,
+    },
+    "torchao": {"a._weight_qdata": torch.int8, "a._weight_scale": torch.float32, "c.weight": torch.bfloat16},
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "lost", "told"),
+    [
+        ("bitsandbytes", "a.weight.absmax", "no a.weight.absmax to go with a.weight in model.safetensors"),
+        ("bitsandbytes", "a.weight.quant_state.bitsandbytes__nf4", "no a.weight.quant_state to go with a.weight"),
+        ("bitsandbytes", "b.SCB", "no b.SCB to go with b.weight"),
+        ("torchao", "a._weight_scale", "no a._weight_scale to go with a._weight_qdata"),
+    ],
+)
+def test_a_missing_scale_is_told_before_weights_are_read(method, lost, told, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": method}}))
+    tensors = {name: torch.zeros(2, dtype=dtype) for name, dtype in HOLDS[method].items()}
+    save_file(tensors, tmp_path / "model.safetensors")
+    check_files(tmp_path, None)
+    save_file({name: tensors[name] for name in tensors if name != lost}, tmp_path / "model.safetensors")
+    with pytest.raises(OSError, match=re.escape(f"{tmp_path} is quantized, but has {told}")):
+        OmniVinciForConditionalGeneration.from_pretrained(tmp_path)
 
 
 # ---------------------------------------------------------------------------------------------- packed by bitsandbytes

@@ -3,6 +3,8 @@
 import pytest
 import torch
 from bitsandbytes.functional import has_avx512bf16
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torchao.quantization import FqnToConfig, Int4WeightOnlyConfig, Int8WeightOnlyConfig
 from transformers import AutoModel, BitsAndBytesConfig, HqqConfig, TorchAoConfig, pipeline
 
@@ -114,6 +116,22 @@ def test_a_quantized_checkpoint_is_not_loaded_in_another_way(tmp_path):
                 load.from_pretrained(tmp_path, quantization_config=QUANTIZERS[name]())
     same = AutoModel.from_pretrained(tmp_path, quantization_config=QUANTIZERS["bnb-nf4"]())
     assert quantized_layers(same)
+
+
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    [("bnb-nf4", "absmax"), ("bnb-nf4-double", "absmax"), ("bnb-int8", "SCB"), ("torchao-int8", "_weight_scale")],
+)
+def test_a_missing_scale_is_told(name, scale, tmp_path):
+    AutoModel.from_pretrained(NANO, quantization_config=QUANTIZERS[name]()).save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    lost = next(key for key in tensors if key.endswith(f".{scale}"))
+    save_file({key: tensors[key] for key in tensors if key != lost}, path, metadata=metadata)
+    with pytest.raises(OSError, match=f"is quantized, but has no {lost} to go with"):
+        AutoModel.from_pretrained(tmp_path)
 
 
 def test_what_needs_a_gpu_is_refused_without_one():

@@ -16,8 +16,6 @@ FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 """The dtypes that weights may have, by their name in safetensors."""
 COMPRESSED_TENSORS = "compressed-tensors"
 """The `quant_method` of the format of compressed-tensors."""
-COMPRESSED_DTYPES = ("I8", "F8_E4M3")
-"""The dtypes in which it has weights that are not packed, by their name in safetensors."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +85,7 @@ def check_files(folder: Path, use_safetensors: bool | None) -> None:
     has_own = (folder / INDEX).is_file() or (folder / WEIGHTS_FILE).is_file()
     if has_own or (_pickled(folder) and not any(folder.glob("*.safetensors"))):
         tensors = open_folder(folder)
-        if quantization_of(folder) == COMPRESSED_TENSORS:
-            _check_compressed(folder, tensors)
+        _check_scales(folder, tensors)
 
 
 def quantization_of(folder: Path) -> str | None:
@@ -98,22 +95,34 @@ def quantization_of(folder: Path) -> str | None:
     return settings.get("quant_method", "unknown") if isinstance(settings, dict) else None
 
 
-def _check_compressed(folder: Path, tensors: dict[str, TensorHeader]) -> None:
-    """Refuses packed weights without what unpacks them, which transformers would draw at random."""
+def _check_scales(folder: Path, tensors: dict[str, TensorHeader]) -> None:
+    """Refuses quantized weights without what they are multiplied by, which transformers would draw at random."""
+    method = quantization_of(folder)
     for name, tensor in tensors.items():
-        module, _, kind = name.rpartition(".")
-        needed = ()
-        if kind == "weight_packed":
-            needed = ("weight_scale", "weight_shape")
-        elif kind == "weight" and tensor.stored_dtype in COMPRESSED_DTYPES:
-            needed = ("weight_scale",)
-        elif kind in ("weight_scale", "weight_shape"):
-            needed = () if f"{module}.weight" in tensors else ("weight_packed",)
-        for other in needed:
-            if f"{module}.{other}" not in tensors:
-                raise OSError(
-                    f"{folder} is quantized, but has no {module}.{other} to go with {name} in {tensor.path.name}."
-                )
+        for other in _companions(method, name, tensor.stored_dtype):
+            # bitsandbytes writes the kind of its weights behind a name.
+            if other not in tensors and not any(key.startswith(f"{other}.bitsandbytes__") for key in tensors):
+                raise OSError(f"{folder} is quantized, but has no {other} to go with {name} in {tensor.path.name}.")
+
+
+def _companions(method: str | None, name: str, stored_dtype: str) -> list[str]:
+    """What a stored tensor needs beside it, by name, when it was quantized by `method`."""
+    layer, _, kind = name.rpartition(".")
+    known = {
+        COMPRESSED_TENSORS: {
+            ("weight_packed", "I32"): (f"{layer}.weight_scale", f"{layer}.weight_shape"),
+            ("weight", "I8"): (f"{layer}.weight_scale",),
+            ("weight", "F8_E4M3"): (f"{layer}.weight_scale",),
+            # What a layer has that lost its packed weights.
+            ("weight_shape", stored_dtype): (f"{layer}.weight_packed",),
+        },
+        "bitsandbytes": {
+            ("weight", "I8"): (f"{layer}.SCB",),
+            ("weight", "U8"): tuple(f"{name}.{part}" for part in ("absmax", "quant_map", "quant_state")),
+        },
+        "torchao": {("_weight_qdata", stored_dtype): (f"{layer}._weight_scale",)},
+    }
+    return [*known.get(method, {}).get((kind, stored_dtype), ())]
 
 
 def _pickled(folder: Path) -> list[str]:
