@@ -40,8 +40,8 @@ def answers_of(results: dict, task) -> list[str]:
 
 def score_with_sound_first(task, model, processor) -> dict:
     """
-    As [`run_omnivinci_eval`], but sounds stand in front of pictures, as in OmniBench of lmms-eval: in the prompts of
-    the command, pictures come first.
+    As [`run_omnivinci_eval`], but sounds stand in front of pictures, as in lmms-eval's OmniBench; the command has
+    pictures first.
     """
     order, mark = ("audio", "image", "text"), make_marker("letter")
     questions = [

@@ -219,7 +219,7 @@ def test_sportu_is_asked_from_the_file_of_its_authors(task_of, tmp_path, monkeyp
 
 def test_processes_share_the_questions(task_of, results_of, tmp_path):
     task = task_of("DailyOmni")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     command += ["-m", "lmms_eval", "--model", "omnivinci", "--model_args", f"pretrained={NANO}", "--tasks", task.name]
     command += ["--include_path", str(task.folder), "--batch_size", "4", "--output_path", str(tmp_path)]
     command += ["--log_samples", "--verbosity", "DEBUG"]
