@@ -767,8 +767,6 @@ def test_a_model_from_scratch_has_weights_of_its_own(command, make_fresh, tmp_pa
         (("--model", "/nowhere/model"), "There is no folder"),
         (("--data", "/nowhere.jsonl"), "The data file /nowhere.jsonl cannot be read"),
         (("--lora", "--recipe", "vision-1"), "which the recipe vision-1 does not train"),
-        (("--quantization", "bnb-4bit"), "give `--lora`"),
-        (("--quantization", "bnb-4bit", "--lora", "--recipe", "scratch"), "does not start from random weights"),
         (("--max-length", "5"), "more than the limit of 5"),
         (("--resume-from-checkpoint", "/nowhere"), "no checkpoint that training can resume"),
     ],
@@ -777,3 +775,20 @@ def test_a_wrong_command_is_refused_in_one_line(arguments, message, command, tmp
     code, _, error = command(*arguments)
     assert code == 1 and error.startswith("error: ") and message in error
     assert not list(tmp_path.glob("run/checkpoint-*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_installed", "message"),
+    [
+        ((), True, "give `--lora`"),
+        (("--lora", "--recipe", "scratch"), True, "a recipe that does not start from random weights"),
+        (("--lora",), False, "`--quantization` needs bitsandbytes: pip install bitsandbytes."),
+    ],
+)
+def test_weights_in_few_bits_are_refused_before_data_is_measured(
+    arguments, is_installed, message, command, monkeypatch
+):
+    monkeypatch.setattr("transformers_omnivinci.training.command.is_bitsandbytes_available", lambda: is_installed)
+    monkeypatch.setattr("transformers_omnivinci.training.command.ChatDataset", None)
+    code, _, error = command("--quantization", "bnb-4bit", *arguments)
+    assert code == 1 and error.startswith("error: ") and message in error

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+import transformers
 from bitsandbytes.functional import has_avx512bf16
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torchao.quantization import FqnToConfig, Int4WeightOnlyConfig, Int8WeightOnlyConfig
-from transformers import AutoModel, BitsAndBytesConfig, HqqConfig, TorchAoConfig, pipeline
+from transformers import AutoModel, AutoModelForImageTextToText, BitsAndBytesConfig, HqqConfig, TorchAoConfig, pipeline
 
 from transformers_omnivinci import NANO, OmniVinciForConditionalGeneration, OmniVinciModel
 
@@ -50,6 +51,10 @@ def test_every_way_to_the_weights_leaves_out_the_same(plain):
     asker = pipeline("video-text-to-text", NANO, model_kwargs={"quantization_config": config})
     models = {
         "class": OmniVinciForConditionalGeneration.from_pretrained(NANO, quantization_config=config),
+        "by its name": transformers.OmniVinciForConditionalGeneration.from_pretrained(
+            NANO, quantization_config=config
+        ),
+        "images": AutoModelForImageTextToText.from_pretrained(NANO, quantization_config=config),
         "dictionary": AutoModel.from_pretrained(NANO, quantization_config=config.to_dict()),
         "pipeline": asker.model,
         "info": AutoModel.from_pretrained(NANO, quantization_config=config, output_loading_info=True)[0],

@@ -12,7 +12,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.quantizers import AutoQuantizationConfig, HfQuantizer
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 from transformers.utils import logging
-from transformers.utils.quantization_config import QuantizationConfigMixin, QuantizationMethod
+from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from ..compat import INSTALLED
 from ..configuration_omnivinci import OmniVinciConfig
@@ -27,6 +27,9 @@ LEFT_OUT = tuple(name for names in PARTS.values() for name in names if name != Q
 
 FIELDS = ("llm_int8_skip_modules", "modules_to_not_convert")
 """What configs of transformers call the modules that they leave out: that of bitsandbytes, and the others."""
+
+HQQ = "hqq"
+"""The method that transformers has a config for, and in some versions no more than that."""
 
 ADAPTERS = r".*\.lora_.*"
 """Adapters, as a pattern: torchao's quantizer would quantize those that transformers loads with the model."""
@@ -112,7 +115,7 @@ def _check_usable(given) -> None:
         raise ValueError(
             "`quantization_config` is a BitsAndBytesConfig with neither `load_in_4bit` nor `load_in_8bit`: set one."
         )
-    if given.quant_method == QuantizationMethod.HQQ and not _quantizes(given.quant_method):
+    if given.quant_method == HQQ and not _quantizes(given.quant_method):
         raise ValueError(
             f"transformers {INSTALLED} has an HqqConfig, but cannot quantize by it: torchao can, by a `TorchAoConfig` "
             "of `IntxWeightOnlyConfig(..., intx_choose_qparams_algorithm='hqq_scale_only')`."
@@ -126,7 +129,7 @@ def _check_usable(given) -> None:
 
 def _quantizes(method: str) -> bool:
     """Whether transformers quantizes by a method, and not only has its name."""
-    return AUTO_QUANTIZER_MAPPING[method].get_quantize_ops is not HfQuantizer.get_quantize_ops
+    return AUTO_QUANTIZER_MAPPING.get(method, HfQuantizer).get_quantize_ops is not HfQuantizer.get_quantize_ops
 
 
 def prepare_loaded(model: PreTrainedModel) -> None:

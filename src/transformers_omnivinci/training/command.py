@@ -8,7 +8,7 @@ import torch
 from transformers import HfArgumentParser, TrainingArguments, set_seed
 from transformers.integrations import is_tensorboard_available
 from transformers.trainer_utils import get_last_checkpoint
-from transformers.utils import is_peft_available
+from transformers.utils import is_bitsandbytes_available, is_peft_available
 
 from ..compat import fsdp_options
 from ..configuration_omnivinci import OmniVinciConfig
@@ -101,6 +101,10 @@ def train(
         raise OSError(
             f"{folder} holds a run already: go on with it by `--resume-from-checkpoint True`, or name a new folder."
         )
+    if lora_rank:
+        _check_peft()
+    if quantization_config is not None and not is_bitsandbytes_available():
+        raise ImportError("`--quantization` needs bitsandbytes: pip install bitsandbytes.")
     if quantization_config is not None and (recipe.from_scratch or not lora_rank):
         raise ValueError(
             "`--quantization` holds the stored weights of the language model still: give `--lora`, and a recipe that "
@@ -116,7 +120,6 @@ def train(
     if recipe.from_scratch:
         network = OmniVinciForConditionalGeneration(config)
     elif quantization_config is not None:
-        _check_peft()
         from peft import prepare_model_for_kbit_training
 
         network = OmniVinciForConditionalGeneration.from_pretrained(
@@ -147,7 +150,6 @@ def train(
 
 def _add_adapters(network: OmniVinciForConditionalGeneration, recipe: Recipe, rank: int):
     """LoRA in the linear layers of the language model; the other parts that learn do so as a whole."""
-    _check_peft()
     from peft import LoraConfig, get_peft_model
 
     if "language_model" not in recipe.trained:
