@@ -1,9 +1,9 @@
 """
-Answers a few questions about the demo clip by nano in vLLM, with options of the engine, and writes the tokens as JSON:
+Answers a few questions about the demo clip in vLLM, with options of the engine, and writes the tokens as JSON:
 
     python -m engines.vllm.split '{"tensor_parallel_size": 2}'
 
-vLLM starts several processes for it, which is why this is a program.
+It is a program because vLLM starts several processes for some options. `model` names another checkpoint than nano.
 """
 
 import json
@@ -23,7 +23,7 @@ SOUND = {"load_audio_from_video": True}
 
 def main(options: dict) -> None:
     """Prints the tokens of each answer, on the last line of what it writes."""
-    engine = LLM(str(NANO), **OPTIONS | options, allowed_local_media_path="/")
+    engine = LLM(**{"model": str(NANO), "allowed_local_media_path": "/"} | OPTIONS | options)
     messages = [messages_of(chat) for chat in CHATS]
     outputs = engine.chat(messages, greedy(), mm_processor_kwargs=SOUND, use_tqdm=False)
     print(json.dumps(tokens_of(outputs)), flush=True)

@@ -135,6 +135,18 @@ def test_the_second_question_about_a_clip_finds_it_in_both_caches(fresh, referen
     assert tokens_of([first, second]) == answer(*reference, chats, **SOUND)
 
 
+def test_a_medium_may_be_named_by_an_id_of_ones_own(fresh, files):
+    def request(video, name):
+        named = {"multi_modal_data": {"video": [video]}, "multi_modal_uuids": {"video": [name]}}
+        return {"prompt": PROMPT.format("<vila/video>"), "mm_processor_kwargs": SOUND} | named
+
+    [first] = fresh.generate(request(files["clip"], "mine"), greedy(), use_tqdm=False)
+    [again] = fresh.generate(request(None, "mine"), greedy(), use_tqdm=False)
+    assert again.prompt_token_ids == first.prompt_token_ids and tokens_of([again]) == tokens_of([first])
+    with pytest.raises(ValueError, match="not provided"):
+        fresh.generate(request(None, "another"), greedy(), use_tqdm=False)
+
+
 def test_with_other_options_a_clip_is_another_one(fresh, files):
     hits, lengths = count(fresh, "mm_cache_hits"), []
     for options in (SOUND, {"load_audio_from_video": False}, SOUND | {"num_frames": 3}, SOUND | {"fps": 1.0}):

@@ -150,6 +150,28 @@ def test_frames_are_chosen_by_either_group_of_options(server, files, expected):
         assert text_of(complete(server, parts, "Which shape is shown first?", **options)) == right
 
 
+def test_frames_as_jpegs_are_a_silent_video(server, references, tmp_path):
+    frames = np.random.default_rng(1).integers(0, 256, (4, 64, 64, 3), np.uint8)
+    paths = [tmp_path / f"{number}.jpg" for number in range(len(frames))]
+    for frame, path in zip(frames, paths, strict=True):
+        PIL.Image.fromarray(frame).save(path, quality=95)
+    model, processor = references(NANO)
+    given = np.stack([np.asarray(PIL.Image.open(path)) for path in paths])
+    question = ask("Which shape is shown?", ("video", given))
+    question[0]["content"][0] = {"type": "video"}
+    prompt = processor.tokenizer.apply_chat_template(
+        question, chat_template=processor.chat_template, add_generation_prompt=True, tokenize=False
+    )
+    inputs = processor(prompt, videos=[(given, {"fps": 2.0})], load_audio_from_video=False, return_tensors="pt")
+    tokens = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    data = ",".join(base64.b64encode(path.read_bytes()).decode() for path in paths)
+    part = {"type": "video_url", "video_url": {"url": f"data:video/jpeg;base64,{data}"}}
+    options = {"media_io_kwargs": {"video": {"fps": 2.0}}, "mm_processor_kwargs": {"load_audio_from_video": False}}
+    completion = complete(server, [part], "Which shape is shown?", **options)
+    assert text_of(completion) == processor.decode(tokens, skip_special_tokens=True)
+    assert completion.usage.prompt_tokens == inputs["input_ids"].shape[1]
+
+
 def test_a_second_question_is_cached(server, files):
     parts = parts_of(files, "video")
     for question in ("What is heard last?", "Which colour has it?"):

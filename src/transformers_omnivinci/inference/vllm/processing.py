@@ -39,7 +39,7 @@ class OmniVinciProcessingInfo(BaseProcessingInfo):
         return cached_get_processor(config.model, revision=config.revision, trust_remote_code=config.trust_remote_code)
 
     def get_data_parser(self) -> OmniVinciDataParser:
-        return OmniVinciDataParser(expected_hidden_size=None)
+        return OmniVinciDataParser()
 
     def get_supported_mm_limits(self) -> Mapping[str, int | None]:
         return dict.fromkeys(TOKENS)

@@ -6,9 +6,9 @@ HEARS = ("load_audio_from_video", "use_audio_in_video")
 """The option for the sound of videos, and what users of Qwen's models call it."""
 RATES = ("num_frames", "fps")
 """Of these the one that is given last counts."""
-OF_VIDEOS = (*RATES, "max_frames", "video_start", "video_end")
-IGNORED = ("video_backend", "backend")
-"""Names of decoders of vLLM, which this plug-in does not use."""
+OF_VIDEOS = (*RATES, "max_frames", "video_start", "video_end", "do_sample_frames")
+READ_BY_VLLM = ("video_backend", "backend", "frames_indices", "total_num_frames", "duration")
+"""Options of `media_io_kwargs` for the decoders of vLLM, which are not used, and for frames given as `video/jpeg`."""
 
 
 def merge_options(
@@ -72,11 +72,11 @@ def _of_media_io(options: Mapping) -> dict[str, object]:
     `media_io_kwargs` of videos as options of the processor. In vLLM -1 frames are all of them, and a rate of -1 or 0
     is none.
     """
-    unknown = sorted(options.keys() - {*OF_VIDEOS, *IGNORED})
+    unknown = sorted(options.keys() - {*OF_VIDEOS, *READ_BY_VLLM})
     if unknown:
         names = ", ".join(f"`{name}`" for name in OF_VIDEOS)
         raise ValueError(f"`media_io_kwargs` for videos has {unknown}: {names} are accepted.")
-    found = {name: value for name, value in options.items() if name not in IGNORED}
+    found = {name: value for name, value in options.items() if name not in READ_BY_VLLM}
     if isinstance(found.get("fps"), (int, float)) and found["fps"] <= 0:
         del found["fps"]
     if found.get("num_frames") == -1:
