@@ -171,6 +171,20 @@ def test_the_sound_of_videos_is_asked_for_by_either_name(nano, reference, files,
     assert tokens_of(outputs) == answer(*reference, [one], **SOUND)
 
 
+def test_the_engine_may_ask_for_sound_and_frames_of_all_requests(engines, reference, files):
+    options = {"use_audio_in_video": True, "num_frames": 6}
+    engine = engines(NANO, mm_processor_kwargs=options, allowed_local_media_path="/")
+    one = ask("What is heard first?", ("video", files["clip"]))
+    assert tokens_of(chat(engine, [messages_of(one)])) == answer(*reference, [one], num_frames=6, **SOUND)
+    deaf = {"load_audio_from_video": False}
+    outputs = chat(engine, [messages_of(one)], deaf | {"num_frames": 4})
+    assert tokens_of(outputs) == answer(*reference, [one], num_frames=4, **deaf)
+    silent = ask("What is heard first?", ("video", files["silent"]))
+    with pytest.raises(ValueError, match="asks for the sound"):
+        chat(engine, [messages_of(silent)])
+    assert tokens_of(chat(engine, [messages_of(silent)], deaf)) == answer(*reference, [silent], num_frames=6, **deaf)
+
+
 @pytest.mark.parametrize(
     "options", [{"num_frames": 4}, {"fps": 1.0}, {"num_frames": 4, "load_audio_from_video": False}], ids=str
 )

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
+import torch
 from transformers.feature_extraction_utils import BatchFeature
 from vllm.inputs import MultiModalInput
 from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems
@@ -21,6 +22,7 @@ from vllm.multimodal.processing import (
 )
 from vllm.transformers_utils.processor import cached_get_processor
 
+from ...media import LoadedVideo, OmniVinciVideoMetadata
 from ...planning import MediumFacts, plan_medium
 from ...processing import OmniVinciProcessor
 from ...processing.one_medium import read_medium
@@ -87,15 +89,19 @@ class OmniVinciDummyInputsBuilder(BaseDummyInputsBuilder[OmniVinciProcessingInfo
         width, height = getattr(options, "width", None), getattr(options, "height", None)
         return PIL.Image.new("RGB", (width or columns * side, height or rows * side), 255)
 
-    def _video(self, processor, seq_len: int, options) -> tuple[np.ndarray, dict]:
+    def _video(self, processor, seq_len: int, options) -> LoadedVideo:
+        """A frame and a second of sound for each other: a video with its sound is the largest one of its length."""
         asked = self.info.options_of(ProcessorInputs([], {})).get("videos_kwargs", {})
         num_frames = getattr(options, "num_frames", None) or asked.get("num_frames")
         num_frames = num_frames or processor.video_processor.num_frames
         per_frame = plan_medium(MediumFacts("video", timestamps=[0.0]), processor.layout).length
         num_frames = max(1, min(num_frames, seq_len // per_frame))
         side = processor.video_processor.size["height"]
-        frames = np.full((num_frames, side, side, 3), 255, np.uint8)
-        return frames, {"fps": 1.0, "total_num_frames": num_frames}
+        frames = torch.full((num_frames, 3, side, side), 255, dtype=torch.uint8)
+        metadata = OmniVinciVideoMetadata(
+            num_frames, fps=1.0, duration=float(num_frames), frames_indices=list(range(num_frames))
+        )
+        return LoadedVideo(frames, metadata, np.zeros(num_frames * processor.layout.sampling_rate, np.float32))
 
     def _audio(self, processor, seq_len: int, options) -> np.ndarray:
         layout = processor.layout
