@@ -18,6 +18,7 @@ from transformers_omnivinci import OmniVinciConfig, OmniVinciForConditionalGener
 from transformers_omnivinci.modeling.parts import PARTS
 from transformers_omnivinci.modeling.quantized_loading import BLOCK, LEFT_OUT
 from transformers_omnivinci.planning import Layout, MediumFacts, plan_medium
+from transformers_omnivinci.quantization.recipes import GROUP_SIZES, LANGUAGE_MODEL, QUANTIZATION_RECIPES
 
 GIB = 2**30
 CARDS = (24, 16, 12)
@@ -31,25 +32,12 @@ CLIPS = ((64, 60.0), (128, 60.0))
 
 # ----------------------------------------------------------------------------------------------------------- recipes
 
-W8A8 = {"weights": {"num_bits": 8, "type": "int", "strategy": "channel"}}
-W4A16 = {"weights": {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 128}}
-FP8 = {"weights": {"num_bits": 8, "type": "float", "strategy": "channel"}}
-TOWERS, LANGUAGE_MODEL = r"re:.*(vision|audio)_tower\..*layers\..*", r"re:.*language_model\..*layers\..*"
-
-
-def compressed(**targets: Mapping) -> dict:
-    """A `quantization_config` of compressed-tensors with a scheme for `towers` and for `language_model`."""
-    patterns = {"towers": TOWERS, "language_model": LANGUAGE_MODEL}
-    groups = {f"group_{name}": {"targets": [patterns[name]], **scheme} for name, scheme in targets.items()}
-    return {"quant_method": "compressed-tensors", "config_groups": groups, "ignore": []}
-
+GROUPED = {LANGUAGE_MODEL.name: GROUP_SIZES[0]}
+"""How many weights share a scale in the 9B model, whose rows all sizes divide."""
 
 RECIPES = {
     "bf16": None,
-    "paper": compressed(towers=W8A8, language_model=W4A16),
-    "w4a16": compressed(language_model=W4A16),
-    "w8a8": compressed(towers=W8A8, language_model=W8A8),
-    "fp8": compressed(towers=FP8, language_model=FP8),
+    **{name: recipe.config(GROUPED) for name, recipe in QUANTIZATION_RECIPES.items()},
     "bnb-nf4": {
         "quant_method": "bitsandbytes",
         "load_in_4bit": True,
