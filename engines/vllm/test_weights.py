@@ -77,10 +77,10 @@ def quantize(tensor, bits, group):
     return integers.flatten(1).to(torch.int8), scale[..., 0]
 
 
-def write_quantized(folder):
+def write_quantized(folder, language_bits):
     """
-    nano as `omnivinci quantize --recipe paper` writes it, but rounded without calibration: encoders in 8 bits, with
-    activations in 8 bits, and the language model in 4. Returns the folder of the same weights in bfloat16.
+    nano in compressed-tensors, rounded to the nearest without calibration: encoders in 8 bits, with activations in 8
+    bits, and the language model likewise or in 4 bits. Returns the folder of the same weights in bfloat16.
     """
     plain = folder.with_name("plain")
     for one in (folder, plain):
@@ -92,7 +92,8 @@ def write_quantized(folder):
         weights[name] = rounded[name] = tensor.to(torch.bfloat16)
         if not is_linear:
             continue
-        bits, group = (4, GROUP) if "language_model" in name else (8, tensor.shape[1])
+        bits = language_bits if "language_model" in name else 8
+        group = GROUP if bits == 4 else tensor.shape[1]
         integers, scale = quantize(tensor, bits, group)
         rounded[name] = (integers.unflatten(1, (-1, group)) * scale.float()[..., None]).flatten(1).to(torch.bfloat16)
         weights[f"{module}.weight_scale"] = scale
@@ -113,16 +114,20 @@ def write_quantized(folder):
         "quant_method": "compressed-tensors",
         "format": "mixed-precision",
         "quantization_status": "compressed",
-        "config_groups": {"towers": eight | {"targets": [TOWERS]}, "language": four | {"targets": [LANGUAGE]}},
+        "config_groups": {
+            "towers": eight | {"targets": [TOWERS]},
+            "language": (four if language_bits == 4 else eight) | {"targets": [LANGUAGE]},
+        },
         "ignore": [],
     }
     (folder / "config.json").write_text(json.dumps(config))
     return plain
 
 
-def test_quantized_encoders_and_a_quantized_language_model_are_loaded(engines, tmp_path):
+@pytest.mark.parametrize("language_bits", [4, 8])
+def test_quantized_encoders_and_a_quantized_language_model_are_loaded(engines, tmp_path, language_bits):
     """vLLM's kernels for 4 bits on CPUs take bfloat16 alone, so references are in bfloat16, too."""
-    plain = write_quantized(tmp_path / "quantized")
+    plain = write_quantized(tmp_path / "quantized", language_bits)
     engine = engines(tmp_path / "quantized", dtype="bfloat16", allowed_local_media_path="/")
     [layer] = engine.apply_model(lambda model: type(model.vision_tower.encoder.layers[0].mlp.fc1).__name__)
     outputs = engine.chat([messages_of(chat) for chat in CHATS], greedy(), mm_processor_kwargs=SOUND, use_tqdm=False)
@@ -131,6 +136,20 @@ def test_quantized_encoders_and_a_quantized_language_model_are_loaded(engines, t
         expected = [answer(model, processor, [chat], **SOUND)[0] for chat in CHATS]
     assert tokens_of(outputs) == expected
     assert layer == "ReplicatedLinear"
+
+
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [("k_proj.weight_scale", "scales of 4 quantized weights"), ("vision_projector.linear_1.bias", "linear_1.bias")],
+)
+def test_a_quantized_checkpoint_that_lacks_something_is_refused(engines, tmp_path, lost, said):
+    folder = tmp_path / "quantized"
+    write_quantized(folder, 4)
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: one for name, one in weights.items() if "tower" in name or not name.endswith(lost)}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=said):
+        engines(folder, dtype="bfloat16")
 
 
 # Without a warm-up, which it leaves out where nothing is compiled, vLLM cannot pass layers' outputs on on CPUs.

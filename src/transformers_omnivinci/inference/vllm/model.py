@@ -29,7 +29,7 @@ from ...modeling.media_encoder import MediaEncoder
 from ...processing.prompts import TOKENS
 from .items import RUNS, TENSORS, in_order, media_of
 from .processing import OmniVinciDummyInputsBuilder, OmniVinciMultiModalProcessor, OmniVinciProcessingInfo
-from .weights import by_model_names, weight_sources
+from .weights import STORED, by_model_names, weight_sources, with_scales
 
 TOWERS = ("vision_tower", "audio_tower")
 CONNECTORS = (
@@ -152,9 +152,18 @@ class OmniVinciForConditionalGeneration(MediaEncoder, nn.Module, SupportsMultiMo
         return self.language_model.compute_logits(hidden_states)
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
-        """Loads weights of either layout. Returns the names of those that were."""
-        named = by_model_names(weights, self.config, *self.checkpoint)
-        return AutoWeightsLoader(self).load_weights(named, mapper=self.hf_to_vllm_mapper)
+        """
+        Loads weights of either layout. Returns the names of those that were.
+
+        Raises:
+            ValueError: weights are missing, or scales of quantized ones; of these vLLM itself would not tell.
+        """
+        named = with_scales(by_model_names(weights, self.config, *self.checkpoint))
+        loaded = AutoWeightsLoader(self).load_weights(named, mapper=self.hf_to_vllm_mapper)
+        missing = [name for name, _ in self.named_parameters() if name not in loaded and name.endswith(STORED)]
+        if missing:
+            raise ValueError(f"{self.checkpoint[0]} lacks {len(missing)} weights of the model: {', '.join(missing)}.")
+        return loaded
 
     def get_mm_mapping(self) -> MultiModelKeys:
         """Which modules are the language model, which adapters are for."""

@@ -8,6 +8,9 @@ from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 from ...checkpoint_formats import loader_of
 from ...configuration_omnivinci import OmniVinciConfig
 
+STORED = (".weight", ".weight_packed", ".bias")
+"""How the names of what every checkpoint stores end; vLLM's layers have further tensors of their own."""
+
 
 def weight_sources(
     name_or_path: str, revision: str | None
@@ -56,3 +59,25 @@ def by_model_names(
         found = loader.weight_name(folder or first, key, config)
         if found is not None:
             yield found, tensor
+
+
+def with_scales(weights: Iterable[tuple[str, torch.Tensor]]) -> Iterator[tuple[str, torch.Tensor]]:
+    """
+    The same weights.
+
+    Raises:
+        ValueError: at their end, if a quantized weight came without its scale.
+    """
+    quantized, scaled = set(), set()
+    for name, tensor in weights:
+        module, _, kind = name.rpartition(".")
+        if kind == "weight_packed" or (kind == "weight" and tensor.element_size() == 1):
+            quantized.add(module)
+        elif kind == "weight_scale":
+            scaled.add(module)
+        yield name, tensor
+    if lacking := sorted(quantized - scaled):
+        raise ValueError(
+            f"The checkpoint lacks the scales of {len(lacking)} quantized weights, {lacking[0]} among them: it is "
+            "incomplete."
+        )
