@@ -191,6 +191,14 @@ def test_old_media_are_dropped_and_encoded_anew(nano):
     assert answerer.num_encoded == 3 and len(answerer.kept) == 1
 
 
+def test_prompts_that_are_too_long_are_refused_before_they_are_encoded(nano):
+    answerer = Answerer(*nano, {"num_frames": 8})
+    answerer.max_length = 40
+    with pytest.raises(ValueError, match="tokens, where the model reads 40: ask with fewer frames"):
+        answerer.prepare(task_chat("What happens?", CLIP))
+    assert answerer.num_encoded == 0
+
+
 def test_answers_end_at_what_the_task_says(nano):
     answerer = Answerer(*nano, {})
     chat = task_chat("What is shown and heard, and when?", CLIP)

@@ -82,6 +82,7 @@ class Answerer:
         self.model, self.processor, self.options, self.num_kept = model, processor, options, num_kept
         self.kept: OrderedDict[str, dict] = OrderedDict()
         self.num_encoded = 0
+        self.max_length = model.config.text_config.max_position_embeddings
         template = processor.chat_template
         words = "".join(template.values()) if isinstance(template, dict) else template
         self.control_tokens = control_tokens(processor.tokenizer, words)
@@ -113,7 +114,7 @@ class Answerer:
         if encoded is not None:
             self.kept.move_to_end(key)
             ids = self._plan(chat)
-            if ids is not None and self._fits(ids, encoded):
+            if ids is not None and len(ids) < self.max_length and self._fits(ids, encoded):
                 return ids, encoded
         inputs = self.processor.apply_chat_template(
             chat,
@@ -125,6 +126,10 @@ class Answerer:
             **self.options,
         ).to(self.model.device, self.model.dtype)
         ids, tensors = inputs["input_ids"][0].tolist(), take_media(inputs)
+        if len(ids) >= self.max_length:
+            raise ValueError(
+                f"the prompt has {len(ids)} tokens, where the model reads {self.max_length}: ask with fewer frames"
+            )
         if not tensors:
             return ids, {}
         if encoded is None or not self._fits(ids, encoded):

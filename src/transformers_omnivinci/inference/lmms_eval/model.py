@@ -1,12 +1,10 @@
-"""The model `omnivinci` of lmms-eval, as the entry point names it. It was written for lmms-eval 0.7.3."""
+"""The model `omnivinci` of lmms-eval, as the entry point names it."""
 
 import os
 from collections import defaultdict
 from pathlib import Path
 
 from accelerate import Accelerator
-from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
-from lmms_eval.api.model import lmms
 from tqdm import tqdm
 from transformers.utils import logging
 
@@ -15,6 +13,14 @@ from ...processing import OmniVinciProcessor
 from .answering import Answerer, generation_options
 from .chats import message_chat, task_chat
 from .journal import Journal
+
+try:
+    from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
+    from lmms_eval.api.model import lmms
+except ImportError as error:
+    raise ImportError(
+        f"lmms-eval lacks what this package is written for, that is, lmms-eval 0.7.3: {error}"
+    ) from error
 
 logger = logging.get_logger(__name__)
 
