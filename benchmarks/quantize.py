@@ -9,6 +9,7 @@ import argparse
 import functools
 import statistics
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -39,9 +40,10 @@ NOTE = (
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quantize", description=__doc__.split("\n\n")[0])
     parser.add_argument("--clips-per-type", type=int, default=100, help="clips for each type of question")
-    parser.add_argument("--calibration-chats", type=int, default=128, help="chats that recipes are calibrated with")
+    parser.add_argument("--calibration-chats", type=int, default=64, help="chats that recipes are calibrated with")
     parser.add_argument("--recipes", nargs="+", default=list(QUANTIZATION_RECIPES), choices=QUANTIZATION_RECIPES)
     parser.add_argument("--folder", type=Path, help="keeps clips and checkpoints, and goes on with those of before")
+    parser.add_argument("--jobs", type=int, default=2, help="models that are made, and asked, at a time (default: 2)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds in which speed is measured")
     arguments = parser.parse_args()
     report = Report("quantize", vars(arguments), NOTE)
@@ -49,13 +51,20 @@ def main() -> None:
         folder = arguments.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         checkpoints = {ORIGINAL: NANO}
         chats = write_dataset(folder / "train", SyntheticDataset("train", arguments.calibration_chats, seed=90_001))
+        jobs = stack.enter_context(ThreadPoolExecutor(arguments.jobs))  # each waits for a process
+        making = []
         for recipe in arguments.recipes:
             checkpoints[recipe] = str(folder / recipe)
             if not Path(checkpoints[recipe]).is_dir():  # where it is, it is whole
-                in_fresh_process(make, recipe, checkpoints[recipe], chats)
+                making.append(jobs.submit(in_fresh_process, make, recipe, checkpoints[recipe], chats))
         questions = SyntheticDataset("test", len(CLOSED_TYPES) * arguments.clips_per_type, 0, None, CLOSED_TYPES)
         test = write_dataset(folder / "test", questions, num_workers=2)
-        answered = {name: in_fresh_process(answer, checkpoint, test) for name, checkpoint in checkpoints.items()}
+        for made in making:
+            made.result()
+        asking = {
+            name: jobs.submit(in_fresh_process, answer, checkpoint, test) for name, checkpoint in checkpoints.items()
+        }
+        answered = {name: answers.result() for name, answers in asking.items()}
         timings = compare_speed(checkpoints, test, arguments.rounds)
         divergences = compare_logits(checkpoints, test)
     sizes = [

@@ -123,7 +123,7 @@ def test_only_commands_ask_for_a_conversion(graph):
     assert outside == {"cli.convert", "cli.push"}
 
 
-LIGHT = ["", ".checkpoint_formats", ".hub_options", ".nano", ".planning"]
+LIGHT = ["", ".checkpoint_formats", ".hub_options", ".nano", ".planning", ".quantization.recipes"]
 IMPORT_LIGHT = """
 import importlib, sys
 for module in sys.argv[1:]:

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
+from ..quantization.recipes import MAX_CHATS
 from .options import Device, Fps, NumFrames, Traceback
 from .terminal import plain_errors
-
-MAX_CHATS = 128
 
 
 def quantize(

@@ -17,10 +17,7 @@ from ..publishing.card import build_card
 from ..training.encoding import SampleEncoder
 from .calibration import ChatInputs, PromptEmbeddings, SeenLayers, check_chats, choose_chats
 from .environment import check_engine
-from .recipes import QuantizationRecipe, get_quantization_recipe, group_size
-
-MAX_CHATS = 128
-"""How many chats a model is calibrated with by default."""
+from .recipes import MAX_CHATS, QuantizationRecipe, get_quantization_recipe, group_size
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+MAX_CHATS = 128
+"""How many chats a model is calibrated with at most, unless told otherwise."""
 GROUP_SIZES = (128, 64, 32, 16)
 """How many weights of a row may share a scale: the first of them that divides all rows of a part."""
 
