@@ -13,6 +13,7 @@ PLOT   := demo/timeline.png
 .DELETE_ON_ERROR:
 .PHONY: help demo test quick lint format compat wheel-test vllm lmms fuzz bench conformance nano ablation clean
 .PHONY: help demo test quick lint format compat wheel-test fuzz bench conformance nano ablation weights clean
+.PHONY: help demo test quick lint format compat wheel-test vllm fuzz bench bench-serve conformance nano ablation clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +58,9 @@ wheel-test: ## build, install and try what is published, outside of the reposito
 vllm: ## run the model in vLLM, the newest and the one before, in environments of their own
 	$(PYTHON) engines/run.py vllm
 	$(PYTHON) engines/run.py vllm-previous
+
+bench-serve: ## measure how many requests vLLM answers while transformers answers batches
+	$(PYTHON) engines/run.py vllm -- python -m benchmarks.serve
 
 fuzz: $(STAMP) ## damage media files in thousands of ways, of a seed (SEED=1), and read them
 	OMP_NUM_THREADS=1 FUZZ_MUTATIONS=400 FUZZ_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -n auto tests/test_media_fuzz.py

