@@ -225,7 +225,7 @@ class Report:
 
 def to_markdown(rows: Sequence[Mapping[str, object]]) -> str:
     """A table as documents have it, of rows as [`Report.add`] takes them."""
-    lines = [[key.removesuffix(" ×") for key in rows[0]], ["---"] * len(rows[0])]
+    lines = [list(rows[0]), ["---"] * len(rows[0])]
     lines += [[show(key, value) for key, value in row.items()] for row in rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

@@ -208,7 +208,7 @@ def qwen_by_transformers(setting: Setting, folder: str) -> list[dict]:
     """The thinker of Qwen2.5-Omni-7B. Its frames and sound stand one after the other."""
     from transformers import Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration
 
-    config = Qwen2_5OmniThinkerConfig(**_qwen_settings(setting.tiny))
+    config = Qwen2_5OmniThinkerConfig(**qwen_settings(setting.tiny))
     torch.set_default_dtype(setting.torch_dtype)
     with torch.device(setting.device):
         model = Qwen2_5OmniThinkerForConditionalGeneration(config).eval()
@@ -254,7 +254,7 @@ def _patches(pixels: torch.Tensor) -> torch.Tensor:
     return parts.permute(0, 2, 5, 3, 6, 8, 1, 4, 7).flatten(0, 4).flatten(1)
 
 
-def _qwen_settings(tiny: bool) -> dict:
+def qwen_settings(tiny: bool) -> dict:
     """Those of Qwen2.5-Omni-7B, which the defaults of its config classes are not in all places; or small ones."""
     rope = {"rope_type": "default", "rope_theta": 1_000_000.0, "mrope_section": [16, 24, 24]}
     text = {"rope_parameters": rope, "max_position_embeddings": 65_536}
