@@ -17,7 +17,7 @@ LINES = [
     for line in block.splitlines()
 ]
 STARTS = ("vllm serve ", "python -m vllm.entrypoints.openai.api_server ")
-OTHERS = {"--tiny"}  # of a benchmark
+OTHERS = {"--tiny", "--lora"}  # of a benchmark, and of `omnivinci train`
 COMMANDS = [line.removeprefix(start) for line in LINES for start in STARTS if line.startswith(start)]
 
 
