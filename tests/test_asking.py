@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -143,6 +144,53 @@ def test_further_questions_read_the_prompt_that_they_read_alone(media, load_chec
         assert Asker(model, processor, 4, **options)([chat]) == [together[index]]
 
 
+def test_media_may_stand_anywhere_and_headers_may_be_wrong(media, load_checkpoint, monkeypatch):
+    """Text between media, several messages, chats without media, and a track that a header announces in vain."""
+    model, processor = load_checkpoint()
+    video, picture = ({"type": "video", "video": str(media / "loud.mp4")}, {"type": "image", "image": image()})
+
+    def chat(first, last):
+        text = [{"type": "text", "text": text} for text in (first, last)]
+        return [
+            {"role": "system", "content": [{"type": "text", "text": first}]},
+            {"role": "user", "content": [video, text[0], picture, text[1]]},
+            {"role": "assistant", "content": [{"type": "text", "text": last}]},
+            {"role": "user", "content": [text[1]]},
+        ]
+
+    chats = [chat("This is first,", "and this last."), chat("Which of them", "is it?"), [chat("Who?", "You?")[3]]]
+    calls = {"apply_chat_template": [], "encode_media": [], "generate": []}
+
+    def note(owner, name):
+        method = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *args, **kwargs: calls[name].append(kwargs) or method(*args, **kwargs))
+
+    note(processor, "apply_chat_template")
+    note(model, "encode_media")
+    note(model, "generate")
+    options, load = {"load_audio_from_video": True, "num_frames": 2}, processor.video_processor.load_videos
+
+    def load_without_sound(*args, **kwargs):
+        return [replace(video, waveform=None) for video in load(*args, **kwargs)]
+
+    for is_mute in (False, True):
+        if is_mute:
+            monkeypatch.setattr(processor.video_processor, "load_videos", load_without_sound)
+        for noted in calls.values():
+            noted.clear()
+        Asker(model, processor, 4, **options)(chats)
+        # The chat without media is read like one with new media; what headers do not tell is decoded anew.
+        assert [len(noted) for noted in calls.values()] == [2 + is_mute, 1, 1]
+        (given,) = calls["generate"]
+        for index, one in enumerate(chats):
+            inputs = processor.apply_chat_template(
+                one, tokenize=True, return_dict=True, add_generation_prompt=True, return_tensors="pt", **options
+            )
+            length = inputs["input_ids"].shape[1]
+            assert torch.equal(given["input_ids"][index, -length:], inputs["input_ids"][0])
+            assert given["attention_mask"][index].sum() == length
+
+
 @pytest.mark.slow
 def test_an_interrupted_run_goes_on(world, tmp_path, monkeypatch):
     kept, data = tmp_path / "answers.jsonl", world[0] / "rows.jsonl"
@@ -152,17 +200,17 @@ def test_an_interrupted_run_goes_on(world, tmp_path, monkeypatch):
     assert whole.exit_code == 0, whole.output
     asked, answer = [], Asker.answer
 
-    def answer_some(self, prepared):
+    def answer_some(self, prompts):
         if len(asked) == 3:
             raise RuntimeError("out of memory")
-        asked.append(len(prepared.ids))
-        return answer(self, prepared)
+        asked.append(len(prompts))
+        return answer(self, prompts)
 
     monkeypatch.setattr(Asker, "answer", answer_some)
     stopped = run(*options, "--answers", kept, data=data)
     assert stopped.exit_code == 1 and "error: out of memory" in stopped.output
     assert len(kept.read_text().splitlines()) == 1 + 6
-    monkeypatch.setattr(Asker, "answer", lambda self, given: asked.append(len(given.ids)) or answer(self, given))
+    monkeypatch.setattr(Asker, "answer", lambda self, given: asked.append(len(given)) or answer(self, given))
     asked.clear()
     again = run(*options, "--answers", kept, "--output", tmp_path / "again.json", data=data)
     assert again.exit_code == 0, again.output

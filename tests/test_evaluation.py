@@ -72,7 +72,8 @@ def test_each_of_the_senses_is_given_its_part_of_the_clip(clips, load_checkpoint
     monkeypatch.setattr(processor, "apply_chat_template", record)
     scores = evaluate_synthetic(model, processor, folder, clips_per_type=2, batch_size=6)
     picture, sound = {"pixel_values_videos"}, {"input_features"}
-    assert given == [picture | sound] * 2 + [picture] * 2 + [sound] * 2 + [set()] * 2
+    parts = (picture | sound, picture, sound, set())
+    assert given == [part for part in parts for _ in rows]
     assert [score.senses for score in scores] == [name for name in SENSES for _ in CLOSED_TYPES]
 
 

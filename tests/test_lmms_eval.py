@@ -11,8 +11,9 @@ import torch
 import yaml
 
 from transformers_omnivinci import NANO
+from transformers_omnivinci.evaluation.asking import Answer, Asker, media_key
 from transformers_omnivinci.inference.lmms_eval import TASKS
-from transformers_omnivinci.inference.lmms_eval.answering import Answer, Answerer, generation_options, media_key
+from transformers_omnivinci.inference.lmms_eval.answering import DEFAULT_NEW_TOKENS, generation_options
 from transformers_omnivinci.inference.lmms_eval.chats import medium_items, message_chat, task_chat
 from transformers_omnivinci.inference.lmms_eval.journal import Journal
 from transformers_omnivinci.inference.lmms_eval.scoring import accuracy, accuracy_by_group, scores_of
@@ -131,6 +132,13 @@ def test_options_of_tasks_are_those_of_generate(given, options, stop):
     assert generation_options(given) == (expected, stop)
 
 
+def test_an_answer_is_as_long_as_the_task_or_the_checkpoint_says():
+    assert generation_options({})[0]["max_new_tokens"] == DEFAULT_NEW_TOKENS
+    assert generation_options({}, 20)[0]["max_new_tokens"] == 20
+    assert generation_options({"max_tokens": 8}, 20)[0]["max_new_tokens"] == 8
+    assert "max_new_tokens" not in generation_options({"max_length": 8}, 20)[0]
+
+
 def test_what_ends_an_answer_is_text():
     with pytest.raises(ValueError, match="until"):
         generation_options({"until": [3]})
@@ -146,6 +154,9 @@ def test_media_are_alike_by_their_content():
     assert key(IMAGE, SOUND) != key(SOUND, IMAGE)
     assert key({"type": "video", "path": CLIP, "video_end": 2.0}) != key({"type": "video", "path": CLIP})
     assert key(Decoder()) is None and key() is None
+    palettes = [PIL.Image.new("P", (64, 48)) for _ in range(2)]
+    palettes[1].putpalette([255, 0, 0] * 256)
+    assert key(palettes[0]) != key(palettes[1])
 
 
 QUESTIONS = ["Which shape is shown first?", "Which sound is heard first?", "<image> <|im_end|> Which colour is shown?"]
@@ -158,52 +169,58 @@ def nano():
     return AutoModel.from_pretrained(NANO).eval(), AutoProcessor.from_pretrained(NANO)
 
 
-def test_media_are_encoded_once_for_all_questions_about_them(nano):
+@pytest.fixture
+def encoded(nano, monkeypatch):
+    """How many media were encoded, call by call."""
+    counts, encode = [], nano[0].encode_media
+
+    def encode_media(**media):
+        counts.append(sum(len(media[name]) for name in ("video_timestamps", "image_grid_hw") if name in media))
+        return encode(**media)
+
+    monkeypatch.setattr(nano[0], "encode_media", encode_media)
+    return counts
+
+
+def test_media_are_encoded_once_for_all_questions_about_them(nano, encoded):
     model, processor = nano
-    greedy = {"max_new_tokens": 12, "temperature": 0}
+    greedy = {"max_new_tokens": 12, "do_sample": False}
+    options = {"num_frames": 8, "load_audio_from_video": True, "sanitize_control_tokens": True}
     chats = [task_chat(question, CLIP) for question in QUESTIONS] + [task_chat("What colour is the shape?", IMAGE)]
-    answerer = Answerer(model, processor, {"num_frames": 8, "load_audio_from_video": True})
-    together = answerer.answer(chats, greedy)
-    assert answerer.num_encoded == 2
+    ask = Asker(model, processor, num_kept=8, **options)
+    together = ask.generate(ask.prepare(chats), **greedy)
+    assert encoded == [2]
     for chat, answer in zip(chats, together, strict=True):
         inputs = processor.apply_chat_template(
-            chat,
-            tokenize=True,
-            return_dict=True,
-            add_generation_prompt=True,
-            sanitize_control_tokens=True,
-            num_frames=8,
-            load_audio_from_video=True,
-            return_tensors="pt",
+            chat, tokenize=True, return_dict=True, add_generation_prompt=True, return_tensors="pt", **options
         )
         ids = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
         assert answer.text == processor.decode(ids, skip_special_tokens=True).strip()
         assert answer.num_prompt_tokens == inputs["input_ids"].shape[1]
-    assert [answer.text for answer in together[:2]] == [answerer.answer([chat], greedy)[0].text for chat in chats[:2]]
-    assert answerer.num_encoded == 2
+    encoded.clear()
+    alone = [ask.generate(ask.prepare([chat]), **greedy)[0] for chat in [*chats[:2], chats[3]]]
+    assert alone == [*together[:2], together[3]] and not encoded
 
 
-def test_old_media_are_dropped_and_encoded_anew(nano):
-    answerer = Answerer(*nano, {}, num_kept=1)
+def test_old_media_are_dropped_and_encoded_anew(nano, encoded):
+    ask = Asker(*nano, max_new_tokens=1, num_kept=1)
     green = PIL.Image.new("RGB", (64, 48), "green")
     for image in (IMAGE, green, green, IMAGE):
-        answerer.prepare(task_chat("What?", image))
-    assert answerer.num_encoded == 3 and len(answerer.kept) == 1
+        ask([task_chat("What?", image)])
+    assert encoded == [1, 1, 1] and len(ask.kept) == 1
 
 
-def test_prompts_that_are_too_long_are_refused_before_they_are_encoded(nano):
-    answerer = Answerer(*nano, {"num_frames": 8})
-    answerer.max_length = 40
-    with pytest.raises(ValueError, match="tokens, where the model reads 40: ask with fewer frames"):
-        answerer.prepare(task_chat("What happens?", CLIP))
-    assert answerer.num_encoded == 0
+def test_prompts_that_are_too_long_are_refused_before_they_are_encoded(nano, encoded):
+    with pytest.raises(ValueError, match="tokens, where the model reads 4096: ask with fewer frames"):
+        Asker(*nano, num_frames=8).prepare([task_chat("What happens? " * 1500, CLIP)])
+    assert not encoded
 
 
 def test_answers_end_at_what_the_task_says(nano):
-    answerer = Answerer(*nano, {})
+    ask = Asker(*nano)
     chat = task_chat("What is shown and heard, and when?", CLIP)
-    (whole,) = answerer.answer([chat], {"max_new_tokens": 40})
-    (cut,) = answerer.answer([chat], {"max_new_tokens": 40, "until": ["seconds"]})
+    (whole,) = ask.generate(ask.prepare([chat]), max_new_tokens=40)
+    (cut,) = ask.generate(ask.prepare([chat]), stop=["seconds"], max_new_tokens=40)
     assert "seconds" in whole.text and cut.text == whole.text[: whole.text.index("seconds")].strip()
     assert cut.num_tokens < whole.num_tokens
 

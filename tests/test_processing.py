@@ -388,6 +388,7 @@ def test_mm_token_type_ids(processor):
 def test_control_tokens_in_user_text_can_be_read_as_text(processor):
     chat = user(image_item(), "Is <image> a tag? <|im_end|>")
     inputs = prepare(processor, chat, sanitize_control_tokens=True)
+    assert processor.plan(chat, sanitize_control_tokens=True).ids() == inputs["input_ids"][0].tolist()
     plain = prepare(processor, user(image_item(), "Is it a tag?"))
     assert (inputs["input_ids"] == processor.image_token_id).sum() == (
         plain["input_ids"] == processor.image_token_id

@@ -17,7 +17,8 @@ from transformers import AutoProcessor
 from engines.lmms.local_data import INCLUDED, LocalTask, write_task
 from engines.lmms.run import answers_of, run_lmms_eval
 from transformers_omnivinci import NANO, OmniVinciForConditionalGeneration
-from transformers_omnivinci.inference.lmms_eval import TASKS, answering
+from transformers_omnivinci.evaluation import Asker
+from transformers_omnivinci.inference.lmms_eval import TASKS
 from transformers_omnivinci.inference.lmms_eval.model import OmniVinciChat, OmniVinciSimple
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,20 +27,20 @@ PARITY = ROOT / "tests" / "fixtures" / "parity"
 
 @pytest.fixture
 def calls(monkeypatch):
-    """How many chats were encoded and answered."""
+    """How many videos were encoded and chats answered."""
     counted = {"encoded": 0, "answered": 0}
-    encode, generate = OmniVinciForConditionalGeneration.encode_media, answering.Answerer.generate
+    encode, generate = OmniVinciForConditionalGeneration.encode_media, Asker.generate
 
-    def encode_media(self, *args, **kwargs):
-        counted["encoded"] += 1
-        return encode(self, *args, **kwargs)
+    def encode_media(self, **media):
+        counted["encoded"] += len(media["video_timestamps"])
+        return encode(self, **media)
 
-    def generate_answers(self, rows, *args):
-        counted["answered"] += len(rows)
-        return generate(self, rows, *args)
+    def generate_answers(self, prompts, *args, **kwargs):
+        counted["answered"] += len(prompts)
+        return generate(self, prompts, *args, **kwargs)
 
     monkeypatch.setattr(OmniVinciForConditionalGeneration, "encode_media", encode_media)
-    monkeypatch.setattr(answering.Answerer, "generate", generate_answers)
+    monkeypatch.setattr(Asker, "generate", generate_answers)
     return counted
 
 
@@ -99,15 +100,15 @@ def test_the_cache_of_lmms_eval_is_gone_on_from(task_of, calls, tmp_path):
 def test_an_interrupted_run_goes_on_from_its_answers(task_of, calls, tmp_path, monkeypatch):
     task = task_of("WorldSense")
     arguments = f"num_frames=8,answers={tmp_path}"
-    generate = answering.Answerer.generate
+    generate = Asker.generate
 
-    def interrupted(self, rows, *args):
+    def interrupted(self, prompts, *args, **kwargs):
         if calls["answered"] >= 6:
             raise KeyboardInterrupt
-        return generate(self, rows, *args)
+        return generate(self, prompts, *args, **kwargs)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(answering.Answerer, "generate", interrupted)
+        patch.setattr(Asker, "generate", interrupted)
         run_lmms_eval(task, arguments=arguments, limit=12, batch_size=2)
     assert calls["answered"] == 6
     resumed = run_lmms_eval(task, arguments=arguments, limit=12)
@@ -173,13 +174,13 @@ def test_several_images_and_sounds_give_the_answers_of_the_release(tmp_path):
 )
 def test_the_prompts_of_the_tasks_are_asked_as_they_are(name, include, prompt, task_of, tmp_path, monkeypatch):
     task, asked = task_of(name), []
-    prepare = answering.Answerer.prepare
+    prepare = Asker.prepare
 
-    def watched(self, chat):
-        asked.append(chat)
-        return prepare(self, chat)
+    def watched(self, chats):
+        asked.extend(chats)
+        return prepare(self, chats)
 
-    monkeypatch.setattr(answering.Answerer, "prepare", watched)
+    monkeypatch.setattr(Asker, "prepare", watched)
     changes = {} if name != "WorldSense" else {"doc_to_target": "answer"}
     folder = write_task("as_it_is", tmp_path, include, task.data_file, **changes)
     whole = LocalTask("as_it_is", task.metric, folder, task.data_file, [], [])

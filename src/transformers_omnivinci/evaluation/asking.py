@@ -1,12 +1,19 @@
 """Asks a model questions about media: in batches, each clip encoded once, with all of the senses or some."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
 
+import numpy as np
+import PIL.Image
 import torch
 
 from ..modeling.outputs import OmniVinciMediaOutput
-from ..processing.batch import NAMES_OF, select_media
+from ..processing.batch import NAMES_OF, MediaInputs, OmniVinciBatchFeature, join, select_media
 
 SENSES = {"both": ("video", "sound"), "deaf": ("video",), "blind": ("sound",), "text only": ()}
 """What the model gets of a clip. A `"blind"` model gets the sound of a video as an audio clip."""
@@ -43,157 +50,192 @@ def perceived(content: Sequence[dict], senses: str, is_silent: Callable[[object]
     return items
 
 
+@dataclass(frozen=True)
+class Answer:
+    """An answer, and how many tokens the prompt and it have."""
+
+    text: str
+    num_prompt_tokens: int
+    num_tokens: int
+
+
 class Asker:
     """
-    Answers chats by greedy decoding. The media of a chat are decoded and encoded once, however many of the chats of
-    one batch, and of the next one, begin with them.
+    Answers chats in batches. The media of a chat are decoded and encoded once for all chats with the same media, see
+    [`media_key`], in a batch and the next one, or for longer. New media of a batch are encoded together.
 
     Args:
         model ([`OmniVinciForConditionalGeneration`]): The model.
         processor ([`OmniVinciProcessor`]): Its processor.
-        max_new_tokens (`int`, *optional*, defaults to 16): Maximum length of an answer in tokens.
-        options: Of the processor, such as `load_audio_from_video`, `num_frames` and `fps`.
+        max_new_tokens (`int`, *optional*, defaults to 16): Maximum length of an answer in tokens, see [`answer`].
+        num_kept (`int`, *optional*, defaults to 0): Of how many chats the media are kept, at least those of a batch.
+        options: Of `apply_chat_template` and `plan` of the processor, such as `load_audio_from_video`, `num_frames`,
+            `fps` and `sanitize_control_tokens`.
     """
 
-    def __init__(self, model, processor, max_new_tokens: int = 16, **options):
+    def __init__(self, model, processor, max_new_tokens: int = 16, num_kept: int = 0, **options):
         self.model, self.processor, self.max_new_tokens, self.options = model, processor, max_new_tokens, options
-        self._prompts: dict[tuple, _Prompt] = {}
-        self._encoded: dict[tuple, dict[str, list[torch.Tensor]]] = {}
+        self.num_kept = num_kept
+        self.kept: OrderedDict[tuple, _Clip] = OrderedDict()
 
     def __call__(self, chats: Sequence[list[dict]]) -> list[str]:
-        """
-        Answers a batch.
-
-        Args:
-            chats (`Sequence[list[dict]]`): Each one message of the user: media, then text.
-
-        Returns:
-            `list[str]`: an answer for each chat.
-        """
+        """The answers to a batch of chats by greedy decoding; errors are those of [`prepare`]."""
         return self.answer(self.prepare(chats))
 
-    def prepare(self, chats: Sequence[list[dict]]) -> "Prepared":
+    def prepare(self, chats: Sequence[list[dict]]) -> list["Prompt"]:
         """
-        Decodes the media of a batch that the one before does not have: what is done without the model, for example
-        while it answers the batch before. Batches are answered in the order in which they are prepared.
+        Decodes the media of a batch that are not kept: what is done without the model, for example while it answers
+        the batch before.
+
+        Args:
+            chats (`Sequence[list[dict]]`): Each ends with a message of the user; contents are lists of items.
+
+        Raises:
+            ValueError, TypeError, OSError: a chat or an option is not accepted, or a medium cannot be read.
         """
-        keys = [media_key(chat[0]["content"]) for chat in chats]
-        self._prompts = {key: prompt for key, prompt in self._prompts.items() if key in keys}
-        ids: list = [None] * len(chats)
-        # Chats without media have nothing in common.
-        new = [
-            index for index, key in enumerate(keys) if key not in self._prompts and key not in keys[:index] or not key
-        ]
-        inputs = {}
-        if new:
-            inputs = self.processor.apply_chat_template(
-                [chats[index] for index in new],
-                tokenize=True,
-                return_dict=True,
-                add_generation_prompt=True,
-                return_tensors="pt",
-                **self.options,
-            )
-            for row, index in enumerate(new):
-                ids[index] = inputs["input_ids"][row][inputs["attention_mask"][row].bool()].tolist()
-                self._prompts[keys[index]] = _Prompt(chats[index], ids[index])
-        for index, chat in enumerate(chats):
-            if ids[index] is None:
-                ids[index] = self._prompts[keys[index]].for_chat(chat, self._plan)
-        return Prepared(ids, keys, new, inputs)
+        keys = [media_key(chat) for chat in chats]
+        prompts = [self._prepare(chat, key) for chat, key in zip(chats, keys, strict=True)]
+        longest, most = max(len(one.ids) for one in prompts), self.model.config.text_config.max_position_embeddings
+        if longest >= most:
+            raise ValueError(f"the prompt has {longest} tokens, where the model reads {most}: ask with fewer frames")
+        while len(self.kept) > max(self.num_kept, len({*keys} - {None})):
+            self.kept.popitem(last=False)
+        return prompts
+
+    def answer(self, prompts: Sequence["Prompt"]) -> list[str]:
+        """The answers to a batch that [`prepare`] has made, by greedy decoding."""
+        answers = self.generate(prompts, max_new_tokens=self.max_new_tokens, do_sample=False)
+        return [answer.text for answer in answers]
 
     @torch.no_grad()
-    def answer(self, prepared: "Prepared") -> list[str]:
-        """The answers to a batch, see [`prepare`]."""
-        keys = prepared.keys
-        self._encoded = {key: media for key, media in self._encoded.items() if key in keys}
-        self._encode(prepared)
-        inputs = self.processor.tokenizer.pad(
-            {"input_ids": prepared.ids}, padding_side="left", return_tensors="pt", return_attention_mask=True
-        ).to(self.model.device)
-        media = [self._encoded[key] if key else {} for key in keys]
-        joined = {name: [one for sample in media for one in sample.get(name, [])] for name in NAMES_OF}
-        encoded = {name: OmniVinciMediaOutput(pooler_output=found) for name, found in joined.items() if found}
+    def generate(self, prompts: Sequence["Prompt"], stop: Sequence[str] = (), **options) -> list[Answer]:
+        """
+        The answers to a batch.
+
+        Args:
+            prompts (`Sequence[Prompt]`): From [`prepare`].
+            stop (`Sequence[str]`, *optional*): Texts at which an answer ends; they are no part of it.
+            options: Of `generate`.
+        """
+        self._encode([prompt.clip for prompt in prompts])
+        tokenizer = self.processor.tokenizer
+        rows = {"input_ids": [prompt.ids for prompt in prompts]}
+        inputs = tokenizer.pad(rows, padding_side="left", return_attention_mask=True, return_tensors="pt")
+        inputs = inputs.to(self.model.device)
+        media = {name: [one for prompt in prompts for one in prompt.clip.encoded.get(name, [])] for name in NAMES_OF}
+        encoded = {name: OmniVinciMediaOutput(pooler_output=found) for name, found in media.items() if found}
         if encoded:
-            inputs["mm_encoder_outputs"] = encoded
-        output = self.model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False)
-        texts = self.processor.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        return [text.strip() for text in texts]
+            options["mm_encoder_outputs"] = encoded
+        if stop:
+            options |= {"stop_strings": list(stop), "tokenizer": tokenizer}
+        output = self.model.generate(**inputs, **options)[:, inputs["input_ids"].shape[1] :]
+        texts = self.processor.batch_decode(output, skip_special_tokens=True)
+        lengths = (output != tokenizer.pad_token_id).sum(1).tolist()
+        return [
+            Answer(_cut_at(text, stop).strip(), len(prompt.ids), length)
+            for prompt, text, length in zip(prompts, texts, lengths, strict=True)
+        ]
 
-    def _encode(self, prepared: "Prepared") -> None:
-        """Encodes the media of the chats that are new, and sorts the embeddings by chat."""
-        if not select_media(prepared.inputs):
+    def _prepare(self, chat: list[dict], key: tuple | None) -> "Prompt":
+        known = self.kept.pop(key, None)
+        clip = known or self._decode(chat)
+        if key is not None:
+            self.kept[key] = clip  # behind those that were needed less recently
+        if known is None:
+            return Prompt(clip.ids, clip)
+        if clip.is_as_planned is None:
+            clip.is_as_planned = self._plan(clip.chat) == clip.ids
+        return Prompt(self._plan(chat) if clip.is_as_planned else self._decode(chat).ids, clip)
+
+    def _decode(self, chat: list[dict]) -> "_Clip":
+        inputs = self.processor.apply_chat_template(
+            chat, tokenize=True, return_dict=True, add_generation_prompt=True, return_tensors="pt", **self.options
+        )
+        return _Clip(chat, inputs["input_ids"][0].tolist(), select_media(inputs))
+
+    def _plan(self, chat: list[dict]) -> list[int]:
+        return self.processor.plan(chat, **self.options).ids()
+
+    def _encode(self, clips: Sequence["_Clip"]) -> None:
+        """Encodes the media that are not yet, and sorts the embeddings by chat."""
+        new = list({id(clip): clip for clip in clips if clip.media}.values())
+        if not new:
             return
-        inputs = prepared.inputs.to(self.model.device, self.model.dtype)
-        encoded = self.model.encode_media(**select_media(inputs))
+        media = OmniVinciBatchFeature(join([clip.media for clip in new])).to(self.model.device, self.model.dtype)
+        encoded = self.model.encode_media(**media)
         remaining = {name: iter(output.pooler_output) for name, output in encoded.items()}
-        for index in prepared.new:
-            sample = self._encoded[prepared.keys[index]] = {}
-            for name in encoded:
-                left, sample[name] = prepared.ids[index].count(getattr(self.model.config, f"{name}_token_id")), []
-                while left > 0:
-                    sample[name].append(next(remaining[name]))
-                    left -= len(sample[name][-1])
-
-    def _plan(self, chat: list[dict]):
-        return self.processor.plan([chat], **self.options)[0]
+        for clip in new:
+            for name, found in remaining.items():
+                # The second tensor of a modality has a row for each medium.
+                clip.encoded[name] = list(islice(found, len(clip.media.get(NAMES_OF[name][1], ()))))
+            clip.media = {}
 
 
-@dataclass(frozen=True)
-class Prepared:
+@dataclass(eq=False)
+class _Clip:
     """
-    A batch without its embeddings.
+    The media of a chat, as several chats may have them.
 
     Attributes:
-        ids (`list[list[int]]`): The token ids of each chat.
-        keys (`list[tuple]`): Of each chat, see [`media_key`].
-        new (`list[int]`): The chats whose media are in `inputs`; those of the others are those of one of them, or of
-            the batch before.
-        inputs (`dict`): What the processor returned.
+        chat (`list[dict]`): The first chat with them.
+        ids (`list[int]`): Its token ids, by what was decoded.
+        media ([`MediaInputs`]): What is to be encoded; empty when it is.
+        encoded (`dict[str, list[torch.Tensor]]`): The embeddings of each medium, by modality.
+        is_as_planned (`bool`, *optional*): Whether the headers tell the same token ids, so that prompts of other chats
+            need no decoding. A header may announce sound or frames that cannot be decoded.
     """
 
-    ids: list[list[int]]
-    keys: list[tuple]
-    new: list[int]
-    inputs: dict
+    chat: list[dict]
+    ids: list[int]
+    media: MediaInputs
+    encoded: dict[str, list[torch.Tensor]] = field(default_factory=dict)
+    is_as_planned: bool | None = None
 
 
-class _Prompt:
-    """A chat with its token ids, from which those of other chats about the same media are made."""
+class Prompt(NamedTuple):
+    """The token ids of a chat, with placeholders, and its media."""
 
-    def __init__(self, chat: list[dict], ids: list[int]):
-        self.chat, self.ids, self._ends = chat, ids, None
-
-    def for_chat(self, chat: list[dict], plan: Callable) -> list[int]:
-        """
-        The token ids of another chat, by its plan. What stands for the media is taken from what was decoded: sound
-        that cannot be decoded is not in it, though a header may announce it.
-        """
-        if self._ends is None:
-            own = plan(self.chat)
-            self._ends = own.slots[0], len(own.text_ids) - own.slots[-1] - 1
-        before, after = self._ends
-        other = plan(chat)
-        media = self.ids[before : len(self.ids) - after]
-        return [*other.text_ids[: other.slots[0]], *media, *other.text_ids[other.slots[-1] + 1 :]]
+    ids: list[int]
+    clip: _Clip
 
 
-def media_key(content: Sequence[dict]) -> tuple:
-    """What is equal for messages with the same media in the same order; empty without media."""
-    return tuple(
-        tuple(
-            (name, value if isinstance(value, (str, bytes, int, float)) else id(value)) for name, value in item.items()
-        )
-        for item in content
+def media_key(chat: Sequence[dict]) -> tuple | None:
+    """
+    What is equal for chats with the same media in the same order: files by their paths, everything else by its
+    content. `None` where there are no media, or one cannot be compared, such as a decoder.
+    """
+    key = tuple(
+        tuple((name, _comparable(value)) for name, value in sorted(item.items()))
+        for message in chat
+        for item in message["content"]
         if item["type"] != "text"
     )
+    return key if key and all(value is not None for item in key for _, value in item) else None
 
 
-def batches(contents: Sequence[Sequence[dict]], batch_size: int) -> Iterator[list[int]]:
-    """The indices of messages in batches, those about the same media one after another."""
-    groups: dict[tuple, list[int]] = {}
-    for index, content in enumerate(contents):
-        groups.setdefault(media_key(content), []).append(index)
+def _comparable(value) -> Hashable:
+    """A value of a content item, large ones as a digest; `None` if it cannot be compared."""
+    if isinstance(value, (str, bytes, int, float, os.PathLike)):
+        return value
+    if isinstance(value, PIL.Image.Image):
+        digest = hashlib.sha256(value.tobytes()).digest()
+        return value.mode, value.size, value.getbands(), str(value.getpalette()), digest
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return str(value.dtype), value.shape, hashlib.sha256(value.tobytes()).digest()
+    if isinstance(value, Mapping) and value.get("array") is not None:
+        return value.get("sampling_rate"), _comparable(np.asarray(value["array"]))
+    return None
+
+
+def _cut_at(text: str, stop: Sequence[str]) -> str:
+    return text[: min([text.index(word) for word in stop if word in text], default=None)]
+
+
+def batches(chats: Sequence[list[dict]], batch_size: int) -> Iterator[list[int]]:
+    """The indices of chats in batches, those about the same media one after another."""
+    groups: dict[tuple | None, list[int]] = {}
+    for index, chat in enumerate(chats):
+        groups.setdefault(media_key(chat), []).append(index)
     order = [index for group in groups.values() for index in group]
     for first in range(0, len(order), batch_size):
         yield order[first : first + batch_size]

@@ -40,14 +40,13 @@ def check_questions(
         OSError: a medium is missing.
     """
     hears = load_audio_from_video is not False
-    firsts: dict[tuple, Question] = {}
+    firsts: dict[tuple | str, Question] = {}
     for question in questions:
-        firsts.setdefault(media_key(question.content), question)
+        firsts.setdefault(media_key(_chat(question.content)) or question.name, question)
     silent = set()
     for number, question in enumerate(firsts.values(), start=1):
-        chat = [{"role": "user", "content": question.content}]
         try:
-            plan = processor.plan(chat, load_audio_from_video=hears, **options)
+            plan = processor.plan(_chat(question.content), load_audio_from_video=hears, **options)
         except OSError as error:
             raise OSError(f"{question.name}: {error}") from error
         except (TypeError, ValueError) as error:
@@ -108,9 +107,8 @@ def answer_questions(
         on_answers(len(questions) - len(left))
     hears = senses != "deaf" and load_audio_from_video is not False
     ask = Asker(model, processor, max_new_tokens, load_audio_from_video=hears, **options)
-    contents = [perceived(question.content, senses, (silent or set()).__contains__) for question in left]
-    chats = [[{"role": "user", "content": content}] for content in contents]
-    for batch, texts in _answer_batches(ask, chats, batches(contents, batch_size)):
+    chats = [_chat(perceived(question.content, senses, (silent or set()).__contains__)) for question in left]
+    for batch, texts in _answer_batches(ask, chats, batches(chats, batch_size)):
         rows = []
         for index, text in zip(batch, texts, strict=True):
             question = left[index]
@@ -123,6 +121,10 @@ def answer_questions(
         if on_answers is not None:
             on_answers(len(batch))
     return [given[question.name] for question in questions]
+
+
+def _chat(content: list[dict]) -> list[dict]:
+    return [{"role": "user", "content": content}]
 
 
 def _answer_batches(ask: Asker, chats: list[list[dict]], places: Iterable[list[int]]) -> Iterator[tuple]:

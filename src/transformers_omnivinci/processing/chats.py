@@ -70,14 +70,11 @@ class AppliesChatTemplates:
         conversations, is_batched = self._read_conversations(
             conversation, refuse_placeholders=tokenize and not sanitize_control_tokens
         )
-        written = {"conversations": conversations, "tools": tools, "documents": documents}
-        written |= {name: kwargs[name] for name in variables}
-        if sanitize_control_tokens:
-            written["conversations"] = _without_sources(conversations)
-            written = cut_control_tokens(written, control_tokens(self.tokenizer, template))
-        prompts, spans = render_jinja_template(
-            **{**self.tokenizer.special_tokens_map, **written},
-            chat_template=template,
+        words = {"conversations": conversations, "tools": tools, "documents": documents}
+        prompts, spans = self._write_prompts(
+            template,
+            words | {name: kwargs[name] for name in variables},
+            sanitize_control_tokens,
             return_assistant_tokens_mask=return_assistant_tokens_mask,
             continue_final_message=continue_final_message,
             add_generation_prompt=add_generation_prompt,
@@ -117,6 +114,14 @@ class AppliesChatTemplates:
             ]
             inputs.convert_to_tensors(tensor_type=return_tensors)
         return inputs
+
+    def _write_prompts(self, template: str, words: dict, sanitize_control_tokens: bool, **options):
+        """Prompts by a template, and where the assistant speaks in them; control tokens among the words may be cut."""
+        if sanitize_control_tokens:
+            words = words | {"conversations": _without_sources(words["conversations"])}
+            words = cut_control_tokens(words, control_tokens(self.tokenizer, template))
+        words = {**self.tokenizer.special_tokens_map, **words}
+        return render_jinja_template(**words, chat_template=template, **options)
 
     def _special_tokens_options(self, prompt: str) -> dict:
         """Where the template has written special tokens, the tokenizer is not to add them again."""

@@ -294,6 +294,7 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
         audio=None,
         audio_from_video_indices: list[int | None] | None = None,
         add_generation_prompt: bool = True,
+        sanitize_control_tokens: bool = False,
         **kwargs: Unpack[OmniVinciProcessorKwargs],
     ) -> PromptPlan | list[PromptPlan]:
         """
@@ -304,6 +305,8 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
             images, videos, audio, audio_from_video_indices, kwargs: As when called. The track of a video counts where
                 `load_audio_from_video` is set.
             add_generation_prompt (`bool`, *optional*, defaults to `True`): For conversations.
+            sanitize_control_tokens (`bool`, *optional*, defaults to `False`): For conversations, as of
+                [`apply_chat_template`].
 
         Returns:
             [`PromptPlan`] or `list[PromptPlan]`: the token ids, without padding, and the seconds of every embedding,
@@ -313,10 +316,15 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
         options = sort_options(self, kwargs)
         is_single = isinstance(text, str)
         if isinstance(text, (list, tuple)) and text and not isinstance(text[0], str):
-            conversations, is_batched = self._read_conversations(text, refuse_placeholders=True)
+            conversations, is_batched = self._read_conversations(text, not sanitize_control_tokens)
             is_single = not is_batched
             images, videos, audio, audio_from_video_indices = self._media_of(conversations, hears[0])
-            text = self.apply_chat_template(conversations, add_generation_prompt=add_generation_prompt)
+            text, _ = self._write_prompts(
+                self._find_template(None),
+                {"conversations": conversations},
+                sanitize_control_tokens,
+                add_generation_prompt=add_generation_prompt,
+            )
             options["text_kwargs"] |= self._special_tokens_options(text[0])
         batch = sort_media(text, images, videos, audio, audio_from_video_indices, *hears)
         _, plans = self._plan_prompts(batch, probe_media(self, batch, options), options)

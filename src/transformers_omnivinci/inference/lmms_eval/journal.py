@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from .answering import Answer
+from ...evaluation.asking import Answer
 
 
 class Journal:

@@ -8,9 +8,10 @@ from accelerate import Accelerator
 from tqdm import tqdm
 from transformers.utils import logging
 
+from ...evaluation.asking import Asker, Prompt
 from ...modeling import OmniVinciForConditionalGeneration
 from ...processing import OmniVinciProcessor
-from .answering import Answerer, generation_options
+from .answering import generation_options
 from .chats import message_chat, task_chat
 from .journal import Journal
 
@@ -101,7 +102,7 @@ class OmniVinciChat(lmms):
         self.system_prompt = _read_prompt(system_prompt)
         num_kept = max(self.batch_size, 8) if encoded_media is None else _whole("encoded_media", encoded_media)
         _check_sampling(self.processor, options)
-        self.answerer = Answerer(self.model, self.processor, options, num_kept)
+        self.asker = Asker(self.model, self.processor, num_kept=num_kept, sanitize_control_tokens=True, **options)
         settings = {"pretrained": pretrained, "revision": revision, "dtype": str(self.model.dtype), **options}
         settings["system_prompt"] = self.system_prompt
         self.journal = None if answers is None else Journal(answers, self.rank, settings)
@@ -129,10 +130,11 @@ class OmniVinciChat(lmms):
             progress.update(sum(answer is not None for answer in answers))
             for generation, places in self._group(requests):
                 places = [place for place in places if answers[place] is None]
+                given, stop = generation_options(generation, self.model.generation_config.max_new_tokens)
                 for first in range(0, len(places), self.batch_size):
                     batch = places[first : first + self.batch_size]
-                    ids, encoded = zip(*[self._prepare(requests[place]) for place in batch])
-                    for place, answer in zip(batch, self.answerer.generate(ids, encoded, generation), strict=True):
+                    prompts = [self._prepare(requests[place]) for place in batch]
+                    for place, answer in zip(batch, self.asker.generate(prompts, stop, **given), strict=True):
                         answers[place] = answer
                         if keys[place]:
                             self.journal.put(keys[place], answer)
@@ -144,7 +146,7 @@ class OmniVinciChat(lmms):
 
     def clean(self) -> None:
         """Frees the memory of the model, which lmms-eval asks for when all answers are there."""
-        self.answerer = None
+        self.asker = None
         super().clean()
 
     def loglikelihood(self, requests):
@@ -180,10 +182,10 @@ class OmniVinciChat(lmms):
     def _generation(request: Instance) -> dict:
         return next(one for one in request.args if isinstance(one, dict))
 
-    def _prepare(self, request: Instance) -> tuple[list[int], dict]:
+    def _prepare(self, request: Instance) -> Prompt:
         *_, doc_id, task, split = request.args
         try:
-            return self.answerer.prepare(self._chat(request, self.task_dict[task][split][doc_id]))
+            return self.asker.prepare([self._chat(request, self.task_dict[task][split][doc_id])])[0]
         except (ValueError, TypeError, OSError) as error:
             raise ValueError(f"Document {doc_id} of the split {split!r} of task {task!r}: {error}") from error
 
