@@ -53,6 +53,10 @@ def quantized_nano(folder):
         tensors[f"{name}.weight_packed"] = torch.zeros(480, 24, dtype=torch.int32)
         tensors[f"{name}.weight_scale"] = torch.ones(480, 6)
         tensors[f"{name}.weight_shape"] = torch.tensor([480, 192])
+        tensors[f"{name}.weight_zero_point"] = torch.zeros(60, 6, dtype=torch.int32)
+        for kind in ("packed", "scale", "shape", "zero_point"):
+            tensors[f"{name.replace('0', '1')}.weight_{kind}"] = tensors[f"{name}.weight_{kind}"].clone()
+        del tensors[f"{name.replace('0', '1')}.weight"]
         name = "model.vision_tower.encoder.layers.0.mlp.fc1"
         tensors[f"{name}.weight"] = torch.zeros(512, 128, dtype=torch.int8)
         tensors[f"{name}.weight_scale"] = torch.ones(512, 1)

@@ -114,6 +114,7 @@ def test_the_config_is_that_of_compressed_tensors():
     vision, audio, language = config["config_groups"].values()
     assert vision["format"] == audio["format"] == "int-quantized" and language["format"] == "pack-quantized"
     assert vision["input_activations"]["dynamic"] and vision["weights"]["strategy"] == "channel"
+    assert vision["weights"]["symmetric"] and not language["weights"]["symmetric"]
     assert language["input_activations"] is None and language["weights"]["group_size"] == 128
     assert get_quantization_recipe("fp8").config({})["format"] == "float-quantized"
     assert json.loads(json.dumps(config)) == config
@@ -229,7 +230,14 @@ def test_quantized_checkpoints_are_neither_quantized_again_nor_converted(tmp_pat
 
 
 @pytest.mark.parametrize(
-    "missing", ["up_proj.weight_scale", "up_proj.weight_shape", "up_proj.weight_packed", "fc1.weight_scale"]
+    "missing",
+    [
+        "up_proj.weight_scale",
+        "up_proj.weight_shape",
+        "up_proj.weight_packed",
+        "up_proj.weight_zero_point",
+        "fc1.weight_scale",
+    ],
 )
 def test_a_missing_scale_is_named(missing, tmp_path):
     folder = quantized_nano(tmp_path / "quantized")

@@ -1,6 +1,7 @@
 """Weights in safetensors files: opened without being read. Pickled weights are not loaded."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,19 +99,27 @@ def quantization_of(folder: Path) -> str | None:
 def _check_scales(folder: Path, tensors: dict[str, TensorHeader]) -> None:
     """Refuses quantized weights without what they are multiplied by, which transformers would draw at random."""
     method = quantization_of(folder)
+    # All weights of compressed-tensors have a zero point, or none.
+    unpacking = {name.rpartition(".")[2] for name in tensors} & {"weight_zero_point"} | {
+        "weight_scale",
+        "weight_shape",
+    }
     for name, tensor in tensors.items():
-        for other in _companions(method, name, tensor.stored_dtype):
+        for other in _companions(method, name, tensor.stored_dtype, sorted(unpacking)):
             # bitsandbytes writes the kind of its weights behind a name.
             if other not in tensors and not any(key.startswith(f"{other}.bitsandbytes__") for key in tensors):
                 raise OSError(f"{folder} is quantized, but has no {other} to go with {name} in {tensor.path.name}.")
 
 
-def _companions(method: str | None, name: str, stored_dtype: str) -> list[str]:
-    """What a stored tensor needs beside it, by name, when it was quantized by `method`."""
+def _companions(method: str | None, name: str, stored_dtype: str, unpacking: Sequence[str]) -> list[str]:
+    """
+    What a stored tensor needs beside it, by name, when it was quantized by `method`; `unpacking` is what packed weights
+    of compressed-tensors need.
+    """
     layer, _, kind = name.rpartition(".")
     known = {
         COMPRESSED_TENSORS: {
-            ("weight_packed", "I32"): (f"{layer}.weight_scale", f"{layer}.weight_shape"),
+            ("weight_packed", "I32"): tuple(f"{layer}.{part}" for part in unpacking),
             ("weight", "I8"): (f"{layer}.weight_scale",),
             ("weight", "F8_E4M3"): (f"{layer}.weight_scale",),
             # What a layer has that lost its packed weights.
