@@ -46,7 +46,9 @@ def calibrate(
         modifiers = [*_smoothquant(at_once), _rounding(at_once.values())]
         _run(model, processor, source, modifiers, chats, pipeline="datafree" if chats is None else "basic")
     for treatment, scheme in by_blocks.items():
-        inside = {**scheme, "targets": [treatment.part.pattern(*treatment.part.linears, inside=True)]}
+        target = treatment.part.pattern(*treatment.part.linears, inside=True)
+        # Of 4 bits, ranges that cut off what is rare lose less than those from the least to the largest weight.
+        inside = {**scheme, "targets": [target], "weights": {**scheme["weights"], "observer": "mse"}}
         modifiers = [_awq(treatment.part), _rounding([inside])]
         _run(model.model.language_model, processor, source, modifiers, prompts, pipeline="sequential")
 
