@@ -11,9 +11,8 @@ PLOT   := demo/timeline.png
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test quick lint format compat wheel-test vllm lmms fuzz bench conformance nano ablation clean
-.PHONY: help demo test quick lint format compat wheel-test fuzz bench conformance nano ablation weights clean
-.PHONY: help demo test quick lint format compat wheel-test vllm fuzz bench bench-serve conformance nano ablation clean
+.PHONY: help demo test quick lint format compat wheel-test fuzz bench conformance nano ablation clean
+.PHONY: vllm bench-serve quantize quantization weights lmms swift llamafactory
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,13 +54,6 @@ compat: ## test beside other versions of the dependencies (ENV=oldest: those of 
 wheel-test: ## build, install and try what is published, outside of the repository
 	$(PYTHON) compat/wheel.py
 
-vllm: ## run the model in vLLM, the newest and the one before, in environments of their own
-	$(PYTHON) engines/run.py vllm
-	$(PYTHON) engines/run.py vllm-previous
-
-bench-serve: ## measure how many requests vLLM answers while transformers answers batches
-	$(PYTHON) engines/run.py vllm -- python -m benchmarks.serve
-
 fuzz: $(STAMP) ## damage media files in thousands of ways, of a seed (SEED=1), and read them
 	OMP_NUM_THREADS=1 FUZZ_MUTATIONS=400 FUZZ_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -n auto tests/test_media_fuzz.py
 
@@ -73,18 +65,38 @@ bench: $(STAMP) ## measure preprocessing, encoding, merging, loading, starting o
 	$(BIN)/python -m benchmarks.data
 	$(BIN)/python -m benchmarks.baselines
 
-lmms: ## run lmms-eval's evaluator on local data, in an environment of its own
-	OMP_NUM_THREADS=1 $(PYTHON) engines/run.py lmms
-
 conformance: $(STAMP) ## run the common tests of transformers on OmniVinci
 	$(BIN)/python conformance/run.py
 
-.PHONY: swift llamafactory
-swift: ## train nano with ms-swift, in an environment of its own
-	OMP_NUM_THREADS=1 $(PYTHON) engines/run.py swift
+# Engines, each in environments of its own, in .engines; none of them is part of `make test`.
+ENGINE := OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(PYTHON) engines/run.py
 
-llamafactory: ## train nano with LLaMA-Factory, in an environment of its own
-	OMP_NUM_THREADS=1 $(PYTHON) engines/run.py llamafactory
+vllm: ## run the model in vLLM, the newest and the one before
+	$(ENGINE) vllm
+	$(ENGINE) vllm-previous
+
+bench-serve: ## measure how many requests vLLM answers while transformers answers batches
+	$(ENGINE) vllm -- python -m benchmarks.serve
+
+quantize: ## test quantization with llm-compressor, and loading the results
+	$(ENGINE) quantize
+	$(ENGINE) quantize-newest
+	$(ENGINE) compressed
+
+quantization: ## measure recipes: size, memory, right answers, likeness and speed
+	$(ENGINE) quantize -- python -m benchmarks.quantize
+
+weights: ## test quantizers of transformers, and QLoRA
+	$(ENGINE) weights
+
+lmms: ## run lmms-eval's evaluator on local data
+	$(ENGINE) lmms
+
+swift: ## train nano with ms-swift
+	$(ENGINE) swift
+
+llamafactory: ## train nano with LLaMA-Factory
+	$(ENGINE) llamafactory
 
 # The shipped model: data, nine stages of training, and the result. What is there is not made again.
 NANO    := build/nano
@@ -184,9 +196,6 @@ $(NANO)/9/model.safetensors: $(NANO)/8/model.safetensors \
 
 ablation: $(STAMP) ## train the rows of the paper's table 1 in small, into docs/
 	$(BIN)/python -m benchmarks.ablation
-
-weights: ## test quantizers of transformers, and QLoRA, in an environment of their own
-	$(PYTHON) engines/run.py weights
 
 clean: ## remove what the other targets wrote, but for .venv
 	rm -rf build dist src/*.egg-info .compat .engines $(CLIP) $(PLOT) .hypothesis .pytest_cache .ruff_cache

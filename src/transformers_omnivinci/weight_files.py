@@ -113,8 +113,8 @@ def _check_scales(folder: Path, tensors: dict[str, TensorHeader]) -> None:
 
 def _companions(method: str | None, name: str, stored_dtype: str, unpacking: Sequence[str]) -> list[str]:
     """
-    What a stored tensor needs beside it, by name, when it was quantized by `method`; `unpacking` is what packed weights
-    of compressed-tensors need.
+    What a stored tensor needs beside it, by name, when it was quantized by `method`; `unpacking` is what weights need
+    that compressed-tensors has packed.
     """
     layer, _, kind = name.rpartition(".")
     known = {
