@@ -210,7 +210,7 @@ class Report:
         for index, key in enumerate(rows[0]):
             table.add_column(key, justify="right" if index else "left")
         for row in rows:
-            table.add_row(*(show(key, value) for key, value in row.items()))
+            table.add_row(*(_show(key, value) for key, value in row.items()))
         self.console.print(table)
         self.content["tables"].append({"title": title, "note": note, "rows": [dict(row) for row in rows]})
 
@@ -226,11 +226,11 @@ class Report:
 def to_markdown(rows: Sequence[Mapping[str, object]]) -> str:
     """A table as documents have it, of rows as [`Report.add`] takes them."""
     lines = [list(rows[0]), ["---"] * len(rows[0])]
-    lines += [[show(key, value) for key, value in row.items()] for row in rows]
+    lines += [[_show(key, value) for key, value in row.items()] for row in rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def show(key: str, value: object) -> str:
+def _show(key: str, value: object) -> str:
     if value is None:
         return "–"
     if not isinstance(value, float):

@@ -117,14 +117,16 @@ def _matches(name: str, target: str) -> bool:
 
 
 def _quantized_bytes(rows: int, columns: int, scheme: Mapping, dtype: torch.dtype) -> int:
-    """Bytes of a quantized weight with its scales."""
+    """Bytes of a quantized weight with its scales and zero points."""
     if "bnb_4bit_quant_type" in scheme:  # a float32 for each block, and the 16 values that 4 bits stand for
         return ceil(rows * columns / 2) + 4 * ceil(rows * columns / BLOCK) + 4 * 16
-    scales = rows * (ceil(columns / scheme["group_size"]) if scheme["strategy"] == "group" else 1)
+    groups = ceil(columns / scheme["group_size"]) if scheme["strategy"] == "group" else 1
     # Less than 8 bits are packed into int32, row by row, with the two sizes of the weight as int64.
     packed = 4 * rows * ceil(columns * scheme["num_bits"] / 32) + 2 * 8
     stored = packed if scheme["num_bits"] < 8 else rows * columns
-    return stored + scales * dtype.itemsize
+    # Zero points are packed column by column.
+    zero_points = 0 if scheme.get("symmetric", True) else 4 * ceil(rows * scheme["num_bits"] / 32) * groups
+    return stored + rows * groups * dtype.itemsize + zero_points
 
 
 # ------------------------------------------------------------------------------------------------------------ prompts

@@ -26,7 +26,7 @@ from transformers_omnivinci.training.data import DataSource
 from transformers_omnivinci.training.encoding import SampleEncoder
 
 from . import _harness
-from ._harness import MB, RESULTS, PeakMemory, Report, in_fresh_process, take_turns
+from ._harness import MB, RESULTS, PeakMemory, Report, in_fresh_process, take_turns, to_markdown
 
 _harness.PACKAGES += ("llmcompressor", "compressed-tensors")
 ORIGINAL = "bfloat16"
@@ -175,13 +175,6 @@ def compare_speed(checkpoints: dict[str, str], test: Path, rounds: int) -> dict:
         for name, model in models.items()
     }
     return {"encode": take_turns(encode, rounds), "decode": take_turns(decode, rounds)}
-
-
-def to_markdown(rows: list[dict]) -> str:
-    """A table of rows as Markdown."""
-    cells = [list(rows[0]), *([_harness.show(key, value) for key, value in row.items()] for row in rows)]
-    lines = [f"| {' | '.join(row)} |" for row in cells]
-    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
 
 
 if __name__ == "__main__":
