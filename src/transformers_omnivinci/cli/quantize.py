@@ -39,7 +39,7 @@ def quantize(
     traceback: Traceback = False,
 ) -> None:
     """
-    Quantize a checkpoint, part by part, in the format of compressed-tensors.
+    Quantize a checkpoint part by part, for vLLM and transformers.
 
     Projectors, time embeddings, embeddings and lm_head keep their weights. transformers and vLLM load the result.
 

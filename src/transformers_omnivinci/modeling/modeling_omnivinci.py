@@ -370,9 +370,9 @@ class OmniVinciForConditionalGeneration(GeneratesFromMedia, OmniVinciPreTrainedM
             mm_encoder_outputs (`dict`, *optional*): What [`encode_media`] returned, in the place of the media.
             labels (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
                 Next-token targets; -100 is left out, and so are placeholders. With `logits_to_keep` those of the
-                positions that are kept, as in [`Qwen2ForCausalLM`]. With `config.align_loss_weight` and in
-                training, the loss of OmniAlignNet is added. In evaluation it is not: the loss stays comparable with
-                that of models without OmniAlignNet, and no process waits for another.
+                positions that are kept, as in [`Qwen2ForCausalLM`], unless there are `shift_labels` beside them. With
+                `config.align_loss_weight` and in training, the loss of OmniAlignNet is added. In evaluation it is not:
+                the loss stays comparable with that of models without OmniAlignNet, and no process waits for another.
 
         Example:
 
@@ -418,8 +418,9 @@ class OmniVinciForConditionalGeneration(GeneratesFromMedia, OmniVinciPreTrainedM
         if labels is not None:
             counted = {name: kwargs.pop(name, None) for name in ("num_items_in_batch", "shift_labels")}
             placeholders = (self.config.image_token_id, self.config.video_token_id, self.config.audio_token_id)
-            kept_ids = None if input_ids is None else input_ids[:, kept]
-            targets = learned_targets(labels, placeholders, kept_ids, **counted)
+            if input_ids is not None and input_ids.shape != labels.shape:
+                input_ids = input_ids[:, kept]
+            targets = learned_targets(labels, placeholders, input_ids, **counted)
             vocab_size = self.config.text_config.vocab_size
             loss = self.loss_function(logits=logits, vocab_size=vocab_size, **targets, **kwargs)
         if with_alignment:
