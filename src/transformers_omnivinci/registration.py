@@ -110,16 +110,17 @@ def _ask_formats(auto_class: type):
 def _register_pipelines(module: ModuleType):
     from transformers.utils import is_torchvision_available
 
-    tasks = module.SUPPORTED_TASKS
+    # Each in a module of its own, for the folder may be what is being imported.
+    folder, tasks = f"{PACKAGE}.pipelines", module.SUPPORTED_TASKS
     tasks["video-text-to-text"] = {
-        "impl": pipeline_class(f"{PACKAGE}.pipelines.VideoTextToTextPipeline"),
+        "impl": pipeline_class(f"{folder}.video_text_to_text.VideoTextToTextPipeline"),
         "pt": tasks["any-to-any"]["pt"],
         "default": {"model": (NANO, "main")},
         "type": "multimodal",
     }
     if not is_torchvision_available():
         # The stock pipeline refuses to see images without torchvision, which OmniVinci does not need.
-        tasks["any-to-any"]["impl"] = pipeline_class(f"{PACKAGE}.pipelines.AnyToAnyWithoutTorchvisionPipeline")
+        tasks["any-to-any"]["impl"] = pipeline_class(f"{folder}.any_to_any.AnyToAnyWithoutTorchvisionPipeline")
 
 
 def _register_names(module: ModuleType):
