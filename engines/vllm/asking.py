@@ -12,7 +12,7 @@ def messages_of(chat: list[dict]) -> list[dict]:
         if item["type"] == "text":
             return item
         kind = URLS[item["type"]]
-        return {"type": kind, kind: {"url": f"file://{item['path']}"}}
+        return {"type": kind, kind: {"url": f"file://{item.get('path') or item[item['type']]}"}}
 
     return [{**message, "content": [part(item) for item in message["content"]]} for message in chat]
 

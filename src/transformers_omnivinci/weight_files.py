@@ -100,10 +100,8 @@ def _check_scales(folder: Path, tensors: dict[str, TensorHeader]) -> None:
     """Refuses quantized weights without what they are multiplied by, which transformers would draw at random."""
     method = quantization_of(folder)
     # All weights of compressed-tensors have a zero point, or none.
-    unpacking = {name.rpartition(".")[2] for name in tensors} & {"weight_zero_point"} | {
-        "weight_scale",
-        "weight_shape",
-    }
+    kinds = {name.rpartition(".")[2] for name in tensors}
+    unpacking = {"weight_scale", "weight_shape"} | (kinds & {"weight_zero_point"})
     for name, tensor in tensors.items():
         for other in _companions(method, name, tensor.stored_dtype, sorted(unpacking)):
             # bitsandbytes writes the kind of its weights behind a name.
