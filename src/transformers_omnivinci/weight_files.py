@@ -104,6 +104,8 @@ def _check_scales(folder: Path, tensors: dict[str, TensorHeader]) -> None:
     unpacking = {"weight_scale", "weight_shape"} | (kinds & {"weight_zero_point"})
     for name, tensor in tensors.items():
         for other in _companions(method, name, tensor.stored_dtype, sorted(unpacking)):
+            if other.endswith(".weight_packed") and other.removesuffix("_packed") in tensors:
+                continue  # unpacked again before it was saved
             # bitsandbytes writes the kind of its weights behind a name.
             if other not in tensors and not any(key.startswith(f"{other}.bitsandbytes__") for key in tensors):
                 raise OSError(f"{folder} is quantized, but has no {other} to go with {name} in {tensor.path.name}.")
