@@ -39,8 +39,8 @@ def test_recipes_differ_in_what_they_quantize(sizes):
     towers, rest = ("vision_encoder", "audio_encoder"), ("vision_projector", "audio_projector", "embeddings")
     assert all(sizes[recipe][part] == sizes["bf16"][part] for recipe in sizes for part in rest)
     ratio = {name: [sizes[name][part] / sizes["bf16"][part] for part in (*towers, "layers")] for name in sizes}
-    assert ratio["paper"] == pytest.approx([0.5, 0.5, 0.26], abs=0.01)  # 4 bits, and 20 for 128 weights
-    assert ratio["w4a16"] == pytest.approx([1, 1, 0.26], abs=0.001)
+    assert ratio["paper"] == pytest.approx([0.5, 0.5, 0.258], abs=0.01)  # 4 bits, and 16 for 128 weights
+    assert ratio["w4a16"] == pytest.approx([1, 1, 0.258], abs=0.001)
     assert ratio["w8a8"] == ratio["fp8"] == pytest.approx([0.5, 0.5, 0.5], abs=0.01)
     assert ratio["bnb-nf4"] == pytest.approx([1, 1, 0.2815], abs=0.001)  # 4 bits, and 32 for 64 weights
 
