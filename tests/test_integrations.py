@@ -15,7 +15,6 @@ from transformers import AutoProcessor
 from transformers_omnivinci import NANO
 from transformers_omnivinci.integrations.frameworks import check_media, describe_row, read_options, require_framework
 from transformers_omnivinci.integrations.media import (
-    PLACEHOLDERS,
     encode_media,
     fill_slots,
     find_slots,
@@ -25,6 +24,7 @@ from transformers_omnivinci.integrations.media import (
 )
 from transformers_omnivinci.integrations.rows import main, write_rows
 from transformers_omnivinci.processing.batch import select_media
+from transformers_omnivinci.processing.prompts import TOKENS
 
 from .chats import chat, write
 from .conftest import CLIP
@@ -56,7 +56,7 @@ def test_media_take_the_places_that_they_have_in_a_chat(nano, hears):
     assert fill_slots(text, slots, places) == expected["input_ids"][0].tolist()
     assert tensors.keys() == select_media(expected).keys()
     assert all((tensors[name] == expected[name]).all() for name in tensors)
-    grouped = {name: [place for (one, _), place in zip(media, places) if one == name] for name in PLACEHOLDERS}
+    grouped = {name: [place for (one, _), place in zip(media, places) if one == name] for name in TOKENS}
     assert order_media(expected["input_ids"][0].tolist(), grouped, placeholders) == [name for name, _ in media]
 
 
@@ -93,7 +93,7 @@ def test_an_order_is_found_that_gives_the_sequence(media, texts):
         return [token for text, place in zip(texts, [*ordered, []]) for token in [*text, *place]]
 
     ids = write_out([place for _, place in media])
-    grouped = {name: [place for one, place in media if one == name] for name in PLACEHOLDERS}
+    grouped = {name: [place for one, place in media if one == name] for name in TOKENS}
     left = {name: iter(found) for name, found in grouped.items()}
     order = order_media(ids, grouped, PLACEHOLDER_IDS)
     assert sorted(order) == sorted(name for name, _ in media)

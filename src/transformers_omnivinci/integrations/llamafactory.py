@@ -14,9 +14,10 @@ from copy import deepcopy
 from dataclasses import dataclass, fields
 
 from ..processing.batch import join
+from ..processing.prompts import TOKENS
 from ..training.recipes import PARTS
 from .frameworks import TAGS, check_media, describe_row, read_options, require_framework, tags_in
-from .media import PLACEHOLDERS, encode_media, fill_slots, find_slots, order_media, placeholder_ids, plan_media
+from .media import encode_media, fill_slots, find_slots, order_media, placeholder_ids, plan_media
 
 require_framework("llamafactory", ">=0.9.5,<0.9.6")
 if os.environ.get("DISABLE_VERSION_CHECK", "0").lower() not in ("1", "true"):
@@ -59,7 +60,7 @@ class OmniVinciPlugin(BasePlugin):
         for message in messages:
             message[_PLACES] = [next(places) for _ in tags_in([message["content"]])]
             for modality, tag in TAGS.items():
-                message["content"] = message["content"].replace(tag, PLACEHOLDERS[modality])
+                message["content"] = message["content"].replace(tag, TOKENS[modality])
         return messages
 
     def process_token_ids(self, input_ids, labels, images, videos, audios, tokenizer, processor):
@@ -75,7 +76,7 @@ class OmniVinciTemplate(Template):
 
     def _encode(self, tokenizer, messages, system, tools):
         encoded = super()._encode(tokenizer, messages, system, tools)
-        placeholders = {tokenizer.convert_tokens_to_ids(token): name for name, token in PLACEHOLDERS.items()}
+        placeholders = {tokenizer.convert_tokens_to_ids(token): name for name, token in TOKENS.items()}
         found = [message.get(_PLACES, []) for message in messages]
         return [
             fill_slots(ids, find_slots(ids, len(places), placeholders), places) for ids, places in zip(encoded, found)
@@ -152,7 +153,7 @@ def register() -> None:
         replace_eos=True,
         # Without tokens of its own for images and sounds the framework adds no made-up ones to batches that have none:
         # the model takes care itself that all processes run the same encoders.
-        mm_plugin=get_mm_plugin(name=NAME, video_token=PLACEHOLDERS["video"]),
+        mm_plugin=get_mm_plugin(name=NAME, video_token=TOKENS["video"]),
         template_class=OmniVinciTemplate,
     )
     COMPOSITE_MODELS[NAME] = CompositeModel(

@@ -9,10 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from ..planning.sequence import expand
 from ..processing.batch import MediaInputs, select_media
-from ..processing.chat_template import AUDIO_TOKEN, IMAGE_TOKEN, VIDEO_TOKEN
 from ..processing.options import hears_videos
-
-PLACEHOLDERS = {"image": IMAGE_TOKEN, "video": VIDEO_TOKEN, "audio": AUDIO_TOKEN}
+from ..processing.prompts import TOKENS
 
 Media = Sequence[tuple[str, object]]
 """The media of one prompt in order: `"image"`, `"video"` or `"audio"`, and a source as the processor takes it."""
@@ -20,7 +18,7 @@ Media = Sequence[tuple[str, object]]
 
 def placeholder_ids(processor) -> dict[int, str]:
     """The tokens that stand for media, and the modality of each."""
-    return {getattr(processor, f"{modality}_token_id"): modality for modality in PLACEHOLDERS}
+    return {token_id: modality for modality, token_id in processor.layout.token_ids.items()}
 
 
 def plan_media(processor, media: Media, **options) -> list[list[int]]:
@@ -73,7 +71,7 @@ def _arguments(processor, media: Media, options: dict) -> dict:
     """The arguments of a call of the processor: a prompt of the media alone, told apart by the end of a turn."""
     options = dict(options)
     hears, _ = hears_videos(processor, options)
-    sources = {modality: [source for kind, source in media if kind == modality] for modality in PLACEHOLDERS}
+    sources = {modality: [source for kind, source in media if kind == modality] for modality in TOKENS}
     links, num_videos = [], 0
     for modality, _ in media:
         if modality == "audio":
@@ -83,7 +81,7 @@ def _arguments(processor, media: Media, options: dict) -> dict:
                 links.append(num_videos)
             num_videos += 1
     return {
-        "text": processor.tokenizer.eos_token.join(PLACEHOLDERS[modality] for modality, _ in media),
+        "text": processor.tokenizer.eos_token.join(TOKENS[modality] for modality, _ in media),
         "images": sources["image"] or None,
         "videos": sources["video"] or None,
         "audio": sources["audio"] or None,
