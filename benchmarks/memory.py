@@ -7,7 +7,7 @@ activations at their peak. Run as `python -m benchmarks.memory`; it prints the t
 
 import argparse
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 
@@ -19,6 +19,8 @@ from transformers_omnivinci.modeling.parts import PARTS
 from transformers_omnivinci.modeling.quantized_loading import BLOCK, LEFT_OUT
 from transformers_omnivinci.planning import Layout, MediumFacts, plan_medium
 from transformers_omnivinci.quantization.recipes import GROUP_SIZES, LANGUAGE_MODEL, QUANTIZATION_RECIPES
+
+from ._harness import to_markdown
 
 GIB = 2**30
 CARDS = (24, 16, 12)
@@ -260,8 +262,8 @@ def compute_need(config: OmniVinciConfig, quantization: Mapping | None, frames: 
     return Need(count_weights(config, quantization), count_cache(config, prompt.positions + ANSWER), peak)
 
 
-def weights_table(config: OmniVinciConfig) -> Iterator[str]:
-    """Markdown: a row for each recipe, a column for each part."""
+def weights_table(config: OmniVinciConfig) -> Iterator[dict[str, str]]:
+    """A row for each recipe, a column for each part."""
     counts = {recipe: count_weights(config, quantization) for recipe, quantization in RECIPES.items()}
     columns = {
         "image encoder": ("vision_encoder",),
@@ -270,32 +272,28 @@ def weights_table(config: OmniVinciConfig) -> Iterator[str]:
         "layers of the language model": ("layers",),
         "embeddings, `lm_head`": ("embeddings",),
     }
-    yield from _header(["weights, GiB", *columns, "together"])
     for recipe, sizes in counts.items():
-        cells = [sum(sizes[part] for part in parts) for parts in columns.values()]
-        yield _row([f"`{recipe}`", *map(_gib, [*cells, sum(cells)])])
+        cells = {name: sum(sizes[part] for part in parts) for name, parts in columns.items()}
+        cells["together"] = sum(cells.values())
+        yield {"weights, GiB": f"`{recipe}`", **{name: _gib(size) for name, size in cells.items()}}
 
 
-def fit_table(config: OmniVinciConfig, frames: int, seconds: float) -> Iterator[str]:
-    """Markdown: a row for each recipe with what a clip needs, and which cards hold it."""
-    yield from _header(["GiB", "weights", "cache", "activations", "together", *(f"{card} GB" for card in CARDS)])
+def fit_table(config: OmniVinciConfig, frames: int, seconds: float) -> Iterator[dict[str, str]]:
+    """A row for each recipe with what a clip needs, and which cards hold it."""
     for recipe, quantization in RECIPES.items():
         need = compute_need(config, quantization, frames, seconds)
-        sizes = map(_gib, (sum(need.weights.values()), need.cache, need.activations, need.total))
-        yield _row([f"`{recipe}`", *sizes, *("yes" if need.fits(card) else "no" for card in CARDS)])
+        yield {
+            "GiB": f"`{recipe}`",
+            "weights": _gib(sum(need.weights.values())),
+            "cache": _gib(need.cache),
+            "activations": _gib(need.activations),
+            "together": _gib(need.total),
+            **{f"{card} GB": "yes" if need.fits(card) else "no" for card in CARDS},
+        }
 
 
 def _gib(size: int) -> str:
     return f"{size / GIB:.2f}"
-
-
-def _header(cells: Sequence[str]) -> Iterator[str]:
-    yield _row(cells)
-    yield "|" + "---|" * len(cells)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -305,13 +303,13 @@ def main() -> None:
     arguments = parser.parse_args()
     config = OmniVinciConfig.from_pretrained(arguments.model) if arguments.model else OmniVinciConfig()
     clips = [tuple(map(float, clip.split(":"))) for clip in arguments.clip or ()] or CLIPS
-    print("\n".join(weights_table(config)))
+    print(to_markdown(list(weights_table(config))))
     for frames, seconds in clips:
         prompt = plan_prompt(config, int(frames), seconds)
         print(f"\n{int(frames)} frames and {seconds:g} s of sound: {prompt.positions:,} positions", end="")
         most = config.text_config.max_position_embeddings
         print(f" (more than the {most:,} of the config)\n" if prompt.positions + ANSWER > most else "\n")
-        print("\n".join(fit_table(config, int(frames), seconds)))
+        print(to_markdown(list(fit_table(config, int(frames), seconds))))
 
 
 if __name__ == "__main__":
