@@ -99,6 +99,8 @@ def quantization_of(folder: Path) -> str | None:
 def _check_scales(folder: Path, tensors: dict[str, TensorHeader]) -> None:
     """Refuses quantized weights without what they are multiplied by, which transformers would draw at random."""
     method = quantization_of(folder)
+    if method is None:
+        return
     # All weights of compressed-tensors have a zero point, or none.
     kinds = {name.rpartition(".")[2] for name in tensors}
     unpacking = {"weight_scale", "weight_shape"} | (kinds & {"weight_zero_point"})
