@@ -12,14 +12,14 @@ def messages_of(chat: list[dict]) -> list[dict]:
         if item["type"] == "text":
             return item
         kind = URLS[item["type"]]
-        return {"type": kind, kind: {"url": f"file://{item.get('path') or item[item['type']]}"}}
+        return {"type": kind, kind: {"url": f"file://{item[item['type']]}"}}
 
     return [{**message, "content": [part(item) for item in message["content"]]} for message in chat]
 
 
 def ask(question: str, *media: tuple[str, object]) -> list[dict]:
     """A chat of one turn, with media as (modality, path)."""
-    content = [{"type": modality, "path": str(path)} for modality, path in media]
+    content = [{"type": modality, modality: str(path)} for modality, path in media]
     return [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]
 
 

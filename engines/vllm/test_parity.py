@@ -63,7 +63,7 @@ def test_an_image_is_tiled_only_where_it_is_alone_whatever_is_cached(checkpoints
     requests = [
         {"prompt": references(path)[1].apply_chat_template(chat, add_generation_prompt=True), "multi_modal_data": data}
         for chat in chats
-        for data in [{"image": [item["path"] for item in chat[0]["content"][:-1]]}]
+        for data in [{"image": [item["image"] for item in chat[0]["content"][:-1]]}]
     ]
     outputs = [engine.generate(request, greedy(), use_tqdm=False)[0] for request in requests]
     assert tokens_of(outputs) == [answer(*references(path), [chat])[0] for chat in chats]

@@ -52,8 +52,7 @@ class OmniVinciProcessingInfo(BaseProcessingInfo):
         length of the model alone.
         """
         processor = self.get_hf_processor()
-        images = [MediumFacts("image", grid) for grid in _tile_grids(processor.image_processor)]
-        most = {"image": max(plan_medium(image, processor.layout).length for image in images)}
+        most = {"image": _count_positions(processor, _largest_grid(processor))}
         return {modality: min(seq_len, most.get(modality, seq_len)) for modality in mm_counts}
 
     def options_of(self, inputs: ProcessorInputs) -> dict[str, object]:
@@ -81,10 +80,7 @@ class OmniVinciDummyInputsBuilder(BaseDummyInputsBuilder[OmniVinciProcessingInfo
         return data
 
     def _image(self, processor, seq_len: int, options) -> PIL.Image.Image:
-        def positions(grid):
-            return plan_medium(MediumFacts("image", grid), processor.layout).length
-
-        rows, columns = max(_tile_grids(processor.image_processor), key=positions)
+        rows, columns = _largest_grid(processor)
         side = processor.image_processor.s2_scales[0]
         width, height = getattr(options, "width", None), getattr(options, "height", None)
         return PIL.Image.new("RGB", (width or columns * side, height or rows * side), 255)
@@ -188,11 +184,16 @@ class OmniVinciMultiModalProcessor(BaseMultiModalProcessor[OmniVinciProcessingIn
         ]
 
 
-def _tile_grids(image_processor) -> list[tuple[int, int]]:
-    """The (rows, columns) that an image may be tiled into."""
-    most, side = image_processor.max_tiles, image_processor.s2_scales[0]
+def _count_positions(processor: OmniVinciProcessor, grid: tuple[int, int]) -> int:
+    return plan_medium(MediumFacts("image", grid), processor.layout).length
+
+
+def _largest_grid(processor: OmniVinciProcessor) -> tuple[int, int]:
+    """The (rows, columns) with the most positions, of those that an image may be tiled into."""
+    most, side = processor.image_processor.max_tiles, processor.image_processor.s2_scales[0]
     shapes = [(rows, columns) for rows in range(1, most + 1) for columns in range(1, most // rows + 1)]
-    return sorted({image_processor.tile_grid(rows * side, columns * side) for rows, columns in shapes})
+    grids = sorted({processor.image_processor.tile_grid(rows * side, columns * side) for rows, columns in shapes})
+    return max(grids, key=functools.partial(_count_positions, processor))
 
 
 def _only(modality: str, options: Mapping) -> dict:
