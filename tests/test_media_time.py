@@ -1,6 +1,7 @@
 """Clocks of real files: ones that start again, jump or keep time with empty packets, and frame rates that vary."""
 
 import math
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import av
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from transformers_omnivinci import media
+from transformers_omnivinci.media.pyav import time_base
 
 from .media_files import Sound, read_numbers, remux, render_frame, write_animation, write_video
 
@@ -300,3 +302,23 @@ def test_short_delays_are_those_of_browsers(tmp_path, suffix, options):
     assert media.load_video(path).metadata.timestamps == pytest.approx([0, 0.1, 0.2, 0.22, 0.27, 0.37])
     path = write_animation(tmp_path / f"even.{suffix}", [10] * 5, **options)
     assert math.isclose(media.probe_video(path).fps, 10)
+
+
+@dataclass
+class Tick:
+    """As PyAV 19 tells it: neither a `Fraction`, nor what numpy multiplies."""
+
+    numerator: int = 1
+    denominator: int = 90_000
+
+
+@dataclass
+class Stream:
+    time_base: Tick = field(default_factory=Tick)
+
+
+def test_time_base_is_a_fraction_whatever_pyav_gives(tmp_path):
+    assert time_base(Stream()) == Fraction(1, 90_000)
+    with av.open(str(write_video(tmp_path / "clip.mp4"))) as container:
+        tick = time_base(container.streams.video[0])
+    assert isinstance(tick, Fraction) and 0 < tick < Fraction(1, 100)

@@ -1,4 +1,4 @@
-"""Streams and packets of a container. No other module asks for a version of PyAV, of which 15 to 18 differ."""
+"""Streams and packets of a container."""
 
 import io
 import struct
@@ -11,9 +11,9 @@ from av import stream as _stream
 from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
+from .pyav import VERSION, time_base
 from .sources import Media
 
-_VERSION = tuple(int(part) for part in av.__version__.split(".")[:2])
 _UNSPECIFIED = 2  # the colorspace of frames that name none
 # Containers with a presentation time for each packet: in others (MPEG-PS), FFmpeg guesses anew after seeking.
 SEEKABLE_FORMATS = {"flv", "matroska", "mp4", "mpegts"}
@@ -62,7 +62,7 @@ def _display_matrix(video) -> tuple[int, ...]:
     # box `tkhd` of its header, and writing one takes a tenth of a millisecond.
     header = io.BytesIO()
     # Before PyAV 17.0, an encoder would be opened, which need not exist and may print.
-    options = {"opaque": True} if _VERSION < (17, 0) else {}
+    options = {"opaque": True} if VERSION < (17, 0) else {}
     with suppress(av.FFmpegError, ValueError):
         with av.open(header, "w", format="mov", container_options={"movflags": "empty_moov"}) as muxer:
             muxer.add_stream_from_template(video, **options)
@@ -99,7 +99,7 @@ def demux(container, *streams) -> Iterator[av.Packet]:
 
 def demux_from(container, stream, key: int, time: str = "pts") -> Iterator[av.Packet]:
     """The packets of a stream from the key frame at `key` on, in ticks of `time` (`"pts"` or `"dts"`), or before."""
-    second = round(1 / stream.time_base)
+    second = round(1 / time_base(stream))
     # Seeking follows decoding times, or lands anywhere if a container has no index, so that it may go too far.
     for back in (0, 1, 10, 100, 1 << 20):
         with suppress(av.FFmpegError):
@@ -138,7 +138,7 @@ def reorder_depth(video) -> int:
 def to_rgb(reformatter: VideoReformatter, frame: av.VideoFrame, width: int, height: int, format: str) -> av.VideoFrame:
     """Converts a frame to RGB, in the `format` that FFmpeg names so, and resizes it, in the calling thread alone."""
     options = {}
-    if _VERSION >= (17, 0):
+    if VERSION >= (17, 0):
         options = {"threads": 1}
     elif frame.colorspace != _UNSPECIFIED or frame.color_range == ColorRange.JPEG:
         # The colour space of the frame is heeded only if the result has another one, which has no effect on RGB.

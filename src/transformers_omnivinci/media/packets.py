@@ -11,6 +11,7 @@ import av
 import numpy as np
 
 from .containers import MIN_SKIP, TIMED_FORMATS, demux, find_stream, is_one_of, read_only, sample_table
+from .pyav import time_base
 from .sources import Media
 
 # Containers of broadcasts, whose clocks may jump ahead; in others only a gap of more than a day is a jump.
@@ -90,7 +91,7 @@ def read_packets(container, *streams) -> tuple[list[Packets], bool]:
     for stream in streams:
         if stream.type == "audio" and rows[stream.index] and not is_heard:
             is_heard = is_sound(stream, None)
-    return [_to_packets(rows[stream.index], float(stream.time_base)) for stream in streams], is_heard
+    return [_to_packets(rows[stream.index], float(time_base(stream))) for stream in streams], is_heard
 
 
 def is_sound(stream, packet: av.Packet | None) -> bool:
@@ -105,9 +106,9 @@ def has_samples(frame: av.AudioFrame) -> bool:
     return frame.samples > 0 and MIN_RATE <= frame.sample_rate <= MAX_RATE
 
 
-def _to_packets(rows: list[tuple], time_base: float) -> Packets:
+def _to_packets(rows: list[tuple], tick: float) -> Packets:
     pts, dts, places, durations, flags = zip(*rows) if rows else ((),) * 5
-    times, durations = np.array(pts, float) * time_base, np.array(durations, float) * time_base
+    times, durations = np.array(pts, float) * tick, np.array(durations, float) * tick
     pts, dts = (None if None in ticks else np.array(ticks, np.int64) for ticks in (pts, dts))
     places, flags = np.array(places, np.int64), np.array(flags, np.int64)
     return Packets(times, pts, dts, places, durations, flags & 1 == 1, flags & 2 == 2)
@@ -283,10 +284,10 @@ def read_sample_table(container, video) -> tuple[np.ndarray, np.ndarray, int] | 
 
 def audio_extent(stream, scanned_end: float | None) -> tuple[float, float]:
     """As [`read_extent`], of a track whose last packet ends at `scanned_end`; `None`: there is no packet."""
-    start = float((stream.start_time or 0) * stream.time_base)
+    start = float((stream.start_time or 0) * time_base(stream))
     if scanned_end is None or stream.duration is None:
         return start, start if scanned_end is None else scanned_end
-    end = start + float(stream.duration * stream.time_base)
+    end = start + float(stream.duration * time_base(stream))
     # Unlike packets, headers leave out the padding of encoders. But some headers are only guesses.
     return start, min(end, scanned_end) if abs(end - scanned_end) < 0.05 else scanned_end
 
@@ -296,7 +297,7 @@ def read_extent(media: Media, container, stream, latest: float | None = None) ->
     The seconds between which a track sounds, on the clock of its container; twice the same if nothing can be heard.
     The header is believed if the last packet is where it claims. `latest`: see [`Packets.heard_end`].
     """
-    start = float((stream.start_time or 0) * stream.time_base)
+    start = float((stream.start_time or 0) * time_base(stream))
     if is_one_of(container, TIMED_FORMATS) and (stream.duration or 0) > 0:
         read_only(container, stream)
         if not any(is_sound(stream, packet) for packet in chain(demux(container, stream), [None])):
@@ -312,13 +313,13 @@ def read_extent(media: Media, container, stream, latest: float | None = None) ->
 
 def _read_end(container, stream) -> float | None:
     """Where the last packet ends, if that is where the header claims and there are no long gaps before it."""
-    claimed = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+    claimed = float(((stream.start_time or 0) + stream.duration) * time_base(stream))
     times, _ = sample_table(stream)
-    if len(times) > 1 and np.diff(times).max() * stream.time_base > _MAX_STEP:
+    if len(times) > 1 and np.diff(times).max() * float(time_base(stream)) > _MAX_STEP:
         return None
     ends = []
     with suppress(av.FFmpegError, OverflowError):
-        container.seek(int((claimed - 1) / stream.time_base), stream=stream)
+        container.seek(int((claimed - 1) / time_base(stream)), stream=stream)
         packets = [packet for packet in demux(container, stream) if packet.pts is not None]
-        ends = [float((packet.pts + (packet.duration or 0)) * stream.time_base) for packet in packets]
+        ends = [float((packet.pts + (packet.duration or 0)) * time_base(stream)) for packet in packets]
     return max(ends) if ends and abs(max(ends) - claimed) < _TOLERANCE else None

@@ -11,6 +11,7 @@ import numpy as np
 from .backends import AUDIO_BACKENDS, check_backend, read_audio_decord, read_audio_librosa
 from .containers import SEEKABLE_FORMATS, demux, demux_from, find_stream, is_one_of, read_only
 from .packets import MAX_RATE, MIN_RATE, follow, has_samples, may_be_silence, read_extent
+from .pyav import time_base
 from .sources import Media, open_source
 
 # Seconds by which sound must be late for silence to be put before it.
@@ -135,7 +136,7 @@ class Track:
             self._decode(stream, packet)
             end = packet.pts + packet.duration if packet.pts is not None and packet.duration else end
         else:
-            self.end = None if end is None else float(end * stream.time_base)
+            self.end = None if end is None else float(end * time_base(stream))
         self._decode(stream, None)
         self._flush()
 
@@ -227,7 +228,7 @@ def read_audio(media: Media, track: Track, backend: str, track_start: float = 0.
         packets = demux(container, stream)
         # Decoders need some sound before the first sample that has to be right.
         if track.start is not None and track.start - 1 > track_start and is_one_of(container, SEEKABLE_FORMATS):
-            packets = demux_from(container, stream, math.floor((track.start - 1) / stream.time_base))
+            packets = demux_from(container, stream, math.floor((track.start - 1) / time_base(stream)))
         track.read(packets, stream)
 
 
@@ -235,5 +236,5 @@ def _retime(media: Media, container, stream, times: np.ndarray) -> Iterator[av.P
     video = find_stream(media, container, "video")
     for packet, time in follow(container, stream, [video, stream], times):
         if not math.isnan(time):
-            packet.pts = round(time / stream.time_base)
+            packet.pts = round(time / time_base(stream))
             yield packet

@@ -24,6 +24,7 @@ import PIL.Image
 import PIL.ImageFile
 
 from ..compat import http_library
+from .pyav import OPEN_OPTIONS
 
 httpx = http_library()
 
@@ -77,7 +78,7 @@ class Media:
         if self.image is not None:
             raise ValueError(f"{self} is an image: a media file is accepted.")
         options = {} if self.may_refer else _SELF_CONTAINED
-        options = {"metadata_errors": "replace", "container_options": options}
+        options = {**OPEN_OPTIONS, "container_options": options}
         try:
             container = av.open(self.path, format="mjpeg" if self._kind == "mjpeg" else None, **options)
             if container.format.name == "image2":

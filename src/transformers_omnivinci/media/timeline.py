@@ -21,6 +21,7 @@ from .packets import (
     read_packets,
     read_sample_table,
 )
+from .pyav import time_base
 from .sources import Media
 
 # The frame rate of streams that do not tell theirs.
@@ -194,7 +195,7 @@ def _read_packets(media: Media, container, video, picture: Packets, sound: Packe
         # What is shown before the first key frame cannot be decoded.
         pts, keys = (pts[pts >= keys[0]], keys) if len(keys) else (pts, pts[:1])
         last_duration = picture.durations[shown][picture.durations[shown] > 0][-1:].sum()
-        return _read_times(container, video, pts, keys, last_duration / float(video.time_base))
+        return _read_times(container, video, pts, keys, last_duration / float(time_base(video)))
     if parts.jumped:
         warnings.warn(
             f"The clock of {media} jumps ahead by {parts.jumped:.3f} s in all: the parts between are taken to follow "
@@ -216,9 +217,9 @@ def _read_avi(video, picture: Packets) -> Timeline:
     depth, keys = reorder_depth(video), np.flatnonzero(picture.is_key)
     # A frame is shown when the decoder returns it, which is so many packets later.
     shown = np.concatenate([ticks[depth:], ticks[-1] + 1 + np.arange(min(depth, length))])[:length]
-    times, tick = (shown - shown[0]) * float(video.time_base), float(video.time_base)
+    times, tick = (shown - shown[0]) * float(time_base(video)), float(time_base(video))
     known = {"pts": np.arange(length), "keys": keys if len(keys) else None, "is_seekable": True}
-    known |= {"origin": float(ticks[0] * video.time_base), "ticks": ticks, "is_reordered": depth > 0}
+    known |= {"origin": float(int(ticks[0]) * time_base(video)), "ticks": ticks, "is_reordered": depth > 0}
     return _make_timeline(video, times, times[-1] + tick, **known)
 
 
@@ -229,8 +230,8 @@ def _count(video, length: int) -> Timeline:
 
 
 def _read_times(container, video, pts: np.ndarray, keys: np.ndarray, last_duration: float) -> Timeline:
-    times, origin = (pts - pts[0]) * float(video.time_base), float(pts[0] * video.time_base)
-    end = times[-1] + last_duration * float(video.time_base)
+    times, origin = (pts - pts[0]) * float(time_base(video)), float(int(pts[0]) * time_base(video))
+    end = times[-1] + last_duration * float(time_base(video))
     is_seekable = is_one_of(container, SEEKABLE_FORMATS)
     return _make_timeline(video, times, end, pts=pts, keys=keys, is_seekable=is_seekable, origin=origin)
 
