@@ -25,7 +25,9 @@ from ._harness import to_markdown
 GIB = 2**30
 CARDS = (24, 16, 12)
 RESERVE = 1 * GIB
-"""What is kept for the CUDA context, for kernels, and for what the allocator cannot use."""
+"""What is kept for the CUDA context and for kernels."""
+FRAGMENTS = 0.05
+"""What torch's allocator holds and cannot use, as a share of what is needed: see benchmarks/memory_gpu.py."""
 TEXT, ANSWER = 256, 512
 """Positions of a prompt's text and of an answer."""
 CLIPS = ((64, 60.0), (128, 60.0))
@@ -251,8 +253,8 @@ class Need:
         return sum(self.weights.values()) + self.cache + self.activations
 
     def fits(self, gib: int) -> bool:
-        """Whether a card of so many GiB holds it beside [`RESERVE`]."""
-        return self.total + RESERVE <= gib * GIB
+        """Whether a card of so many GiB holds it beside [`RESERVE`] and [`FRAGMENTS`]."""
+        return self.total * (1 + FRAGMENTS) + RESERVE <= gib * GIB
 
 
 def compute_need(config: OmniVinciConfig, quantization: Mapping | None, frames: int, seconds: float) -> Need:
