@@ -14,6 +14,7 @@ os.environ.setdefault("LLM_COMPRESSOR_LOG_LEVEL", "ERROR")
 from compressed_tensors import ModelCompressor  # noqa: E402
 from compressed_tensors.quantization import QuantizationScheme  # noqa: E402
 from llmcompressor import oneshot  # noqa: E402
+from llmcompressor.modifiers.gptq import GPTQModifier  # noqa: E402
 from llmcompressor.modifiers.quantization import QuantizationModifier  # noqa: E402
 from llmcompressor.modifiers.transform.awq import AWQMapping, AWQModifier  # noqa: E402
 from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier  # noqa: E402
@@ -49,8 +50,10 @@ def calibrate(
         target = treatment.part.pattern(*treatment.part.linears, inside=True)
         # Of 4 bits, ranges that cut off what is rare lose less than those from the least to the largest weight.
         inside = {**scheme, "targets": [target], "weights": {**scheme["weights"], "observer": "mse"}}
-        modifiers = [_awq(treatment.part), _rounding([inside])]
-        _run(model.model.language_model, processor, source, modifiers, prompts, pipeline="sequential")
+        # AWQ scales channels; GPTQ then rounds weights, and makes up for the error of each by those not yet rounded. It
+        # has to see what the layers read after scaling, thus the second run.
+        for modifiers in ([_awq(treatment.part), _rounding([inside])], [_compensated_rounding([inside])]):
+            _run(model.model.language_model, processor, source, modifiers, prompts, pipeline="sequential")
 
 
 def compress(model: nn.Module) -> None:
@@ -80,8 +83,15 @@ def _awq(part: Part) -> AWQModifier:
 
 
 def _rounding(schemes: Iterable[dict]) -> QuantizationModifier:
-    groups = {f"group_{number}": QuantizationScheme(**scheme) for number, scheme in enumerate(schemes)}
-    return QuantizationModifier(config_groups=groups)
+    return QuantizationModifier(config_groups=_groups(schemes))
+
+
+def _compensated_rounding(schemes: Iterable[dict]) -> GPTQModifier:
+    return GPTQModifier(config_groups=_groups(schemes))
+
+
+def _groups(schemes: Iterable[dict]) -> dict[str, QuantizationScheme]:
+    return {f"group_{number}": QuantizationScheme(**scheme) for number, scheme in enumerate(schemes)}
 
 
 def _run(model: nn.Module, processor, source: str, modifiers: list, data: Dataset | None, pipeline: str) -> None:
