@@ -50,8 +50,8 @@ def calibrate(
         target = treatment.part.pattern(*treatment.part.linears, inside=True)
         # Of 4 bits, ranges that cut off what is rare lose less than those from the least to the largest weight.
         inside = {**scheme, "targets": [target], "weights": {**scheme["weights"], "observer": "mse"}}
-        # AWQ scales channels; GPTQ then rounds weights, and makes up for the error of each by those not yet rounded. It
-        # has to see what the layers read after scaling, thus the second run.
+        # AWQ scales channels; GPTQ then rounds weights, and makes up for the error of each by those not yet rounded.
+        # It has to see what the layers read after scaling, thus the second run.
         for modifiers in ([_awq(treatment.part), _rounding([inside])], [_compensated_rounding([inside])]):
             _run(model.model.language_model, processor, source, modifiers, prompts, pipeline="sequential")
 
