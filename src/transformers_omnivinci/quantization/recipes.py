@@ -141,6 +141,7 @@ class Treatment:
         part ([`Part`]), scheme ([`Scheme`]): Which, and how it is rounded.
         method (`str`, *optional*):
             What makes it ready to be rounded by looking at activations: `"smoothquant"` or `"awq"`. `None`: nothing.
+            After AWQ, weights are rounded by GPTQ.
     """
 
     part: Part
