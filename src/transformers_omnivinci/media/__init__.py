@@ -10,6 +10,7 @@ from .images import (
     value_range,
 )
 from .kinds import kind_of
+from .live import EVENTS, LiveChunk, LiveEvent, LiveSource
 from .sounds import load_audio, probe_audio, resample
 from .sources import download, is_url
 from .timeline import OmniVinciVideoMetadata
@@ -17,7 +18,11 @@ from .videos import LoadedVideo, load_video, probe_video
 
 __all__ = [
     "AUDIO_BACKENDS",
+    "EVENTS",
     "VIDEO_BACKENDS",
+    "LiveChunk",
+    "LiveEvent",
+    "LiveSource",
     "LoadedVideo",
     "OmniVinciVideoMetadata",
     "check_transparency",

@@ -89,19 +89,30 @@ class FrameSink:
         """Upright RGB (3, height, width), scaled to the size of the clip, whose resolution may change midway."""
         if not hasattr(self.local, "reformatter"):
             self.local.reformatter = VideoReformatter()
-        is_transposed, is_flipped, is_mirrored = orientation(frame)
+        is_transposed, *_ = orientation(frame)
         with self.lock:
             if self.frames is None and is_transposed and (frame.height, frame.width) == self.size:
                 self.size = self.size[::-1]  # the container did not announce this rotation
-        height, width = self.size[::-1] if is_transposed else self.size
-        is_hdr = self.transfer in (PQ, HLG)
-        # Where the size stays the same, OpenCV and decord do this very conversion too, bit for bit.
-        rgb = to_rgb(self.local.reformatter, frame, width, height, "gbrp16le" if is_hdr else "rgb24").to_ndarray()
-        picture = torch.from_numpy(tone_map(rgb, self.transfer) if is_hdr else rgb)
-        if is_transposed:
-            picture = picture.transpose(0, 1)
-        turned = [axis for axis, is_turned in enumerate((is_flipped, is_mirrored)) if is_turned]
-        return (picture.flip(turned) if turned else picture).permute(2, 0, 1)
+        return to_picture(self.local.reformatter, frame, self.size, self.transfer).permute(2, 0, 1)
+
+
+def to_picture(
+    reformatter: VideoReformatter, frame: av.VideoFrame, size: tuple[int, int], transfer: int | None
+) -> torch.Tensor:
+    """
+    A decoded frame as uint8 RGB of SDR, upright and scaled to `size`: (height, width, 3). `transfer`: the transfer
+    characteristic of the stream, by its number in H.273.
+    """
+    is_transposed, is_flipped, is_mirrored = orientation(frame)
+    height, width = size[::-1] if is_transposed else size
+    is_hdr = transfer in (PQ, HLG)
+    # Where the size stays the same, OpenCV and decord do this very conversion too, bit for bit.
+    rgb = to_rgb(reformatter, frame, width, height, "gbrp16le" if is_hdr else "rgb24").to_ndarray()
+    picture = torch.from_numpy(tone_map(rgb, transfer) if is_hdr else rgb)
+    if is_transposed:
+        picture = picture.transpose(0, 1)
+    turned = [axis for axis, is_turned in enumerate((is_flipped, is_mirrored)) if is_turned]
+    return picture.flip(turned) if turned else picture
 
 
 def decode_pyav(media: Media, timeline: Timeline, frames: np.ndarray, sink: FrameSink, num_threads: int) -> None:

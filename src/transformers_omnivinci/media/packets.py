@@ -125,12 +125,17 @@ class Parts(NamedTuple):
     jumped: float  # by which the clock jumps ahead between parts, in all
 
 
+def max_gap_of(container) -> float:
+    """The most seconds by which times in a container of this format may jump ahead without being wrong."""
+    return _MAX_BROADCAST_GAP if is_one_of(container, _BROADCAST_FORMATS) else _MAX_GAP
+
+
 def find_parts(container, video, picture: Packets, sound: Packets | None) -> Parts | None:
     """The parts of a file whose clock restarts or jumps, as happens where recordings were joined; else `None`."""
     if not len(picture) or picture.pts is None:
         return None
     sound = sound if sound is not None and len(sound) and sound.pts is not None else None
-    max_gap = _MAX_BROADCAST_GAP if is_one_of(container, _BROADCAST_FORMATS) else _MAX_GAP
+    max_gap = max_gap_of(container)
     starts, jumps, times = _find_starts(picture, max_gap)
     is_wrong = times is not picture.times
     picture = replace(picture, times=times)

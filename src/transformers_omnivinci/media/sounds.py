@@ -104,6 +104,37 @@ def check_audio_options(sampling_rate: int, max_seconds: float | None) -> None:
         raise ValueError(f"A limit of {max_seconds!r} seconds of sound is not accepted: it must be positive.")
 
 
+class MonoResampler:
+    """
+    Decoded frames of any format become float32 mono samples at one rate, a second at a time or, if they `flow`, as
+    soon as they can be had. The mean of the channels is taken.
+    """
+
+    def __init__(self, sampling_rate: int, flow: bool = False):
+        self.sampling_rate, self.frame_size = sampling_rate, None if flow else sampling_rate
+        self.resampler, self.format = None, None
+
+    def push(self, frame: av.AudioFrame) -> list[np.ndarray]:
+        """The samples, each array of shape (num_samples,), that this frame completes."""
+        format, completed = (frame.format.name, frame.layout.name, frame.sample_rate), []
+        if format != self.format:
+            completed = self.flush()
+        if self.resampler is None:
+            # Interleaved, because PyAV crashes on planes of more than seven channels.
+            options = {"rate": self.sampling_rate, "frame_size": self.frame_size}
+            self.resampler, self.format = av.AudioResampler(format="flt", **options), format
+        return completed + [_mean(part) for part in self.resampler.resample(frame)]
+
+    def flush(self) -> list[np.ndarray]:
+        """The samples that are still held back. What is pushed next need not follow what came before."""
+        resampler, self.resampler = self.resampler, None
+        return [] if resampler is None else [_mean(part) for part in resampler.resample(None)]
+
+
+def _mean(frame: av.AudioFrame) -> np.ndarray:
+    return frame.to_ndarray().reshape(-1, frame.layout.nb_channels).mean(axis=1)
+
+
 @dataclass
 class Track:
     """Collects the samples of an audio track, mono and resampled, with silence where the track has none."""
@@ -124,7 +155,7 @@ class Track:
         self.samples = np.empty(0, dtype=np.float32)  # of which the first `num_samples` are filled
         self.num_samples = 0  # negative: so many samples are still to come before `start`
         self.is_full = False
-        self.resampler, self.format = None, None
+        self.resampler, self.is_heard = MonoResampler(self.sampling_rate), False
         self.clock, self.end, self.silent = 0.0, None, 0.0
 
     def read(self, packets: Iterator[av.Packet], stream) -> None:
@@ -149,16 +180,12 @@ class Track:
         time = self.clock if frame.pts is None else frame.time
         if self.start is None:
             self.start = time
-        is_first = self.resampler is None
+        is_first, self.is_heard = not self.is_heard, True
         gap = time - (self.start if is_first else self.clock)
         is_right = may_be_silence(time, self.silent + max(gap, 0.0), self.latest)
         is_late = (gap > _MIN_GAP or (self.times is not None and abs(gap) > _MAX_DRIFT)) and is_right
-        format = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if is_first or is_late or format != self.format:
+        if is_late:
             self._flush()
-            # Interleaved, because PyAV crashes on planes of more than seven channels; and a second at a time.
-            rate = self.sampling_rate
-            self.resampler, self.format = av.AudioResampler(format="flt", rate=rate, frame_size=rate), format
         if is_first and is_right:
             self._pad(round((time - self.start) * self.sampling_rate))
         elif is_late:
@@ -171,14 +198,12 @@ class Track:
         if is_first or is_late:
             self.clock = time
         self.clock += frame.samples / frame.sample_rate
-        self._mix(self.resampler.resample(frame))
+        for samples in self.resampler.push(frame):
+            self._append(samples)
 
     def _flush(self) -> None:
-        self._mix([] if self.resampler is None else self.resampler.resample(None))
-
-    def _mix(self, frames: list[av.AudioFrame]) -> None:
-        for frame in frames:
-            self._append(frame.to_ndarray().reshape(-1, frame.layout.nb_channels).mean(axis=1))
+        for samples in self.resampler.flush():
+            self._append(samples)
 
     def place(self, samples: np.ndarray, track_start: float) -> None:
         """Takes over the whole track, which starts at this second on the clock of the container."""

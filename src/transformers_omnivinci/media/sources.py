@@ -34,7 +34,7 @@ _REFERRING = {
     *("vapoursynth", "vobsub"),
 }
 # Options that keep FFmpeg from opening any other file.
-_SELF_CONTAINED = {"format_whitelist": ",".join(av.formats_available - _REFERRING)}
+SELF_CONTAINED = {"format_whitelist": ",".join(av.formats_available - _REFERRING)}
 
 # Formats with unmistakable first bytes. For any other, FFmpeg is asked whether the file is a video.
 _CERTAIN = {"AVIF", "GIF", "HEIF", "JPEG", "JPEG2000", "JXL", "MPO", "PNG", "PSD", "TIFF", "WEBP"}
@@ -77,7 +77,7 @@ class Media:
         """Opens the file with PyAV; a ValueError if this is an image or text, or FFmpeg cannot read it."""
         if self.image is not None:
             raise ValueError(f"{self} is an image: a media file is accepted.")
-        options = {} if self.may_refer else _SELF_CONTAINED
+        options = {} if self.may_refer else SELF_CONTAINED
         options = {**OPEN_OPTIONS, "container_options": options}
         try:
             container = av.open(self.path, format="mjpeg" if self._kind == "mjpeg" else None, **options)
@@ -308,7 +308,7 @@ def _find_demuxer(path: str | Path) -> str:
     """FFmpeg's demuxer for the content of a file. Given a path, FFmpeg would believe the suffixes of images."""
     with open(path, "rb") as file:
         nameless = SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
-        with av.open(nameless, container_options=_SELF_CONTAINED) as container:
+        with av.open(nameless, container_options=SELF_CONTAINED) as container:
             return container.format.name.partition(",")[0]
 
 
