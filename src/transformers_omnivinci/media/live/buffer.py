@@ -203,7 +203,11 @@ class LiveBuffer:
         if self.waits:
             while not self.is_closed and self._complete - self.taken >= self.buffer_seconds:
                 self.changed.wait()
-            return
+        else:
+            self._keep_bounds()
+
+    def _keep_bounds(self) -> None:
+        """Thins the frames that could be taken, and drops the oldest sound, if there is too much of them."""
         num_ready = sum(second < self._complete for second, _ in self.frames)
         if num_ready > self.capacity:
             kept = set(thin(num_ready))
@@ -222,6 +226,8 @@ class LiveBuffer:
         with self.changed:
             self.error, self.is_over = error, True
             self._complete = max(self._complete, self.picture_end, self.sound_end)
+            if not self.waits:
+                self._keep_bounds()
             self.changed.notify_all()
 
     def close(self) -> None:

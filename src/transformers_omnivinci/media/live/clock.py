@@ -75,13 +75,14 @@ class LiveClock:
             duration (`float`): In seconds; 0 if it is unknown.
             now (`float`): Seconds on the wall clock.
         """
-        jump = 0.0
-        if track not in self._offsets:
+        jump, is_first = 0.0, track not in self._offsets
+        if is_first:
             self._offsets[track] = self._first_offset(track, time, now)
             self._newest, self._is_new = self._offsets[track], False
         second = time + self._offsets[track]
         start, end = self._starts.get(track, second), self.ends.get(track, second)
-        if second < start - MIN_SETBACK or (second > end + self.max_gap and not self._is_pause(track, second, now)):
+        is_far = second > end + self.max_gap and not self._is_pause(track, second, now)
+        if not is_first and (second < start - MIN_SETBACK or is_far):
             offset = self._newest if self._fits(track, time) else self.end - time
             jump, second = self._offsets[track] - offset, time + offset
             self._offsets[track] = self._newest = offset

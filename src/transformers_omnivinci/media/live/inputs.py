@@ -23,6 +23,8 @@ _SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "rt
 # they may give again when they are opened again.
 _PLAYLISTS = {"hls": 120.0, "dash": 120.0}
 _FROM_NETWORK = ",".join([SELF_CONTAINED["format_whitelist"], *_PLAYLISTS, "rtsp", "rtp"])
+# Microseconds of a stream that FFmpeg reads to find its tracks: of broadcasts, it would read 5 s before anything else.
+_PROBING = {"analyzeduration": "2000000"}
 # Errors of the system that stay what they are, with a sentence that names the source.
 _KEPT = (FileNotFoundError, PermissionError, ConnectionRefusedError, ConnectionResetError, TimeoutError)
 
@@ -60,6 +62,7 @@ class LiveInput:
 
     is_live = True  # whether time passes for the source while nothing is read from it
     can_reopen = True
+    end_reason = ""  # what tells that it has ended
 
     def __init__(self, name: str, address: str, watch: Watch, format: str | None = None, options: dict | None = None):
         self.name, self.address, self.watch, self.format, self.options = name, address, watch, format, options or {}
@@ -75,7 +78,7 @@ class LiveInput:
             ValueError, OSError: it cannot be opened, or is no video.
         """
         timeout = self.watch.timeout
-        return self._open(self.address, timeout=(timeout, timeout), container_options=self.options)
+        return self._open(self.address, timeout=(timeout, timeout), container_options={**_PROBING, **self.options})
 
     def close(self) -> None:
         """Closes what [`open`] opened beside the container."""
@@ -106,8 +109,8 @@ class LiveInput:
 
     def is_bounded(self, container) -> bool:
         """Whether the source has an end that is known, as a recording has."""
-        has_file = container.format.name not in (*_PLAYLISTS, "rtsp", "rtp")
-        return container.size > 0 if has_file else container.duration is not None
+        # The size of a playlist is not that of what it lists.
+        return (container.duration or 0) > 0 or (container.format.name not in _PLAYLISTS and container.size > 0)
 
     def replay(self, container) -> float:
         """The seconds before the end that may be given again when the source is opened again."""
@@ -143,7 +146,7 @@ class GrowingFile(LiveInput):
     def open(self) -> av.container.InputContainer:
         self.file = open(self.address, "rb")  # noqa: SIM115, closed by `close`
         self.position, self.is_complete = 0, False
-        options = {"container_options": {**SELF_CONTAINED, **self.options}}
+        options = {"container_options": {**_PROBING, **SELF_CONTAINED, **self.options}}
         if _has_late_index(self.address):
             # It cannot be read from start to end, but is complete if there is an index.
             return self._open(os.path.abspath(self.address), **options)
@@ -164,7 +167,7 @@ class GrowingFile(LiveInput):
                 raise OSError(f"{self} was cut short while it was read.")
             # FFmpeg asks several times at the end.
             if self.is_complete or time.monotonic() - since >= self.watch.timeout:
-                self.is_complete = True
+                self.is_complete, self.end_reason = True, f": it has not grown for {self.watch.timeout:g} s"
                 return b""
             self.watch.pause()
 
@@ -189,7 +192,7 @@ class Pipe(LiveInput):
             self.number = None  # `select` knows only sockets there
 
     def open(self) -> av.container.InputContainer:
-        return self._open(self, container_options={**SELF_CONTAINED, **self.options})
+        return self._open(self, container_options={**_PROBING, **SELF_CONTAINED, **self.options})
 
     def close(self) -> None:
         if self.is_ours:

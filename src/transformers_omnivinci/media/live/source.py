@@ -217,6 +217,7 @@ class _Reader:
         self.shape: tuple[int, int] | None = None  # of upright frames as they come
         self.num_damaged = 0
         self.is_first = True
+        self.num_tries = 0  # of opening the source again since the last frame
 
     def tell(self, kind: str, message: str) -> None:
         """Tells of an event now."""
@@ -266,14 +267,16 @@ class _Reader:
         return fault
 
     def _begin(self, container, audio) -> None:
+        is_bounded = self.source.is_bounded(container)
+        self.can_reopen = self.source.can_reopen and not is_bounded
+        # What is not bounded may be closed by the server when it has ended.
+        self.may_have_ended = self.source.replay(container) > 0
         if self.is_first:
-            is_bounded = self.source.is_bounded(container)
             waits = self.when_full == "wait" or (self.when_full is None and is_bounded)
             with self.buffer.changed:
                 self.buffer.waits = waits
                 self.buffer.max_lag = MAX_LAG_OF_FILES if waits else self.buffer.max_lag
                 self.buffer.has_sound = audio is not None
-            self.can_reopen = self.source.can_reopen and not is_bounded
             self.clock.max_gap = self.clock.max_gap if self.source.is_live else max_gap_of(container)
         elif (audio is not None) != self.buffer.has_sound:
             kind, change = ("silence", "no sound any more") if audio is None else ("cut", "sound now: it is left out")
@@ -281,22 +284,24 @@ class _Reader:
         self.has_times = container.format.name not in _WITHOUT_TIMES
         base = None if container.start_time is None else container.start_time / av.time_base
         self.clock.restart(base, is_live=self.source.is_live, replay=self.source.replay(container))
-        self.transfer, self.is_replayed, self.begun = None, False, time.monotonic()
+        self.is_replayed, self.arrived = False, time.monotonic()
 
     def _packets(self, container, streams) -> Iterator[av.Packet]:
         """The packets of a container; a TimeoutError if none comes in time, or no frame is decoded in time."""
         read_only(container, *streams)
-        timeout, since = self.source.watch.timeout, time.monotonic()
+        timeout, since, waited = self.source.watch.timeout, time.monotonic(), 0.0
         while True:
             try:
                 for packet in container.demux(*streams):
                     if self.closed.is_set():
                         return
+                    self.arrived = time.monotonic()
+                    waited += self.arrived - since  # but not what decoding takes
                     if packet.size:
                         yield packet
+                    if self.buffer.size is None and waited > timeout:
+                        raise TimeoutError(f"{self.source} has given no frame for {waited:.1f} s.")
                     since = time.monotonic()
-                    if self.buffer.size is None and since - self.begun > timeout:
-                        raise TimeoutError(f"{self.source} has given no frame for {since - self.begun:.1f} s.")
                 return
             except IndexError:
                 return  # of PyAV, at the end, if a stream has appeared midway
@@ -307,6 +312,8 @@ class _Reader:
             except av.FFmpegError as error:
                 seconds = time.monotonic() - since
                 if isinstance(error, av.error.ExitError) or seconds > 0.9 * timeout:
+                    # Some of it may have passed when the source was opened.
+                    seconds = max(seconds, timeout)
                     raise TimeoutError(f"{self.source} has stalled: nothing came for {seconds:.1f} s.") from error
                 raise
 
@@ -317,7 +324,7 @@ class _Reader:
         except (av.FFmpegError, ValueError):
             self.num_damaged += packet is not None
         for frame in frames:
-            now = time.monotonic()
+            now = self.arrived  # of what the decoder holds back, too
             time_base = frame.time_base or stream.time_base
             seconds = now if frame.pts is None or not self.has_times else float(frame.pts * time_base)
             if stream.type == "audio":
@@ -360,7 +367,7 @@ class _Reader:
             except av.FFmpegError:
                 self.num_damaged += 1
                 return
-            self.is_first = False
+            self.is_first, self.num_tries = False, 0
             with self.buffer.changed:
                 self.buffer.size = size
             self.buffer.add_frame(second, np.ascontiguousarray(picture))
@@ -419,37 +426,43 @@ class _Reader:
         if not self.can_reopen:
             if fault is not None:
                 raise fault if not isinstance(fault, av.FFmpegError) else OSError(_broken(self.source, end, fault))
-            waited = (
-                ""
-                if self.source.is_live or self.source.can_reopen
-                else (f": it has not grown for {self.source.watch.timeout:g} s")
-            )
-            self.tell("ended", f"{self.source} ended at {end:.1f} s{waited}.")
+            self.tell("ended", f"{self.source} ended at {end:.1f} s{self.source.end_reason}.")
+            return None
+        # A playlist that was followed to its end tells so when it is read again.
+        if fault is None and self.may_have_ended and self._has_end():
+            self.tell("ended", f"{self.source} ended at {end:.1f} s.")
             return None
         if isinstance(fault, TimeoutError):
             self.tell("stalled", f"{fault} It is opened again.")
         else:
             self.tell("broken", f"{_broken(self.source, end, fault)} It is opened again.")
         error = None
-        for attempt in range(self.reconnects):
-            self.closed.wait(min(self.backoff * 2**attempt, _MAX_BACKOFF))
+        while self.num_tries < self.reconnects:
+            self.closed.wait(min(self.backoff * 2**self.num_tries, _MAX_BACKOFF))
             if self.closed.is_set():
                 return None
+            self.num_tries += 1
             try:
                 container = self.source.open()
             except (OSError, ValueError) as caught:
                 error = caught
                 continue
-            self.tell("connected", f"{self.source} was opened again at try {attempt + 1} of {self.reconnects}.")
+            self.tell("connected", f"{self.source} was opened again at try {self.num_tries} of {self.reconnects}.")
             return container
         message = f"{self.source} ended at {end:.1f} s"
         if self.reconnects:
-            message += f" and could not be opened again in {self.reconnects} tries: {error}"
+            reason = "it gave no frame" if error is None else str(error)
+            message += f" and could not be opened again in {self.reconnects} tries: {reason}"
         if fault is None:
             self.tell("ended", message.removesuffix(".") + ".")
             return None
         kind = TimeoutError if isinstance(fault, TimeoutError) else ConnectionError
         raise kind(message.replace("ended", "broke off", 1).removesuffix(".") + ".") from fault
+
+    def _has_end(self) -> bool:
+        with suppress(OSError, ValueError), self.source.open() as container:
+            return self.source.is_bounded(container)
+        return False
 
 
 def _broken(source: LiveInput, second: float, fault: Exception | None) -> str:
