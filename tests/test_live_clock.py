@@ -96,6 +96,14 @@ def test_a_source_that_is_opened_again_continues_on_the_wall_clock():
     assert clock.place("video", 7.5, STEP, 103.0) == (pytest.approx(3.5 + STEP), 0.0)
 
 
+def test_what_a_demuxer_gives_late_does_not_shorten_the_time_that_a_source_had_stalled():
+    clock = LiveClock()
+    clock.place("video", 50.0, STEP, 100.0)
+    clock.place("video", 50.5, STEP, 110.0)
+    clock.restart(0.0, since=101.0)
+    assert clock.place("video", 0.0, STEP, 111.0) == (pytest.approx(10.5 + STEP), 0.0)
+
+
 def test_a_source_whose_own_clock_went_on_keeps_it():
     clock = LiveClock()
     clock.place("video", 50.0, STEP, 100.0)

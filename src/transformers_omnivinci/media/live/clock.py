@@ -51,7 +51,9 @@ class LiveClock:
         """The second that the line has reached."""
         return max(self.ends.values(), default=0.0)
 
-    def restart(self, base: float | None = None, *, is_live: bool = True, replay: float = 0.0) -> None:
+    def restart(
+        self, base: float | None = None, *, is_live: bool = True, replay: float = 0.0, since: float | None = None
+    ) -> None:
         """
         Tells that the source was opened, or opened again.
 
@@ -59,9 +61,12 @@ class LiveClock:
             base (`float`, *optional*): The time at which the source says that it begins, on its own clock.
             is_live (`bool`, defaults to `True`): Whether time passes for the source while nothing is read from it.
             replay (`float`, defaults to 0.0): Of how many seconds before the end it may give a repetition.
+            since (`float`, *optional*): When it had stalled, on the wall clock. `None`: when something came last.
         """
         self._base, self._is_live, self._slack = base, is_live, max(replay, MIN_SETBACK)
         self._offsets.clear()
+        if since is not None:
+            self._seen = {track: min(seen, since) for track, seen in self._seen.items()}
         self._is_new = True
 
     def place(self, track: Hashable, time: float, duration: float, now: float) -> Placed:

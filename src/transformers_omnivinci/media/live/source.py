@@ -217,6 +217,7 @@ class _Reader:
         self.shape: tuple[int, int] | None = None  # of upright frames as they come
         self.num_damaged = 0
         self.is_first = True
+        self.stalled_since: float | None = None  # on the wall clock
         self.num_tries = 0  # of opening the source again since the last frame
 
     def tell(self, kind: str, message: str) -> None:
@@ -283,8 +284,9 @@ class _Reader:
             self.tell(kind, f"After {self.clock.end:.1f} s, {self.source} has {change}.")
         self.has_times = container.format.name not in _WITHOUT_TIMES
         base = None if container.start_time is None else container.start_time / av.time_base
-        self.clock.restart(base, is_live=self.source.is_live, replay=self.source.replay(container))
-        self.is_replayed, self.arrived = False, time.monotonic()
+        options = {"is_live": self.source.is_live, "replay": self.source.replay(container)}
+        self.clock.restart(base, since=self.stalled_since, **options)
+        self.is_replayed, self.arrived, self.stalled_since = False, time.monotonic(), None
 
     def _packets(self, container, streams) -> Iterator[av.Packet]:
         """The packets of a container; a TimeoutError if none comes in time, or no frame is decoded in time."""
@@ -295,8 +297,11 @@ class _Reader:
                 for packet in container.demux(*streams):
                     if self.closed.is_set():
                         return
-                    self.arrived = time.monotonic()
-                    waited += self.arrived - since  # but not what decoding takes
+                    now = time.monotonic()
+                    waited += now - since  # but not what decoding takes
+                    self.arrived = now
+                    if now - since > 0.9 * timeout:
+                        self.stalled_since = since  # what some demuxers still give had come before
                     if packet.size:
                         yield packet
                     if self.buffer.size is None and waited > timeout:
@@ -311,6 +316,8 @@ class _Reader:
                 self.source.watch.pause()
             except av.FFmpegError as error:
                 seconds = time.monotonic() - since
+                if seconds > 0.9 * timeout:
+                    self.stalled_since = since
                 if isinstance(error, av.error.ExitError) or seconds > 0.9 * timeout:
                     # Some of it may have passed when the source was opened.
                     seconds = max(seconds, timeout)
@@ -435,6 +442,7 @@ class _Reader:
         if isinstance(fault, TimeoutError):
             self.tell("stalled", f"{fault} It is opened again.")
         else:
+            self.stalled_since = None
             self.tell("broken", f"{_broken(self.source, end, fault)} It is opened again.")
         error = None
         while self.num_tries < self.reconnects:
