@@ -3,11 +3,13 @@
 import io
 import itertools
 import os
+import re
 import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -496,3 +498,8 @@ def test_a_recording_that_is_damaged_tells_so(clips, tmp_path):
     (tmp_path / "damaged.ts").write_bytes(content)
     watched = watch(tmp_path / "damaged.ts")
     assert len(watched.frames) >= 6 and watched.kinds[-1] == "ended"
+
+
+def test_the_page_on_live_sources_names_all_events():
+    page = (Path(__file__).parent.parent / "docs" / "live.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(EVENTS)

@@ -23,6 +23,7 @@ _MODULE_OF = {
     "VideoTextToTextPipeline": "pipelines",
     "PublishedConfig": "conversion",
     "VILAProcessor": "conversion",
+    "LiveSource": "media",
     "NANO": "nano",
 }
 
