@@ -248,11 +248,14 @@ class LiveBuffer:
         return self._complete > self.taken
 
     def take(self) -> LiveChunk | None:
-        """All that is complete, in one chunk; `None` if nothing is."""
+        """All that is complete or, if the reader waits, the next `chunk_seconds` of it; `None` if nothing is."""
         with self.changed:
             if not self._is_ready() or self.is_closed:
                 return None
-            until, is_last = self._complete, self.is_over
+            until = self._complete
+            if self.waits:
+                until = min(until, (int((self.taken + _ROUNDING) / self.chunk_seconds) + 1) * self.chunk_seconds)
+            is_last = self.is_over and until >= self._complete
             taken = []
             while self.frames and (is_last or self.frames[0][0] < until - _ROUNDING):
                 taken.append(self.frames.popleft())

@@ -39,7 +39,7 @@ class LiveSource:
             for chunk in source:
                 session.feed(*chunk.media)
 
-    A thread reads and decodes; chunks hold all that has come since the last one. If they are taken more slowly than
+    A thread reads and decodes; a chunk holds all that has come since the last one. If they are taken more slowly than
     the source goes on, frames that wait are thinned: whenever more than `buffer_seconds * fps` wait, every second one
     of them is dropped, so that older ones become sparser. Sound is kept, up to 10 minutes of it. Whatever happens to a
     source is told: in `events` of chunks, to `on_event`, and as a warning of transformers' logger. See [`LiveEvent`].
@@ -57,7 +57,8 @@ class LiveSource:
         buffer_seconds (`float`, defaults to 30.0): Seconds that may wait to be taken.
         when_full (`str`, *optional*):
             What happens then: `"thin"`, frames are dropped as described, or `"wait"`, the source is not read on.
-            `None`: `"wait"` for files and recordings, whose end is known, and `"thin"` for others.
+            and each chunk has `chunk_seconds`. `None`: `"wait"` for files and recordings, whose end is known, and
+            `"thin"` for others.
         timeout (`float`, defaults to 10.0):
             Seconds without data after which a stream has stalled, and is opened again, and a growing file is complete;
             also those within which the first frame must come.
