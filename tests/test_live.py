@@ -1,5 +1,6 @@
 """Live sources give all frames and sound in order, tell what happens to them, and leave nothing behind."""
 
+import gc
 import io
 import itertools
 import os
@@ -11,8 +12,11 @@ import threading
 import time
 from pathlib import Path
 
+import av
 import numpy as np
+import PIL.Image
 import pytest
+from transformers.utils import logging
 
 from transformers_omnivinci.media import EVENTS, LiveSource
 from transformers_omnivinci.media.live import buffer as live_buffer
@@ -342,8 +346,6 @@ def test_a_playlist_of_hls_is_followed_while_it_grows(clips, tmp_path):
 
 def split_segments(clips, folder):
     """The names of three segments of a second each."""
-    import av
-
     name = str(folder / "all.m3u8")
     options = {"hls_time": "1", "hls_list_size": "0", "hls_segment_filename": str(folder / "part%d.ts")}
     with av.open(str(clips / "clip.ts")) as reader, av.open(name, "w", format="hls", options=options) as writer:
@@ -399,14 +401,22 @@ def test_closing_ends_a_source_that_waits_for_its_file(clips):
         source.open()
 
 
+def test_decoded_frames_are_freed_at_once(clips):
+    gc.collect()
+    gc.disable()
+    try:
+        watch(clips / "clip.ts")
+        assert sum(type(one) is av.VideoFrame for one in gc.get_objects()) == 0
+    finally:
+        gc.enable()
+
+
 def test_leaving_a_loop_early_ends_reading(clips):
     for _ in LiveSource(clips / "clip.ts", timeout=60.0):
         break
 
 
 def test_events_are_called_and_logged(clips, tmp_path, caplog):
-    from transformers.utils import logging
-
     path, told = tmp_path / "joined.ts", []
     path.write_bytes((clips / "clip.ts").read_bytes() + (clips / "small.ts").read_bytes())
     logger = logging.get_logger("transformers_omnivinci.media.live.source")
@@ -440,8 +450,6 @@ def test_sources_that_cannot_be_opened_say_why(clips, tmp_path):
 
 
 def test_what_is_no_video_says_so(clips, tmp_path):
-    import PIL.Image
-
     (tmp_path / "text.txt").write_text("plain text\n" * 1000)
     (tmp_path / "noise.ts").write_bytes(np.random.default_rng(0).bytes(100_000))
     (tmp_path / "empty.ts").write_bytes(b"")

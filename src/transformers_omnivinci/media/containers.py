@@ -8,6 +8,7 @@ from contextlib import suppress
 import av
 import numpy as np
 from av import stream as _stream
+from av.sidedata.sidedata import SideDataContainer
 from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
@@ -79,7 +80,8 @@ def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     How to turn a decoded frame upright: whether to swap rows and columns, and then to flip it top to bottom, and left
     to right. A display matrix is rounded to the nearest of these eight orientations.
     """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    # `frame.side_data` and the frame would refer to each other: hundreds of frames would wait to be collected.
+    matrix = SideDataContainer(frame).get("DISPLAYMATRIX")
     if matrix is None:
         return False, False, False
     a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).tolist()
