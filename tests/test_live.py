@@ -411,6 +411,25 @@ def test_decoded_frames_are_freed_at_once(clips):
         gc.enable()
 
 
+def test_another_loop_goes_on_where_one_was_left(clips):
+    with LiveSource(clips / "clip.ts", fps=4, timeout=0.3) as source:
+        chunks = [next(iter(source)), *source]
+    is_whole(Watched(chunks))
+
+
+def test_a_file_that_is_cut_short_is_an_error_after_what_was_read(clips, tmp_path):
+    path, chunks = tmp_path / "clip.ts", []
+    path.write_bytes((clips / "clip.ts").read_bytes())
+    with (
+        LiveSource(path, timeout=20.0) as source,
+        pytest.raises(OSError, match="clip.ts' was cut short while it was read.$"),
+    ):
+        for chunk in source:
+            chunks.append(chunk)
+            path.write_bytes(b"")
+    assert read_numbers(Watched(chunks).frames)[:4] == [0, 12, 24, 36]
+
+
 def test_leaving_a_loop_early_ends_reading(clips):
     for _ in LiveSource(clips / "clip.ts", timeout=60.0):
         break

@@ -169,6 +169,7 @@ class LiveSource:
         return self.name
 
     def __iter__(self) -> Iterator[LiveChunk]:
+        is_ours = self._thread is None
         self.open()
         try:
             while True:
@@ -189,7 +190,9 @@ class LiveSource:
             if self._buffer.error is not None:
                 raise self._buffer.error
         finally:
-            self.close()
+            # In a context, another loop can go on where this one was left.
+            if is_ours:
+                self.close()
 
     def _hand_over(self, events: list[LiveEvent]) -> None:
         self._untold += events
