@@ -21,6 +21,7 @@ _MODULE_OF = {
     "OmniVinciProcessor": "processing",
     "OmniVinciVideoProcessor": "processing",
     "VideoTextToTextPipeline": "pipelines",
+    "Session": "sessions",
     "PublishedConfig": "conversion",
     "VILAProcessor": "conversion",
     "LiveSource": "media",

@@ -160,10 +160,10 @@ def resume(model, input_ids: torch.Tensor, cache: Cache, inputs: dict) -> dict:
     known: CachedPrompt | None = getattr(cache, ATTRIBUTE, None)
     known = known and known.for_rows(len(input_ids))
     if given == in_all:
-        agreed = _count_agreed(describe(config, input_ids, inputs.get("attention_mask"), media), known, length)
+        agreed = count_agreed(describe(config, input_ids, inputs.get("attention_mask"), media), known, length)
         if known is None and any(in_all[name] - behind[name] for name in MODALITIES):
             agreed = 0  # what it was made from is not known
-        _cut_back(cache, min(agreed, input_ids.shape[1] - 1))
+        cut_back(cache, min(agreed, input_ids.shape[1] - 1))
         return _without_cached(model, inputs, media, masks, cache.get_seq_length())
     for name in MODALITIES:
         if given[name] != behind[name]:
@@ -173,7 +173,7 @@ def resume(model, input_ids: torch.Tensor, cache: Cache, inputs: dict) -> dict:
                 "those behind the cache."
             )
     tokens = known and CachedPrompt(known.input_ids, known.input_ids)  # what media they stood for is not known here
-    agreed = _count_agreed(CachedPrompt(input_ids, input_ids), tokens, length)
+    agreed = count_agreed(CachedPrompt(input_ids, input_ids), tokens, length)
     if known is None or agreed < length:
         raise ValueError(
             f"The prompts go on otherwise than the cache, which holds {length:,} positions, from position {agreed:,} "
@@ -211,8 +211,8 @@ def _describe_medium(config, modality: str, medium: MediaInputs, side: int) -> M
     return Medium(_digest(seen) + _digest(seconds[0]).to(seen.device), count)
 
 
-def _count_agreed(prompt: CachedPrompt, known: CachedPrompt | None, length: int) -> int:
-    """How many positions of the cache hold what the prompt has there."""
+def count_agreed(prompt: CachedPrompt, known: CachedPrompt | None, length: int) -> int:
+    """How many of the first `length` positions of a cache hold what the prompt has there; `known` is what it holds."""
     if known is None:
         return length
     length = min(length, known.contents.shape[1], prompt.contents.shape[1])
@@ -220,7 +220,7 @@ def _count_agreed(prompt: CachedPrompt, known: CachedPrompt | None, length: int)
     return int(same.long().cumprod(0).sum())
 
 
-def _cut_back(cache: Cache, length: int) -> None:
+def cut_back(cache: Cache, length: int) -> None:
     """Leaves the first positions of a cache. Of one that cannot be cut nothing is left."""
     removed = cache.get_seq_length() - length
     if removed <= 0:

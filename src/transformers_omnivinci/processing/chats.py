@@ -6,7 +6,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from .conversation import item_options, read_conversations, source_keys
 from .options import hears_videos, option_names
-from .tokenization import CUT, control_tokens, cut_control_tokens, mark_spans
+from .tokenization import CUT, TokenizedPrompt, control_tokens, cut_control_tokens, mark_spans, tokenize_prompt
 from .video_inputs import one_video
 
 
@@ -114,6 +114,22 @@ class AppliesChatTemplates:
             ]
             inputs.convert_to_tensors(tensor_type=return_tensors)
         return inputs
+
+    def tokenize_chat(self, conversation, sanitize_control_tokens: bool = False) -> TokenizedPrompt:
+        """
+        A chat as tokens, with one placeholder for each medium, none of which is read: items may lack theirs.
+
+        Args:
+            conversation: A list of messages, answered next; as of [`apply_chat_template`], with its errors.
+            sanitize_control_tokens (`bool`, *optional*, defaults to `False`): As of [`apply_chat_template`].
+        """
+        conversations, _ = self._read_conversations(conversation, refuse_placeholders=not sanitize_control_tokens)
+        words = {"conversations": conversations, "tools": None, "documents": None}
+        template = self._find_template(None)
+        [prompt], _ = self._write_prompts(template, words, sanitize_control_tokens, add_generation_prompt=True)
+        return tokenize_prompt(
+            self.tokenizer, prompt, self._special_tokens_options(prompt).get("add_special_tokens", True)
+        )
 
     def _write_prompts(self, template: str, words: dict, sanitize_control_tokens: bool, **options):
         """Prompts by a template, and where the assistant speaks in them; control tokens among the words may be cut."""

@@ -1,0 +1,148 @@
+"""Prompts of a session, and the language model's cache of what they begin with."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import DynamicCache
+
+from ..compat import CACHE
+from ..modeling.cached_prompt import ATTRIBUTE, CachedPrompt, RestOfMedia, count_agreed, cut_back
+from .contents import Content
+
+CHUNK = 4096
+"""Positions that are read at a time, which bounds the memory of a long prefix."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """
+    What the language model is to read.
+
+    Attributes:
+        ids (`np.ndarray` of shape `(length,)`): Tokens and placeholders.
+        keys (`np.ndarray` of shape `(length,)`): What stands at each position, see [`Content.keys`].
+        starts (`Sequence[int]`): Where each medium begins.
+        contents (`Sequence[Content]`): The media.
+        token_ids (`dict[str, int]`): The placeholder of each modality.
+    """
+
+    ids: np.ndarray
+    keys: np.ndarray
+    starts: Sequence[int]
+    contents: Sequence[Content]
+    token_ids: dict[str, int]
+
+    @classmethod
+    def of(cls, text_ids: Sequence[int], contents: Sequence[Content], modalities: Sequence[str], token_ids: dict):
+        """
+        Puts media in the place of their placeholders.
+
+        Args:
+            text_ids (`Sequence[int]`): The tokens of a chat, with one placeholder for each medium.
+            contents (`Sequence[Content]`), modalities (`Sequence[str]`):
+                The media and what they are, those of each modality in order.
+            token_ids (`dict[str, int]`): The placeholder of each modality.
+
+        Raises:
+            ValueError: the chat template writes other placeholders.
+        """
+        waiting = {token: [] for token in token_ids.values()}
+        for content, modality in zip(contents, modalities, strict=True):
+            waiting[token_ids[modality]].append(content)
+        ids, keys, starts, placed, end, length = [], [], [], [], 0, 0
+        text = np.asarray(text_ids, dtype=np.int64)
+        for slot in np.flatnonzero(np.isin(text, list(waiting))):
+            if not waiting[text[slot]]:
+                break
+            content = waiting[text[slot]].pop(0)
+            ids += [text[end:slot], content.positions.ids]
+            keys += [text[end:slot], content.keys()]
+            starts.append(length + slot - end)
+            length, end = starts[-1] + len(content), slot + 1
+            placed.append(content)
+        if any(waiting.values()) or np.isin(text[end:], list(waiting)).any():
+            raise ValueError("The chat template of the processor does not write one placeholder for each medium.")
+        ids, keys = np.concatenate([*ids, text[end:]]), np.concatenate([*keys, text[end:]])
+        return cls(ids, keys, starts, placed, dict(token_ids))
+
+    @property
+    def end_of_media(self) -> int:
+        """Where the last medium ends; 0 without media."""
+        return self.starts[-1] + len(self.contents[-1]) if self.starts else 0
+
+    def media(self, start: int, stop: int | None = None) -> dict[str, RestOfMedia]:
+        """The embeddings that stand from position `start` up to `stop`, or to the end, as `mm_encoder_outputs`."""
+        stop, found = len(self.ids) if stop is None else stop, {}
+        for first, content in zip(self.starts, self.contents, strict=True):
+            before, end = max(start - first, 0), min(stop - first, len(content))
+            if before >= end:
+                continue
+            ids = content.positions.ids
+            for modality, token in self.token_ids.items():
+                skipped, within = (int((part == token).sum()) for part in (ids[:before], ids[before:end]))
+                if within:
+                    found.setdefault(modality, []).extend(content.embeddings(token, skipped, skipped + within))
+        return {
+            modality: RestOfMedia(pooler_output=rows, per_prompt=[sum(map(len, rows))])
+            for modality, rows in found.items()
+        }
+
+    def noted(self, length: int | None = None) -> CachedPrompt:
+        """The first `length` positions, as a cache notes what it holds."""
+        ids, keys = (torch.from_numpy(part[:length])[None] for part in (self.ids, self.keys))
+        return CachedPrompt(ids, keys)
+
+
+class Prefix:
+    """
+    The cache of what the prompts of a session begin with. Its tensors are never written to: what is read further is
+    concatenated, so that branches share all that they have in common.
+    """
+
+    def __init__(self, model, cache: DynamicCache | None = None):
+        self.model = model
+        self.cache = DynamicCache(config=model.config) if cache is None else cache
+
+    def __len__(self) -> int:
+        return int(self.cache.get_seq_length())
+
+    def branch(self) -> "Prefix":
+        """Another prefix that goes on from this one, which it leaves as it is. Nothing is copied."""
+        cache = copy.copy(self.cache)
+        cache.layers = [copy.copy(layer) for layer in self.cache.layers]
+        return Prefix(self.model, cache)
+
+    def agrees(self, prompt: Prompt) -> int:
+        """How many of the first positions of a prompt are held."""
+        known = getattr(self.cache, ATTRIBUTE, None)
+        return count_agreed(prompt.noted(), known, len(self)) if len(self) else 0
+
+    def cut(self, length: int) -> None:
+        """Leaves the first positions; none of a sliding window, which may have lost what goes before them."""
+        if length >= len(self):
+            return
+        if length and not any(layer.is_sliding for layer in self.cache.layers):
+            cut_back(self.cache, length)
+        else:
+            self.cache = DynamicCache(config=self.model.config)
+
+    def note(self, prompt: CachedPrompt) -> None:
+        """Writes down what the cache holds."""
+        setattr(self.cache, ATTRIBUTE, prompt.first(len(self)))
+
+    def read(self, prompt: Prompt, stop: int) -> None:
+        """Makes this the cache of the first `stop` positions of a prompt; what it holds of them is not read again."""
+        start = min(self.agrees(prompt), stop)
+        if start == stop and len(self) == stop:
+            return
+        self.cut(start)
+        for start in range(len(self), stop, CHUNK):
+            end = min(start + CHUNK, stop)
+            ids = torch.from_numpy(prompt.ids[start:end])[None].to(self.model.device)
+            media = prompt.media(start, end)
+            with torch.no_grad():
+                self.model.model(ids, mm_encoder_outputs=media, use_cache=True, **{CACHE: self.cache})
+        self.note(prompt.noted())
