@@ -20,6 +20,8 @@ from .prefix import Prefix, Prompt
 RESERVED = {*MEDIA_INPUTS, "inputs", "input_ids", "attention_mask", "inputs_embeds", "mm_encoder_outputs"}
 RESERVED |= {"past_key_values", "cache", "use_cache", "num_return_sequences", "return_dict_in_generate"}
 """Arguments of `generate` that a session gives itself."""
+ASSISTANTS = ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit")
+"""Options of `generate` that have another part guess the next tokens."""
 
 
 @dataclass
@@ -172,9 +174,11 @@ class Session:
             options["stopping_criteria"] = StoppingCriteriaList([*(options.get("stopping_criteria") or ()), cancelled])
         branch, length = self._prefix.branch(), len(prompt.ids)
         branch.cut(min(branch.agrees(prompt), length - 1))
-        cached = len(branch)
         config = options.get("generation_config") or self.model.generation_config
-        num_beams = options.get("num_beams") or config.num_beams or 1
+        # Assistants of transformers read the whole prompt, whatever a cache holds: here its embeddings.
+        if any(options.get(name) or getattr(config, name, None) for name in ASSISTANTS):
+            branch.cut(0)
+        cached, num_beams = len(branch), options.get("num_beams") or config.num_beams or 1
         if num_beams > 1 and cached:
             branch.cache.batch_repeat_interleave(num_beams)
         ids = torch.from_numpy(prompt.ids)[None].to(self.model.device)
