@@ -6,6 +6,9 @@ from transformers import WhisperFeatureExtractor
 
 from ..planning import AudioWindows
 
+DYNAMIC_RANGE = 2.0
+"""The floor lies 8 decades below the loudest of the whole clip, which is this in the units of the features."""
+
 
 def extract_log_mel(
     extractor: WhisperFeatureExtractor,
@@ -29,26 +32,45 @@ def extract_log_mel(
     """
     samples = np.zeros(windows.padded_samples, dtype=np.float32)
     samples[: windows.num_samples] = waveform[: windows.num_samples]
-    hop = extractor.hop_length
-    margin = extractor.n_fft // (2 * hop) + 2  # frames that feel the edge of a part
-    total, step = len(samples) // hop, 60 * extractor.sampling_rate // hop
+    total, step = len(samples) // extractor.hop_length, 60 * extractor.sampling_rate // extractor.hop_length
     mel = torch.zeros(extractor.feature_size, windows.num_windows * window_mel_frames)
     # A minute at a time: frames need only the samples around them, but for the dynamic range.
     for start in range(0, total, step):
         stop = min(start + step, total)
-        first, last = max(start - margin, 0), stop + margin
-        part = samples[first * hop : last * hop] if last < total else samples[first * hop :]
-        frames = extractor(
-            part,
-            sampling_rate=extractor.sampling_rate,
-            padding=False,
-            truncation=False,
-            device=device,
-            return_tensors="pt",
-        )["input_features"][0]
-        mel[:, start:stop] = frames[:, start - first : stop - first]
-    # The floor lies 8 decades below the loudest of the whole clip, which is 2 in the units of the features. Those of
-    # the parts lie no higher.
+        mel[:, start:stop] = extract_frames(extractor, samples, start, stop, device)
     heard = mel[:, :total]
-    torch.maximum(heard, heard.max() - 2.0, out=heard)
+    torch.maximum(heard, heard.max() - DYNAMIC_RANGE, out=heard)
     return mel.unflatten(1, (windows.num_windows, window_mel_frames)).transpose(0, 1)
+
+
+def margin_of(extractor: WhisperFeatureExtractor) -> int:
+    """How many frames before and behind others feel their samples."""
+    return extractor.n_fft // (2 * extractor.hop_length) + 2
+
+
+def extract_frames(
+    extractor: WhisperFeatureExtractor, samples: np.ndarray, start: int, stop: int, device: str = "cpu"
+) -> torch.Tensor:
+    """
+    Log-mel frames from `start` up to `stop` of a clip, by the samples around them. Their floor lies no higher than
+    that of the whole clip, which is for the caller to apply.
+
+    Args:
+        samples (`np.ndarray` of shape `(num_samples,)`): The clip, padded.
+        others: As of [`extract_log_mel`].
+
+    Returns:
+        `torch.Tensor` of shape `(mel bins, stop - start)`.
+    """
+    hop, margin = extractor.hop_length, margin_of(extractor)
+    first, last = max(start - margin, 0), stop + margin
+    part = samples[first * hop : last * hop] if last < len(samples) // hop else samples[first * hop :]
+    frames = extractor(
+        part,
+        sampling_rate=extractor.sampling_rate,
+        padding=False,
+        truncation=False,
+        device=device,
+        return_tensors="pt",
+    )["input_features"][0]
+    return frames[:, start - first : stop - first]

@@ -59,10 +59,12 @@ class Content:
     Attributes:
         positions ([`Positions`]): What stands where.
         blocks (`Mapping[int, Sequence[Block]]`): By placeholder, the embeddings that stand at it, in order.
+        is_whole (`bool`): Whether this is all of it.
     """
 
     positions: Positions
     blocks: Mapping[int, Sequence[Block]]
+    is_whole: bool = True
     _ends: dict = field(default_factory=dict, compare=False)
 
     def __len__(self) -> int:

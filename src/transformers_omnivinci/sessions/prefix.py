@@ -69,9 +69,14 @@ class Prompt:
         return cls(ids, keys, starts, placed, dict(token_ids))
 
     @property
-    def end_of_media(self) -> int:
-        """Where the last medium ends; 0 without media."""
-        return self.starts[-1] + len(self.contents[-1]) if self.starts else 0
+    def settled(self) -> int:
+        """Where the last medium ends, or the first one of which only the beginning is here; 0 without media."""
+        end = 0
+        for start, content in zip(self.starts, self.contents, strict=True):
+            end = start + len(content)
+            if not content.is_whole:
+                break
+        return end
 
     def media(self, start: int, stop: int | None = None) -> dict[str, RestOfMedia]:
         """The embeddings that stand from position `start` up to `stop`, or to the end, as `mm_encoder_outputs`."""

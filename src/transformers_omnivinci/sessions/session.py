@@ -1,9 +1,10 @@
 """A session: what was watched and said, with the language model's cache of it."""
 
+import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from ..modeling.cached_prompt import CachedPrompt
 from ..processing.batch import MEDIA_INPUTS
 from .answers import Answer, AnswerStream
 from .contents import Keys
+from .live import LiveClip
 from .media import read_recording
 from .prefix import Prefix, Prompt
 
@@ -97,26 +99,92 @@ class Session:
         """
         with self._use():
             recording = read_recording(self.processor, media, kind, track, options)
-            turn = Turn([*self._open.media, recording], self._open.question)
-            self._settle(turn)
-            self._open = turn
+            self._settle([*self._turns, Turn([*self._open.media, recording])])
 
-    def _settle(self, turn: Turn) -> None:
-        """Reads all media, those of a new turn included, into the cache."""
-        prompt = self._prompt(turn)
+    def feed(
+        self,
+        frames=None,
+        timestamps: Sequence[float] | None = None,
+        samples=None,
+        start: float | None = None,
+        end: float | None = None,
+        fps: float | None = None,
+    ) -> None:
+        """
+        Goes on with the live clip of the session, which begins where it is fed first, behind what was watched before.
+
+        Answers are those about a video made of all frames, seconds and samples that were fed, however they came in
+        pieces. What a group of TEG holds is known when its border has passed, and what the audio encoder makes of a
+        window (30 s in the published model) when its sound is whole. So groups that both picture and sound have left
+        are read into the cache, up to the last whole window, and the frames of the group that follows; the rest, which
+        is provisional, is encoded and read in the branch of each question. A later sound that is louder than all
+        before may raise the floor of earlier spectrograms, as the processor takes it from the whole clip: windows that
+        it changes are encoded again, and the cache is cut back to them. So it is where the first sound or the first
+        frame comes late, as the order of the sequence is then another one. Feed silence where there is none, and
+        frames while there is sound: a group that is not left stays provisional.
+
+        With `video_pool_sizes` of several frames, these are encoded when there are as many; with several such sizes,
+        sizes that do not divide a frame, or `audio_pooling="conv"`, picture or sound is encoded as a whole for each
+        question.
+
+        Args:
+            frames (*optional*):
+                Arrays in uint8 of shape (height, width, 3), or opened images, all of one size. All of them are used.
+            timestamps (`Sequence[float]`, *optional*): The second of each frame, ascending.
+            samples (*optional*): Mono samples of shape (num_samples,) at the rate of the feature extractor, floats in
+                [-1, 1] or integers of full scale.
+            start (`float`, *optional*): Second of the first sample; before it, what was not fed is silence. Less than
+                0.02 s are taken for rounding. `None`: right behind the samples before.
+            end (`float`, *optional*): Second up to which the clip lasts, where that is beyond its last frame and
+                sample.
+            fps (`float`, *optional*):
+                The most frames per second that are used: those that come less than 1/fps seconds behind the last one
+                that is used are left out.
+
+        Raises:
+            ValueError, TypeError: seconds go backwards, sound overlaps, frames have another size, or they are not
+                accepted.
+            RuntimeError: another thread is using the session, or it is closed.
+        """
+        if fps is not None and not 0 < fps < math.inf:
+            raise ValueError(f"`fps={fps}` is not accepted: it must be positive.")
+        if (frames is None) != (timestamps is None):
+            raise ValueError("Live frames come with their seconds: give both `frames` and `timestamps`, or none.")
+        if start is not None and samples is None:
+            raise ValueError("`start` is the second of the first sample, but no `samples` were given.")
+        with self._use():
+            turns = [*self._turns, self._open]
+            place = [(turn, medium) for turn in turns for medium in turn.media if isinstance(medium, LiveClip)]
+            clip = place[0][1] if place else LiveClip()
+            if frames is not None:
+                clip = clip.show(self.model, self.processor, frames, timestamps, fps, self._keys)
+            if samples is not None:
+                clip = clip.hear(self.processor, samples, start)
+            clip = replace(clip, clock=clip.clock.last_until(end))
+            if not (clip.clock.timestamps or clip.clock.num_samples):
+                return
+            changed, before = place[0] if place else (self._open, None)
+            media = [one for one in changed.media if one is not before]
+            media.insert(changed.media.index(before) if place else len(media), clip)
+            self._settle([replace(turn, media=media) if turn is changed else turn for turn in turns])
+
+    def _settle(self, turns: list[Turn]) -> None:
+        """Takes turns, of which the last one is not answered yet, and reads their media into the cache."""
+        prompt = self._prompt(turns, only_settled=True)
         prefix = self._prefix.branch()
-        prefix.read(prompt, prompt.end_of_media)
-        self._prefix = prefix
+        prefix.read(prompt, prompt.settled)
+        self._prefix, self._turns, self._open = prefix, turns[:-1], turns[-1]
 
-    def _prompt(self, turn: Turn) -> Prompt:
-        """The prompt of a turn behind those that were kept."""
-        turns = [*self._turns, turn]
+    def _prompt(self, turns: Sequence[Turn], only_settled: bool = False) -> Prompt:
+        """The prompt of turns; of a live clip, and what stands behind it, only what is settled."""
         messages = [] if self.system is None else [{"role": "system", "content": self.system}]
-        messages += [message for one in turns for message in one.messages()]
+        messages += [message for turn in turns for message in turn.messages()]
         text = self.processor.tokenize_chat(messages, self.sanitize_control_tokens)
-        media = [medium for one in turns for medium in one.media]
-        is_alone = sum(medium.modality == "image" for medium in media) == 1
-        contents = [medium.content(self.model, self.processor, self._keys, is_alone) for medium in media]
+        media = [medium for turn in turns for medium in turn.media]
+        is_alone, contents = sum(medium.modality == "image" for medium in media) == 1, []
+        for medium in media:
+            options = {"only_settled": only_settled} if isinstance(medium, LiveClip) else {}
+            contents.append(medium.content(self.model, self.processor, self._keys, is_alone, **options))
         modalities = [medium.modality for medium in media]
         return Prompt.of(text.ids, contents, modalities, self.processor.layout.token_ids)
 
@@ -154,7 +222,7 @@ class Session:
             if not (self._open.media or self._turns):
                 raise ValueError("Nothing was watched yet: give the session a medium by `watch` or `feed` first.")
             turn = Turn(self._open.media, question)
-            prompt = self._prompt(turn)
+            prompt = self._prompt([*self._turns, turn])
 
             def answer(**options) -> Answer:
                 return self._answer(turn, prompt, keep, {**generation, **options})
