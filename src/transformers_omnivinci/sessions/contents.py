@@ -37,10 +37,12 @@ class Block:
     Attributes:
         keys (`np.ndarray` of shape `(num_embeddings,)`): From [`Keys`].
         embeddings (`torch.Tensor` of shape `(num_embeddings, hidden_size)`): As they stand in the sequence.
+        seconds (`np.ndarray` of shape `(num_embeddings,)`, *optional*): When they are, where that is asked for.
     """
 
     keys: np.ndarray
     embeddings: torch.Tensor
+    seconds: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -48,7 +50,8 @@ class Block:
     def select(self, kept: np.ndarray) -> "Block":
         """Those of a mask of shape `(num_embeddings,)`, in memory of their own."""
         places = torch.from_numpy(np.flatnonzero(kept)).to(self.embeddings.device)
-        return Block(self.keys[kept], self.embeddings.index_select(0, places))
+        seconds = None if self.seconds is None else self.seconds[kept]
+        return Block(self.keys[kept], self.embeddings.index_select(0, places), seconds)
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,15 @@ class Content:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def select(self, kept: np.ndarray) -> "Content":
+        """What a mask of shape `(length,)` leaves of it."""
+        left = {}
+        for token, blocks in self.blocks.items():
+            masks = np.split(kept[self.positions.ids == token], np.cumsum([len(block) for block in blocks])[:-1])
+            chosen = [block.select(mask) for block, mask in zip(blocks, masks, strict=True)]
+            left[token] = [block for block in chosen if len(block)]
+        return Content(self.positions.select(kept), left, self.is_whole)
 
     def keys(self) -> np.ndarray:
         """Of each position what stands there: a token id, or the key of an embedding; of shape `(length,)`."""

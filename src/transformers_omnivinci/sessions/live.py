@@ -16,7 +16,8 @@ from ..processing.pixels import to_pixels
 from ..processing.waveforms import to_waveform
 from .contents import Block, Content, Keys
 from .feeding import Clock, count_settled
-from .positions import spread
+from .policy import keep_around
+from .positions import Positions, spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +26,13 @@ class Window:
     A window of sound as the encoder reads it, before its floor.
 
     Attributes:
-        features (`torch.Tensor` of shape `(mel bins, mel frames)`): As far as the sound reaches, padding included.
+        features (`torch.Tensor` of shape `(mel bins, mel frames)`, *optional*):
+            As far as the sound reaches, padding included. `None` of what is forgotten.
         stays (`bool`): Whether it is the same whatever follows.
         peak (`float`), least (`float`): The most and the least of its features.
     """
 
-    features: torch.Tensor
+    features: torch.Tensor | None
     stays: bool
     peak: float
     least: float
@@ -54,6 +56,7 @@ class LiveClip:
         offset (`int`): The first of `samples` among all.
         windows (`tuple[Window, ...]`): Windows that stay.
         sounds (`dict`): What was encoded last of each unit of windows, by what it was encoded from.
+        unseen (`frozenset[float]`), unheard (`float`): Seconds of frames, and of sound up to one, that are forgotten.
     """
 
     clock: Clock = Clock()
@@ -64,6 +67,8 @@ class LiveClip:
     offset: int = 0
     windows: tuple[Window, ...] = ()
     sounds: dict = field(default_factory=dict)
+    unseen: frozenset[float] = frozenset()
+    unheard: float = -math.inf
 
     name = "<live>"
 
@@ -131,18 +136,20 @@ class LiveClip:
 
     # --------------------------------------------------------------------------------------------------- reading
 
-    def content(self, model, processor, keys: Keys, is_alone: bool = False, only_settled: bool = False) -> Content:
-        """It as it stands in a prompt; or, of that, what most probably stays as it is. `is_alone` is for images."""
+    def content(self, model, processor, keys: Keys, only_settled: bool = False) -> Content:
+        """It as it stands in a prompt; or, of that, what most probably stays as it is."""
         layout = processor.layout
         plan = plan_medium(self.clock.facts, layout)
-        positions = spread(plan, layout)
+        positions = self.positions(processor, plan)
         if only_settled:
             end = count_settled(self.clock, plan, positions, layout, self._count_staying(plan, layout))
             positions = positions.select(np.arange(len(positions)) < end)
         token, blocks = layout.token_ids["audio"], {}
         num_vectors = int((positions.ids == token).sum())
         if num_vectors:
-            blocks[token] = self._sound(model, processor, plan, num_vectors, keys, only_settled)
+            num_forgotten = int((np.asarray(plan.sound_seconds) < self.unheard).sum())
+            sound = self._sound(model, processor, plan, num_forgotten + num_vectors, keys, only_settled)
+            blocks[token] = _first(sound, num_vectors)
         num_embeddings = int((positions.ids == layout.token_ids["video"]).sum())
         if num_embeddings:
             blocks[layout.token_ids["video"]] = _first(
@@ -150,25 +157,67 @@ class LiveClip:
             )
         return Content(positions, blocks, is_whole=not only_settled)
 
+    @property
+    def duration(self) -> float:
+        """Seconds up to which it lasts so far."""
+        return self.clock.end
+
+    def positions(self, processor, plan: MediumPlan | None = None) -> Positions:
+        """What of it stands in a prompt; nothing is encoded. `plan`: that of the clip, if it was made already."""
+        layout = processor.layout
+        positions = spread(plan or plan_medium(self.clock.facts, layout), layout)
+        if not self.unseen and self.unheard == -math.inf:
+            return positions
+        is_audio = positions.ids == layout.token_ids["audio"]
+        kept = np.where(is_audio, positions.seconds >= self.unheard, ~_isin(positions.seconds, self.unseen))
+        return positions.select(keep_around(positions, layout, kept))
+
+    def forget(self, processor, kept: np.ndarray) -> "LiveClip":
+        """It without the positions that a mask of shape `(length,)` leaves out: of sound, what is before the rest."""
+        positions = self.positions(processor)
+        layout = processor.layout
+        if kept.all():
+            return self
+        is_video, is_audio = (positions.ids == layout.token_ids[name] for name in ("video", "audio"))
+        unseen = self.unseen | set(positions.seconds[is_video & ~kept].tolist())
+        unheard, left = self.unheard, positions.seconds[is_audio & kept]
+        if (is_audio & ~kept).any():
+            unheard = float(left.min()) if len(left) else np.nextafter(positions.seconds[is_audio].max(), np.inf)
+        pictures = tuple(_without(blocks, unseen) for blocks in self.pictures)
+        # Windows that are not heard any more need not be encoded again; how loud they were still counts.
+        unit, silent = _windows_of_a_unit(layout), 0
+        sounds = {number: known for number, known in self.sounds.items() if known[1].seconds[-1] >= unheard}
+        if unit is not None:
+            seconds = np.asarray(plan_medium(self.clock.facts, layout).sound_seconds)
+            silent = int((seconds < unheard).sum()) // _vectors(layout, unit) * unit
+        windows = tuple(
+            replace(window, features=None) if number < silent else window for number, window in enumerate(self.windows)
+        )
+        return replace(self, pictures=pictures, sounds=sounds, windows=windows, unseen=unseen, unheard=unheard)
+
     def _picture(self, model, layout, keys: Keys, only_staying: bool) -> list[Block]:
         """The video embeddings of the clip."""
         sets = list(self.pictures)
         if self.pixels is not None and not only_staying:
             seconds = self.clock.timestamps[-len(self.pixels) :]
-            sets += _encode_frames(model, layout, self.pixels, seconds, keys, _frames_of_a_set(layout))
-        return [blocks[number] for number in range(len(layout.video_pool_sizes)) for blocks in sets]
+            pending = _encode_frames(model, layout, self.pixels, seconds, keys, _frames_of_a_set(layout))
+            sets += [_without(blocks, self.unseen) for blocks in pending]
+        return [
+            blocks[number] for number in range(len(layout.video_pool_sizes)) for blocks in sets if len(blocks[number])
+        ]
 
     def _count_staying(self, plan: MediumPlan, layout) -> dict[str, int]:
         """How many embeddings at the beginning stay: of full sets of frames, and of windows whose sound is whole."""
         unit = _windows_of_a_unit(layout)
+        num_vectors = _vectors(layout, len(self.windows) // unit * unit) if unit and plan.windows else 0
         is_in_order = len(layout.video_pool_sizes) == 1  # and a second pooling does not follow the last frame
         return {
             "video": sum(len(block) for [block] in self.pictures) if is_in_order else 0,
-            "audio": _vectors(layout, len(self.windows) // unit * unit) if unit and plan.windows else 0,
+            "audio": max(0, num_vectors - int((np.asarray(plan.sound_seconds) < self.unheard).sum())),
         }
 
     def _sound(self, model, processor, plan: MediumPlan, num_vectors: int, keys: Keys, only_staying: bool) -> list:
-        """The first audio embeddings of the clip, encoded as far as they were not yet."""
+        """Of the first audio embeddings, those that are not forgotten, encoded as far as they were not yet."""
         layout, blocks, start = processor.layout, [], 0
         unit = _windows_of_a_unit(layout) or plan.windows.num_windows
         windows = list(self.windows)
@@ -186,6 +235,10 @@ class LiveClip:
             part = windows[first : first + unit]
             stop = min(start + _vectors(layout, len(part)), len(plan.sound_seconds))
             seconds = tuple(plan.sound_seconds[start:stop])
+            if seconds[-1] < self.unheard:
+                start = stop
+                continue
+            is_cut = seconds[0] < self.unheard
             made_of = (
                 seconds,
                 tuple((one.stays or self.clock.num_samples, max(one.least, floor)) for one in part),
@@ -194,9 +247,9 @@ class LiveClip:
             if known is None or known[0] != made_of:
                 known = made_of, _encode_sound(model, part, seconds, floor, frames, keys)
                 self.sounds[number] = known
-            blocks.append(known[1])
+            blocks.append(known[1].select(known[1].seconds >= self.unheard) if is_cut else known[1])
             start = stop
-        return _first(blocks, num_vectors)
+        return blocks
 
     def _last_window(self, processor, plan: MediumPlan, number: int) -> Window:
         """A window that what follows will change."""
@@ -213,6 +266,16 @@ class LiveClip:
     def copy(self) -> "LiveClip":
         """Another one, which shares what is encoded."""
         return replace(self, sounds=dict(self.sounds))
+
+
+def _isin(seconds: np.ndarray, some: frozenset[float]) -> np.ndarray:
+    return np.isin(seconds, np.fromiter(some, float, len(some)))
+
+
+def _without(blocks: tuple[Block, ...], unseen: frozenset[float]) -> tuple[Block, ...]:
+    """Blocks without the embeddings at some seconds."""
+    masks = [~_isin(block.seconds, unseen) for block in blocks]
+    return tuple(block if mask.all() else block.select(mask) for block, mask in zip(blocks, masks, strict=True))
 
 
 def _read_frame(frame) -> torch.Tensor:
@@ -250,8 +313,13 @@ def _encode_frames(model, layout, pixels: torch.Tensor, seconds, keys: Keys, ste
     parts = rows.split([num_frames * per_frame for num_frames, per_frame in counts])
     columns = []
     for part, sizes, (_, per_frame) in zip(parts, layout.video_pool_sizes, counts, strict=True):
-        blocks = part.split(int(min(step, len(pixels) + sizes[0])) // sizes[0] * per_frame)
-        columns.append([Block(keys.take(len(block)), block.clone()) for block in blocks])
+        size, when = int(min(step, len(pixels) + sizes[0])) // sizes[0], np.asarray(seconds[:: sizes[0]])
+        columns.append(
+            [
+                Block(keys.take(len(block)), block.clone(), np.repeat(when[number * size :][:size], per_frame))
+                for number, block in enumerate(part.split(size * per_frame))
+            ]
+        )
     return list(zip(*columns, strict=True))
 
 
@@ -285,7 +353,7 @@ def _encode_sound(model, windows, seconds, floor: float, frames: int, keys: Keys
             return_dict=True,
         )
     [rows] = made.pooler_output
-    return Block(keys.take(len(rows)), rows.clone())
+    return Block(keys.take(len(rows)), rows.clone(), np.asarray(seconds))
 
 
 def _first(blocks: list[Block], number: int) -> list[Block]:

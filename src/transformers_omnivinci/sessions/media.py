@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import PIL.Image
@@ -31,23 +31,32 @@ class Recording:
         name (`str`): What messages call it.
         contents (`dict[bool, Content]`): As it stands alone (`True`) and, of an image, beside others.
         unread (`dict[bool, tuple[MediumPlan, MediaInputs]]`): What of it was not encoded yet.
+        duration (`float`): Seconds; 0 of an image.
     """
 
     modality: str
     name: str
     contents: dict[bool, Content] = field(default_factory=dict)
     unread: dict[bool, tuple[MediumPlan, MediaInputs]] = field(default_factory=dict)
+    duration: float = 0.0
 
     def content(self, model, processor, keys: Keys, is_alone: bool) -> Content:
         """It as it stands in a prompt, encoded if it was not yet. `is_alone`: whether it is the only image."""
         which = is_alone or self.modality != "image"
         if which not in self.contents:
-            self.contents[which] = encode(model, processor, *self.unread[which], keys)
+            self.contents[which] = encode(model, processor, *self.unread.pop(which), keys)
         return self.contents[which]
+
+    def forget(self, processor, kept: np.ndarray) -> "Recording":
+        """It without the positions that a mask of shape `(length,)` leaves out."""
+        if self.modality == "image" or kept.all():
+            return self
+        [content] = self.contents.values()
+        return replace(self, contents={True: content.select(kept)})
 
     def copy(self) -> "Recording":
         """Another one, which shares what is encoded."""
-        return Recording(self.modality, self.name, dict(self.contents), dict(self.unread))
+        return replace(self, contents=dict(self.contents), unread=dict(self.unread))
 
 
 def read_recording(processor, source, kind: str | None, track, options: Mapping) -> Recording:
@@ -61,11 +70,18 @@ def read_recording(processor, source, kind: str | None, track, options: Mapping)
     name = f"{os.fspath(source)!r:.200}" if isinstance(source, (str, os.PathLike)) else f"<{kind}>"
     if track is not None and kind != "video":
         raise ValueError(f"`track` is the sound of a video, but {name} is of the kind {kind!r}.")
-    recording = Recording(kind, name, unread={True: read_medium(processor, kind, source, track, **options)})
+    plan, inputs = read_medium(processor, kind, source, track, **options)
+    recording = Recording(kind, name, unread={True: (plan, inputs)}, duration=_duration(plan))
     if kind == "image":
         whole = {**options, "images_kwargs": {**options.get("images_kwargs", {}), **_whole(processor)}}
         recording.unread[False] = read_medium(processor, kind, source, **whole)
     return recording
+
+
+def _duration(plan: MediumPlan) -> float:
+    """Seconds of a medium: to the end of its groups, its sound or its last frame."""
+    ends = [plan.groups[-1].end] if plan.groups else [*plan.frame_seconds[-1:]]
+    return max([0.0, *ends, *([] if plan.windows is None else [plan.windows.duration])])
 
 
 def _whole(processor) -> dict:

@@ -1,10 +1,11 @@
 """A session: what was watched and said, with the language model's cache of it."""
 
 import math
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,35 +15,19 @@ from ..compat import CACHE
 from ..modeling.cached_prompt import CachedPrompt
 from ..processing.batch import MEDIA_INPUTS
 from .answers import Answer, AnswerStream
-from .contents import Keys
+from .contents import Content, Keys
 from .live import LiveClip
 from .media import read_recording
+from .policy import Policy, Watched, choose
 from .prefix import Prefix, Prompt
+from .saving import read_session, save_session
+from .turns import Placed, Turn, place
 
 RESERVED = {*MEDIA_INPUTS, "inputs", "input_ids", "attention_mask", "inputs_embeds", "mm_encoder_outputs"}
 RESERVED |= {"past_key_values", "cache", "use_cache", "num_return_sequences", "return_dict_in_generate"}
 """Arguments of `generate` that a session gives itself."""
 ASSISTANTS = ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit")
 """Options of `generate` that have another part guess the next tokens."""
-
-
-@dataclass
-class Turn:
-    """What a user has shown and said, and what was answered."""
-
-    media: list = field(default_factory=list)
-    question: str = ""
-    answer: str | None = None
-
-    def copy(self) -> "Turn":
-        """Another one, which shares what is encoded."""
-        return Turn([medium.copy() for medium in self.media], self.question, self.answer)
-
-    def messages(self) -> list[dict]:
-        """It as messages of a chat, whose media are named by their kinds alone."""
-        content = [*({"type": medium.modality} for medium in self.media), {"type": "text", "text": self.question}]
-        answer = [] if self.answer is None else [{"role": "assistant", "content": self.answer}]
-        return [{"role": "user", "content": content}, *answer]
 
 
 class Session:
@@ -66,6 +51,7 @@ class Session:
         model ([`OmniVinciForConditionalGeneration`]): What sees, hears and answers.
         processor ([`OmniVinciProcessor`]): Its processor.
         system (`str`, *optional*): The system prompt. `None`: that of the chat template.
+        policy ([`Policy`], *optional*): What is kept of long media. `None`: everything.
         sanitize_control_tokens (`bool`, *optional*, defaults to `False`):
             Whether control tokens and placeholders in questions are read as text. Otherwise placeholders are refused.
 
@@ -73,10 +59,18 @@ class Session:
     fails leaves anything changed.
     """
 
-    def __init__(self, model, processor, system: str | None = None, sanitize_control_tokens: bool = False):
+    def __init__(
+        self,
+        model,
+        processor,
+        system: str | None = None,
+        policy: Policy | None = None,
+        sanitize_control_tokens: bool = False,
+    ):
         self.model, self.processor = model, processor
-        self.system, self.sanitize_control_tokens = system, sanitize_control_tokens
-        self._turns, self._open = [], Turn()
+        self.system, self.policy, self.sanitize_control_tokens = system, policy, sanitize_control_tokens
+        self._turns: tuple[Turn, ...] = ()
+        self._open = Turn()
         self._keys, self._prefix = Keys(), Prefix(model)
         self._lock, self._is_closed = threading.Lock(), False
 
@@ -99,7 +93,7 @@ class Session:
         """
         with self._use():
             recording = read_recording(self.processor, media, kind, track, options)
-            self._settle([*self._turns, Turn([*self._open.media, recording])])
+            self._settle((*self._turns, Turn((*self._open.media, recording))))
 
     def feed(
         self,
@@ -153,9 +147,9 @@ class Session:
         if start is not None and samples is None:
             raise ValueError("`start` is the second of the first sample, but no `samples` were given.")
         with self._use():
-            turns = [*self._turns, self._open]
-            place = [(turn, medium) for turn in turns for medium in turn.media if isinstance(medium, LiveClip)]
-            clip = place[0][1] if place else LiveClip()
+            turns = (*self._turns, self._open)
+            before = next((one for turn in turns for one in turn.media if isinstance(one, LiveClip)), None)
+            clip = LiveClip() if before is None else before
             if frames is not None:
                 clip = clip.show(self.model, self.processor, frames, timestamps, fps, self._keys)
             if samples is not None:
@@ -163,30 +157,99 @@ class Session:
             clip = replace(clip, clock=clip.clock.last_until(end))
             if not (clip.clock.timestamps or clip.clock.num_samples):
                 return
-            changed, before = place[0] if place else (self._open, None)
-            media = [one for one in changed.media if one is not before]
-            media.insert(changed.media.index(before) if place else len(media), clip)
-            self._settle([replace(turn, media=media) if turn is changed else turn for turn in turns])
+            if before is None:
+                turns = (*self._turns, Turn((*self._open.media, clip)))
+            self._settle(tuple(turn.change(lambda one: clip if one is before else one) for turn in turns))
 
-    def _settle(self, turns: list[Turn]) -> None:
+    def _settle(self, turns: tuple[Turn, ...]) -> None:
         """Takes turns, of which the last one is not answered yet, and reads their media into the cache."""
+        turns = self._limit(turns)
         prompt = self._prompt(turns, only_settled=True)
         prefix = self._prefix.branch()
         prefix.read(prompt, prompt.settled)
         self._prefix, self._turns, self._open = prefix, turns[:-1], turns[-1]
 
+    # -------------------------------------------------------------------------------------------------- forgetting
+
+    def forget(self, before: float) -> None:
+        """
+        Forgets pictures and sound before a second, on the clock of the session: the seconds of all media one after
+        another, which are those of the medium where there is one. Images and text stay. What is left keeps its seconds
+        and is read again, at the positions that it then has; it is not encoded again.
+
+        Args:
+            before (`float`): The first second that is kept.
+
+        Raises:
+            ValueError: it is no number of seconds.
+            RuntimeError: another thread is using the session, or it is closed.
+        """
+        if not isinstance(before, (int, float)) or not math.isfinite(before):
+            raise ValueError(f"`before={before!r:.40}` is not accepted: a number of seconds is.")
+        with self._use():
+            turns = (*self._turns, self._open)
+            placed = self._place(turns)
+            self._settle(self._leave(turns, placed, [one.track.seconds >= before for one in placed]))
+
+    def timeline(self) -> list[Watched]:
+        """
+        Of each medium, in order, which of its seconds are still seen and heard, and how many frames per second.
+
+        Raises:
+            RuntimeError: another thread is using the session, or it is closed.
+        """
+        with self._use():
+            return [placed.watched for placed in self._place((*self._turns, self._open))]
+
+    def _limit(self, turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+        """Turns within the limits of the policy."""
+        if self.policy is None:
+            return turns
+        placed = self._place(turns)
+        media = [one.medium for one in placed]
+        fixed = sum(int((~one.is_timed).sum()) for one in placed) + len(self._text(turns)) - len(media)
+        end = sum(medium.duration for medium in media)
+        return self._leave(turns, placed, choose(self.policy, [one.track for one in placed], fixed, end))
+
+    def _leave(self, turns: tuple[Turn, ...], placed: list[Placed], kept: list) -> tuple[Turn, ...]:
+        """Turns without what masks of the tracks of their media leave out."""
+        left = {
+            id(one.medium): one.medium.forget(self.processor, one.left(mask))
+            for one, mask in zip(placed, kept, strict=True)
+        }
+        return tuple(turn.change(lambda medium: left[id(medium)]) for turn in turns)
+
+    def _place(self, turns: Sequence[Turn]) -> list[Placed]:
+        media = [medium for turn in turns for medium in turn.media]
+        recorded = [medium for medium in media if not isinstance(medium, LiveClip)]
+        contents = dict(zip(map(id, recorded), self._contents(recorded), strict=True))
+        positions = [
+            contents[id(medium)].positions if id(medium) in contents else medium.positions(self.processor)
+            for medium in media
+        ]
+        return place(media, positions, self.processor.layout)
+
+    # ----------------------------------------------------------------------------------------------------- prompts
+
     def _prompt(self, turns: Sequence[Turn], only_settled: bool = False) -> Prompt:
         """The prompt of turns; of a live clip, and what stands behind it, only what is settled."""
+        media = [medium for turn in turns for medium in turn.media]
+        contents, modalities = self._contents(media, only_settled), [medium.modality for medium in media]
+        return Prompt.of(self._text(turns), contents, modalities, self.processor.layout.token_ids)
+
+    def _text(self, turns: Sequence[Turn]) -> list[int]:
+        """The tokens of turns, with one placeholder for each medium."""
         messages = [] if self.system is None else [{"role": "system", "content": self.system}]
         messages += [message for turn in turns for message in turn.messages()]
-        text = self.processor.tokenize_chat(messages, self.sanitize_control_tokens)
-        media = [medium for turn in turns for medium in turn.media]
+        return self.processor.tokenize_chat(messages, self.sanitize_control_tokens).ids
+
+    def _contents(self, media: Sequence, only_settled: bool = False) -> list[Content]:
+        """Media as they stand in a prompt, encoded as far as they were not yet."""
         is_alone, contents = sum(medium.modality == "image" for medium in media) == 1, []
         for medium in media:
-            options = {"only_settled": only_settled} if isinstance(medium, LiveClip) else {}
-            contents.append(medium.content(self.model, self.processor, self._keys, is_alone, **options))
-        modalities = [medium.modality for medium in media]
-        return Prompt.of(text.ids, contents, modalities, self.processor.layout.token_ids)
+            options = {"only_settled": only_settled} if isinstance(medium, LiveClip) else {"is_alone": is_alone}
+            contents.append(medium.content(self.model, self.processor, self._keys, **options))
+        return contents
 
     # ------------------------------------------------------------------------------------------------------ asking
 
@@ -222,7 +285,7 @@ class Session:
             if not (self._open.media or self._turns):
                 raise ValueError("Nothing was watched yet: give the session a medium by `watch` or `feed` first.")
             turn = Turn(self._open.media, question)
-            prompt = self._prompt([*self._turns, turn])
+            prompt = self._prompt((*self._turns, turn))
 
             def answer(**options) -> Answer:
                 return self._answer(turn, prompt, keep, {**generation, **options})
@@ -265,8 +328,7 @@ class Session:
                 noted, new = prompt.noted(), torch.tensor([said])
                 branch.note(noted.followed_by(CachedPrompt(new, new)))
                 self._prefix = branch
-            self._turns = [*self._turns, Turn(turn.media, turn.question, text)]
-            self._open = Turn()
+            self._turns, self._open = (*self._turns, Turn(turn.media, turn.question, text)), Turn()
         return answer
 
     # ----------------------------------------------------------------------------------------------- the session
@@ -279,15 +341,57 @@ class Session:
             RuntimeError: another thread is using the session, or it is closed.
         """
         with self._use():
-            other = Session(self.model, self.processor, self.system, self.sanitize_control_tokens)
-            other._turns, other._open = [turn.copy() for turn in self._turns], self._open.copy()
+            other = Session(self.model, self.processor, self.system, self.policy, self.sanitize_control_tokens)
+            other._turns = tuple(turn.change(lambda medium: medium.copy()) for turn in self._turns)
+            other._open = self._open.change(lambda medium: medium.copy())
             other._keys, other._prefix = Keys(self._keys.used), self._prefix.branch()
             return other
+
+    def save(self, path: str | os.PathLike, cache: bool = True) -> None:
+        """
+        Writes the session as a new folder, which appears whole or not at all: embeddings, text and settings, not the
+        media themselves.
+
+        Args:
+            path (`str` or `os.PathLike`): The folder.
+            cache (`bool`, *optional*, defaults to `True`):
+                Whether the language model's cache is written, too, which is larger than the rest. Without it the
+                prefix is read again when the session is loaded. That of a sliding window is not written.
+
+        Raises:
+            OSError: the folder is there already, or cannot be written.
+            RuntimeError: another thread is using the session, or it is closed.
+        """
+        with self._use():
+            save_session(path, self, (*self._turns, self._open), self._prefix if cache else None)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, model, processor) -> "Session":
+        """
+        Goes on with what [`save`] wrote. Nothing is encoded again.
+
+        Args:
+            path (`str` or `os.PathLike`): The folder.
+            model ([`OmniVinciForConditionalGeneration`]), processor ([`OmniVinciProcessor`]):
+                Those by which the session was made: config, weights and dtype, and settings.
+
+        Raises:
+            OSError: there is no session, or it is damaged.
+            ValueError: it is one of another model, or was made with other settings.
+        """
+        told, turns, prefix, used = read_session(path, model, processor)
+        session = cls(model, processor, told["system"], told["policy"], told["sanitize_control_tokens"])
+        session._keys = Keys(used)
+        session._prefix = session._prefix if prefix is None else prefix
+        session._turns, session._open = tuple(turns[:-1]), turns[-1]
+        if prefix is None:
+            session._settle(tuple(turns))
+        return session
 
     def close(self) -> None:
         """Forgets everything, which frees its memory. A closed session answers no more."""
         with self._use():
-            self._turns, self._open, self._prefix = [], Turn(), Prefix(self.model)
+            self._turns, self._open, self._prefix = (), Turn(), Prefix(self.model)
             self._is_closed = True
 
     def __enter__(self) -> "Session":
