@@ -1,6 +1,7 @@
 """Live clips: answers are those about a video of the same frames, seconds and samples, in whatever pieces."""
 
 import copy
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from transformers import AutoModel, AutoProcessor
 
 from transformers_omnivinci import NANO, Session
 from transformers_omnivinci.media import LoadedVideo, OmniVinciVideoMetadata
+from transformers_omnivinci.sessions.feeding import Clock
 
 from .media_samples import image_item, user
 from .test_sessions import GREEDY, OPTIONS
@@ -233,3 +235,39 @@ def test_what_a_clip_cannot_be_fed_is_refused_and_the_session_stays_usable(nano)
         with pytest.raises(error, match=message):
             session.feed(**arguments)
         assert session.ask("What?", **GREEDY).token_ids == answer.token_ids
+
+
+# ------------------------------------------------------------------------------------------------------- the clock
+
+
+@given(
+    seconds=st.lists(st.integers(0, 300), unique=True).map(lambda values: sorted(value / 10 for value in values)),
+    fps=st.none() | st.sampled_from([0.5, 1.0, 2.0, 7.0]),
+    cut=st.integers(0, 300),
+)
+def test_which_frames_are_used_does_not_depend_on_the_pieces(seconds, fps, cut):
+    whole, chosen = Clock().show(seconds, fps)
+    first, before = Clock().show(seconds[:cut], fps)
+    second, after = first.show(seconds[cut:], fps)
+    assert second == whole and before + [index + len(seconds[:cut]) for index in after] == chosen
+    assert whole.timestamps == tuple(seconds[index] for index in chosen)
+    if fps is None:
+        assert whole.timestamps == tuple(seconds)
+    else:
+        assert all(after - before > 1 / fps - 1e-5 for before, after in pairwise(whole.timestamps))
+
+
+@given(pieces=st.lists(st.tuples(st.integers(1, 50_000), st.none() | st.integers(-400, 30_000)), max_size=8))
+def test_sound_follows_sound(pieces):
+    clock = Clock()
+    for number, gap in pieces:
+        start = None if gap is None else max(0, clock.num_samples + gap) / RATE
+        if gap is not None and gap < -320 and clock.num_samples > 400:
+            with pytest.raises(ValueError, match="overlaps"):
+                clock.hear(number, start, RATE)
+            continue
+        after, silence = clock.hear(number, start, RATE)
+        assert after.num_samples == clock.num_samples + silence + number
+        assert silence == (gap if gap is not None and gap > 320 else 0)
+        assert after.end >= clock.end and after.end == after.num_samples / RATE
+        clock = after
