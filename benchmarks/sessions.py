@@ -1,5 +1,5 @@
 """
-Sessions: how soon the first token of an answer comes, at the first question about a clip and at later ones, and while a
+Sessions: how soon the first token of an answer comes, at the first question about a clip, at later ones, and while a
 clip is watched live.
 """
 
@@ -133,7 +133,7 @@ def ask_again(model, processor, clip: Path, options: dict, repeats: int) -> list
 
 
 def watch_live(model, processor, seconds: list[int], repeats: int) -> list[dict]:
-    """Time to the first token after so many seconds of a clip of 2 frames per second, and what feeding a second took."""
+    """Time to the first token after so many seconds of a clip of 2 frames a second, and what feeding a second took."""
     session, rows, fed = Session(model, processor), [], []
     for second in range(max(seconds)):
         frames = [draw(60 * second + step, 180, 320) for step in (0, 30)]

@@ -239,9 +239,11 @@ class Session:
 
     def _text(self, turns: Sequence[Turn]) -> list[int]:
         """The tokens of turns, with one placeholder for each medium."""
+        return self.processor.tokenize_chat(self._write(turns), self.sanitize_control_tokens).ids
+
+    def _write(self, turns: Sequence[Turn]) -> list[dict]:
         messages = [] if self.system is None else [{"role": "system", "content": self.system}]
-        messages += [message for turn in turns for message in turn.messages()]
-        return self.processor.tokenize_chat(messages, self.sanitize_control_tokens).ids
+        return messages + [message for turn in turns for message in turn.messages()]
 
     def _contents(self, media: Sequence, only_settled: bool = False) -> list[Content]:
         """Media as they stand in a prompt, encoded as far as they were not yet."""
@@ -332,6 +334,17 @@ class Session:
         return answer
 
     # ----------------------------------------------------------------------------------------------- the session
+
+    def messages(self) -> list[dict]:
+        """
+        The turns that were kept, as messages of a chat. Media are named by their kinds alone, such as
+        `{"type": "video"}`.
+
+        Raises:
+            RuntimeError: another thread is using the session, or it is closed.
+        """
+        with self._use():
+            return self._write(self._turns)
 
     def fork(self) -> "Session":
         """
