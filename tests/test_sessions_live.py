@@ -75,6 +75,7 @@ def nano():
     return AutoModel.from_pretrained(NANO, dtype=torch.float32), processor
 
 
+@pytest.mark.slow
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_chunking_gives_the_answer_about_the_whole(nano, data):
@@ -125,6 +126,7 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_other_layouts(load_checkpoint, nano, name):
     if name.startswith("published") or name == "brackets":
@@ -143,6 +145,7 @@ def test_other_layouts(load_checkpoint, nano, name):
     assert session.ask("What?", **GREEDY).token_ids == expected(model, processor, chat)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings_", "audio"),
     [([[2, 1, 1]], "avg"), ([[1, 1, 1], [2, 1, 1]], "none"), ([[1, 3, 1]], "conv"), ([[1, 2, 2]], "conv")],
