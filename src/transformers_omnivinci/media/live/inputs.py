@@ -12,6 +12,7 @@ from glob import glob
 
 import av
 
+from ..pyav import OPEN_OPTIONS
 from ..sources import SELF_CONTAINED, is_of_pictures
 
 # Seconds between two looks at a file or a pipe of which nothing new has come.
@@ -85,7 +86,7 @@ class LiveInput:
 
     def _open(self, target, **options) -> av.container.InputContainer:
         try:
-            container = av.open(target, format=self.format, metadata_errors="replace", **options)
+            container = av.open(target, format=self.format, **OPEN_OPTIONS, **options)
         except av.FFmpegError as error:
             raise self._explain(error) from error
         except ValueError as error:  # PyAV knows no such format
