@@ -15,6 +15,7 @@ from .serve import serve
 from .synthesize import synthesize
 from .timeline import timeline
 from .train import train
+from .watch import watch
 
 # torch and transformers are imported inside the commands, so that `omnivinci --help` is fast.
 
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # in rich's boxes, four columns share 80 characters
 )
-for command in (ask, timeline, demo, convert, quantize, push, serve, synthesize):
+for command in (ask, watch, timeline, demo, convert, quantize, push, serve, synthesize):
     app.command()(command)
 app.command("eval")(evaluate)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
