@@ -64,6 +64,7 @@ bench: $(STAMP) ## measure preprocessing, encoding, merging, loading, starting o
 	$(BIN)/python -m benchmarks.load
 	$(BIN)/python -m benchmarks.data
 	$(BIN)/python -m benchmarks.baselines
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.sessions
 
 conformance: $(STAMP) ## run the common tests of transformers on OmniVinci
 	$(BIN)/python conformance/run.py

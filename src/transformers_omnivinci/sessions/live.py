@@ -69,6 +69,7 @@ class LiveClip:
     sounds: dict = field(default_factory=dict)
     unseen: frozenset[float] = frozenset()
     unheard: float = -math.inf
+    _contents: dict = field(default_factory=dict, init=False)  # as the clip is never changed, neither are these
 
     name = "<live>"
 
@@ -138,6 +139,11 @@ class LiveClip:
 
     def content(self, model, processor, keys: Keys, only_settled: bool = False) -> Content:
         """It as it stands in a prompt; or, of that, what most probably stays as it is."""
+        if only_settled not in self._contents:
+            self._contents[only_settled] = self._place(model, processor, keys, only_settled)
+        return self._contents[only_settled]
+
+    def _place(self, model, processor, keys: Keys, only_settled: bool) -> Content:
         layout = processor.layout
         plan = plan_medium(self.clock.facts, layout)
         positions = self.positions(processor, plan)
