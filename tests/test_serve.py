@@ -174,6 +174,16 @@ def test_options_of_the_processor_are_passed_on(client, model, processor):
 
 
 @pytest.mark.slow
+def test_clients_hand_on_what_an_answer_rests_on(client):
+    options = {"extra_body": {"return_evidence": True, "num_frames": 4}}
+    completion = ask(client, PUBLISHED, ASKED["all of them"], **options)
+    assert sum(completion.evidence["tokens"].values()) == completion.usage.prompt_tokens
+    assert [medium["modality"] for medium in completion.evidence["media"]] == ["image", "video", "audio"]
+    *_, last = ask(client, PUBLISHED, ASKED["all of them"], stream=True, **options)
+    assert last.evidence == completion.evidence
+
+
+@pytest.mark.slow
 def test_responses(client, model, processor):
     content = [{"type": "input_image", "image_url": IMAGE["image_url"]["url"]}]
     content += [{"type": "input_text", "text": "What happens?"}]

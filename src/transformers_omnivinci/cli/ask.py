@@ -9,6 +9,7 @@ import typer
 from rich.progress import Progress
 
 from ..nano import NANO
+from .evidence_text import describe_evidence
 from .options import (
     AttnImplementation,
     Audio,
@@ -39,6 +40,9 @@ def ask(
     start: Start = None,
     end: End = None,
     audio: Audio = None,
+    evidence: Annotated[
+        bool, typer.Option("--evidence", help="Tell after the answer what it rests on, and what was left out.")
+    ] = False,
     max_new_tokens: Annotated[int, typer.Option(metavar="N", min=1, help="Maximum length of the answer.")] = 512,
     device: Device = "auto",
     dtype: WeightDType = DType.auto,
@@ -80,7 +84,9 @@ def ask(
                     fps=fps,
                     video_start=start,
                     video_end=end,
+                    return_evidence=evidence,
                 ).to(loaded.device, loaded.dtype)
+            rests_on = inputs.pop("evidence", [])
             tensors = take_media(inputs)
             with _count_encoded(loaded, tensors, progress), torch.no_grad():
                 encoded = loaded.encode_media(**tensors)
@@ -88,6 +94,8 @@ def ask(
             inputs["mm_encoder_outputs"] = encoded
         streamer = TextStreamer(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
         loaded.generate(**inputs, max_new_tokens=max_new_tokens, streamer=streamer)
+        for one in rests_on:
+            typer.echo("\n" + "\n".join(describe_evidence(one, media or [])))
 
 
 def load_model(model: str, device, dtype: DType, attn_implementation: str | None):

@@ -43,6 +43,7 @@ class Job:
         bias (`Mapping[int, float]`, *optional*): What is added to the logits of which tokens.
         num_top (`int`, *optional*): How many of the likeliest tokens are reported. `None`: no log probabilities.
         model_name (`str`): The model's name in the answer.
+        evidence (`dict`, *optional*): What of the media the answers rest on, if that is asked for.
     """
 
     inputs: Mapping
@@ -54,6 +55,7 @@ class Job:
     bias: Mapping[int, float] | None = None
     num_top: int | None = None
     model_name: str = ""
+    evidence: dict | None = None
 
     @property
     def has_beams(self) -> bool:

@@ -88,7 +88,8 @@ class EndpointHandler:
           object `chat.completion`.
 
         Media are http and https URLs, data URLs and base64. Parameters of generation and frame sampling have the
-        pipeline's names, in OpenAI's style too. Control tokens in texts are read as plain text.
+        pipeline's names, in OpenAI's style too. With `return_evidence` answers have `evidence`. Control tokens in
+        texts are read as plain text.
 
         Raises:
             RequestError: the request is refused; the message says why and what is accepted.
@@ -112,7 +113,8 @@ class EndpointHandler:
             messages = contents.read_sample({"text": inputs} if isinstance(inputs, str) else inputs)
         else:
             raise RequestError(400, "`inputs` is a text, an object with `text` and media, or a list of messages.")
-        return [{"generated_text": answer.text} for answer in self._answer(self._prepare(messages, parameters))]
+        job = self._prepare(messages, parameters)
+        return [{"generated_text": answer.text, **write_evidence(job)} for answer in self._answer(job)]
 
     def complete_chat(self, request: Mapping) -> dict:
         """The object `chat.completion` for a request of OpenAI's chat completions. Errors are those of a call."""
@@ -128,7 +130,8 @@ class EndpointHandler:
             for index, answer in enumerate(answers)
         ]
         usage = write_usage(job.num_prompt_tokens, sum(len(answer.tokens) for answer in answers))
-        return {**write_envelope("chat.completion", job), "choices": choices, "usage": usage}
+        envelope = write_envelope("chat.completion", job)
+        return {**envelope, "choices": choices, "usage": usage, **write_evidence(job)}
 
     def read_chat(self, request: Mapping) -> Job:
         """Reads a request of OpenAI's chat completions and fetches its media. Errors are those of a call."""
@@ -155,12 +158,15 @@ class EndpointHandler:
         generation = {name: value for name, value in parameters.items() if name not in PROCESSING}
         seed, stop = generation.pop("seed", None), generation.pop("stop", [])
         penalties = generation.pop("frequency_penalty", 0.0), generation.pop("presence_penalty", 0.0)
+        with_evidence = generation.pop("return_evidence", False)
         generation, options = self._generation_options(generation), self._processing_options(parameters)
+        options |= {"return_evidence": True} if with_evidence else {}
         try:
             with self.lock:
                 inputs = self.pipeline.preprocess(messages, sanitize_control_tokens=True, **options)
         except (ValueError, TypeError, OSError) as error:
             raise RequestError(422, f"{error}") from error
+        [evidence] = [one.to_dict() for one in inputs.pop("evidence")] if with_evidence else [None]
         num_prompt_tokens = inputs["input_ids"].shape[1]
         limit = self.pipeline.tokenizer.model_max_length - generation["max_new_tokens"]
         if num_prompt_tokens > limit:
@@ -169,7 +175,7 @@ class EndpointHandler:
                 f"The prompt has {num_prompt_tokens} tokens, where the model has room for {limit} besides the "
                 "answer: take fewer frames, less sound or a shorter answer.",
             )
-        return Job(inputs, num_prompt_tokens, generation, stop, seed, penalties)
+        return Job(inputs, num_prompt_tokens, generation, stop, seed, penalties, evidence=evidence)
 
     def watch(self, job: Job, on_token: Callable | None = None) -> Watch:
         """Follows the answers of a job. `on_token` is called with the index of the answer and each of its tokens."""
@@ -299,6 +305,11 @@ def write_usage(num_prompt_tokens: int, num_answer_tokens: int) -> dict:
         "completion_tokens": num_answer_tokens,
         "total_tokens": num_prompt_tokens + num_answer_tokens,
     }
+
+
+def write_evidence(job: Job) -> dict:
+    """The entry that says what of the media answers rest on, where that is asked for. OpenAI's API has none."""
+    return {} if job.evidence is None else {"evidence": job.evidence}
 
 
 def cut_at(text: str, stop: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ NUMBERS = {
 }
 """Numeric parameters: type, minimum, and maximum or the name of the limit that sets it. Times are in seconds."""
 
-FLAGS = ("do_sample", "load_audio_from_video")
+FLAGS = ("do_sample", "load_audio_from_video", "return_evidence")
 ITEM_OPTIONS = ("num_frames", "max_frames", "fps", "video_start", "video_end")
 """Options that a content item can set for its own video."""
 

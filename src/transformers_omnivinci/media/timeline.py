@@ -39,15 +39,19 @@ class OmniVinciVideoMetadata(VideoMetadata):
 
     Args:
         frame_times (`list[float]`, *optional*):
-            Seconds of each sampled frame from the start of the clip, if the frame rate varies. `None`: frame `i` is
+            Seconds of each sampled frame from the start of the part, if the frame rate varies. `None`: frame `i` is
             shown at `i / fps`.
         audio_duration (`float`, *optional*):
             Seconds of the audio track from the first frame on; 0 if none of it can be heard. `None`: there is no track
             that FFmpeg decodes.
+        start (`float`, *optional*, defaults to 0.0): Second of the clip at which the part begins.
+        clip_duration (`float`, *optional*): Seconds of the whole clip. `None`: not known.
     """
 
     frame_times: list[float] | None = None
     audio_duration: float | None = None
+    start: float = 0.0
+    clip_duration: float | None = None
 
     @property
     def timestamps(self) -> list[float]:
@@ -130,6 +134,8 @@ class Timeline:
             duration=end - start,
             frame_times=(self.times[first:stop] - self.times[first]).tolist() if self.is_variable else None,
             audio_duration=audio_duration,
+            start=start,
+            clip_duration=self.duration,
         )
 
     def tell(self, metadata: OmniVinciVideoMetadata, first: int, indices: np.ndarray) -> None:

@@ -11,9 +11,10 @@ from .. import media
 from ..checkpoint_formats import MODEL_TYPE
 from ..processing.prompts import flatten_audio
 from ..processing.waveforms import is_waveform, source_of
+from .telling import TellsEvidence
 
 
-class AnyToAnyWithoutTorchvisionPipeline(AnyToAnyPipeline):
+class AnyToAnyWithoutTorchvisionPipeline(TellsEvidence, AnyToAnyPipeline):
     """
     An [`AnyToAnyPipeline`] for OmniVinci, which needs neither torchvision nor, to read sounds, torchcodec. Made for
     another model, it is transformers' own class, with that one's errors.

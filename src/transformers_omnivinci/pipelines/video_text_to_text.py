@@ -12,11 +12,12 @@ from transformers.utils.chat_template_utils import Chat, is_valid_message
 
 from ..processing.batch import join
 from ..processing.video_inputs import OneVideo, flatten_videos
+from .telling import TellsEvidence
 
 GENERATION_PARAMETERS = {name for name in vars(GenerationConfig()) if not name.startswith("_")} | {"generation_config"}
 
 
-class VideoTextToTextPipeline(ImageTextToTextPipeline):
+class VideoTextToTextPipeline(TellsEvidence, ImageTextToTextPipeline):
     """
     Answers questions about videos, with their sound, and about any other media in a chat.
 
@@ -73,6 +74,8 @@ class VideoTextToTextPipeline(ImageTextToTextPipeline):
             return_full_text (`bool`, *optional*, defaults to `True`):
                 Whether `generated_text` is the input with the answer, or the answer alone.
             return_tensors (`bool`, *optional*): Returns token ids, of prompt and answer, instead of text.
+            return_evidence (`bool`, *optional*):
+                Whether to say what of the media each answer rests on, and what was left out.
             batch_size (`int`, *optional*, defaults to 1): Samples that are answered together.
 
         Returns:
@@ -83,6 +86,7 @@ class VideoTextToTextPipeline(ImageTextToTextPipeline):
             - `generated_text` (`str` or `list[dict]`): The answer; with `return_full_text` after the text, or as the
               last message of the chat.
             - `generated_token_ids` (`torch.Tensor`): With `return_tensors`, instead of `generated_text`.
+            - `evidence` (`dict`): With `return_evidence`, that of [`~transformers_omnivinci.planning.Evidence`].
 
         Raises:
             ValueError, TypeError, OSError: what is given is not understood, or a medium cannot be read.
@@ -161,6 +165,8 @@ class VideoTextToTextPipeline(ImageTextToTextPipeline):
         Prompts are padded on the left; media follow each other, see [`join`].
         """
         joined = {"text": [sample["text"] for sample in samples], **join(samples)}
+        if all("evidence" in sample for sample in samples):
+            joined["evidence"] = [one for sample in samples for one in sample["evidence"]]
         for name in ("input_ids", "attention_mask", "mm_token_type_ids"):
             rows = [row for sample in samples if name in sample for row in sample[name]]
             if rows:

@@ -19,6 +19,7 @@ from .chat_template import AUDIO_TOKEN, CHAT_TEMPLATE, IMAGE_TOKEN, VIDEO_TOKEN
 from .chats import AppliesChatTemplates
 from .image_processing_omnivinci import OmniVinciImageProcessorKwargs
 from .layout import build_layout, layout_settings, require_token
+from .media_seen import collect_evidence, download_all
 from .options import hears_videos, sort_options
 from .prompts import PromptBatch, sort_media
 from .reading import (
@@ -55,9 +56,12 @@ class OmniVinciProcessorKwargs(ProcessingKwargs, total=False):
         Whether to return `mm_token_type_ids` (batch, sequence): 1 for images, 2 for videos, 3 for audio, else 0.
     return_text_replacement_offsets (`bool`, *optional*):
         Whether to return where in the text each placeholder stood, and what stands there.
+    return_evidence (`bool`, *optional*):
+        Whether to return `evidence`, an [`Evidence`] for each prompt. It is no input of the model: take it out before.
     """
 
     load_audio_from_video: bool | None
+    return_evidence: bool | None
     return_mm_token_type_ids: bool | None
     return_text_replacement_offsets: bool | None
     images_kwargs: OmniVinciImageProcessorKwargs
@@ -112,11 +116,12 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
     """
 
     valid_processor_kwargs = OmniVinciProcessorKwargs
-    skip_tensor_conversion = ["video_metadata", "text_replacement_offsets"]
+    skip_tensor_conversion = ["video_metadata", "text_replacement_offsets", "evidence"]
     # What a call takes if it, and for the text the tokenizer, says nothing else.
     text_kwargs = {"padding": True, "padding_side": "left"}
     return_mm_token_type_ids = False
     return_text_replacement_offsets = False
+    return_evidence = False
     _layout: tuple[str, Layout] | None = None
 
     def __init__(
@@ -262,7 +267,7 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
             kwargs: Options of the tokenizer and of the processors of images, videos and audio, flat or in
                 `images_kwargs`, `videos_kwargs`, ...; among them `num_frames`, `fps`, `video_start`, `video_end`,
                 `video_metadata`, `do_sample_frames`, `load_audio_from_video`, `return_tensors`, `padding_side`,
-                `return_mm_token_type_ids` and `return_metadata`.
+                `return_mm_token_type_ids`, `return_evidence` and `return_metadata`.
 
         Returns:
             [`BatchFeature`] with `input_ids` and `attention_mask` (batch, sequence), the media as [`MediaInputs`], and
@@ -276,11 +281,18 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
         if kwargs.get("return_metadata"):
             options["videos_kwargs"]["return_metadata"] = True
         batch = sort_media(text, images, videos, audio, audio_from_video_indices, *hears)
+        batch = download_all(batch, self.layout) if options["return_evidence"] else batch
         media = load_media(self, batch, options)
         prompts, plans = self._plan_prompts(batch, media.facts, options)
         text_inputs = make_text_inputs(self, prompts, plans, options)
+        data = {**text_inputs, **make_media_inputs(self, batch, media, plans, options)}
+        if options["return_evidence"]:
+            rows = text_inputs.get("attention_mask")
+            rows = [len(row) for row in text_inputs["input_ids"]] if rows is None else map(sum, rows)
+            lengths = [min(plan.length, row) for plan, row in zip(plans, rows, strict=True)]
+            data["evidence"] = collect_evidence(self, batch, media, data, plans, lengths)
         return OmniVinciBatchFeature(
-            {**text_inputs, **make_media_inputs(self, batch, media, plans, options)},
+            data,
             tensor_type=options["text_kwargs"].get("return_tensors"),
             skip_tensor_conversion=self.skip_tensor_conversion,
             placeholder_ids=(self.image_token_id, self.video_token_id, self.audio_token_id),

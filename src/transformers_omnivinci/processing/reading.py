@@ -155,7 +155,7 @@ def load_clip(processor, clip, audio_options: dict) -> np.ndarray:
     if is_waveform(clip):
         return to_waveform(clip, rate)
     backend = audio_options.get("audio_backend") or "pyav"
-    limit = _audio_limit(processor.layout)
+    limit = audio_limit(processor.layout)
     return media.load_audio(source_of(clip), sampling_rate=rate, max_seconds=limit, backend=backend)
 
 
@@ -175,7 +175,7 @@ def _load_videos(processor, batch: PromptBatch, options: dict) -> list[LoadedVid
         load_audio=[wanted and track is None for wanted, track in zip(batch.heard, batch.tracks, strict=True)],
         audio_backend=audio_options.get("audio_backend"),
         sampling_rate=layout.sampling_rate,
-        max_audio_seconds=_audio_limit(layout),
+        max_audio_seconds=audio_limit(layout),
         **_without(options["videos_kwargs"], "return_tensors"),
     )
     videos = []
@@ -192,7 +192,7 @@ def _load_videos(processor, batch: PromptBatch, options: dict) -> list[LoadedVid
 def _warn_of_late_sound(source, duration: float, num_samples: int, layout: Layout) -> None:
     """The groups of a video end with its picture, and sound that goes on is in none of them."""
     seconds = num_samples / layout.sampling_rate
-    limit = _audio_limit(layout)
+    limit = audio_limit(layout)
     late = (seconds if limit is None else min(seconds, limit)) - duration
     if late > MIN_LATE_SOUND:
         warnings.warn(
@@ -202,7 +202,7 @@ def _warn_of_late_sound(source, duration: float, num_samples: int, layout: Layou
         )
 
 
-def _audio_limit(layout: Layout) -> float | None:
+def audio_limit(layout: Layout) -> float | None:
     """Seconds of a sound that are read at most."""
     return layout.max_audio_duration if layout.fixed_audio_duration is None else layout.fixed_audio_duration
 

@@ -76,17 +76,18 @@ def as_response(completion: Mapping, request: Mapping) -> dict:
     """The object `response` for a chat completion."""
     [choice] = completion["choices"]
     end = _end(choice["finish_reason"], _message(choice["message"]["content"]), completion["usage"])
-    return {**_envelope(completion["model"], request), **end}
+    return {**_envelope(completion["model"], request), **end, **_evidence(completion)}
 
 
 def as_events(chunks: Iterable[Mapping], model: str, request: Mapping) -> Iterator[dict]:
     """The events of a streamed response, for the chunks of a chat completion."""
     envelope, text, finish_reason, usage = _envelope(model, request), "", "stop", None
+    evidence = {}
     item = _message("")
     place = {"item_id": item["id"], "output_index": 0, "content_index": 0}
 
     def events() -> Iterator[dict]:
-        nonlocal text, finish_reason, usage
+        nonlocal text, finish_reason, usage, evidence
         started = {**envelope, "status": "in_progress"}
         yield {"type": "response.created", "response": started}
         yield {"type": "response.in_progress", "response": started}
@@ -94,7 +95,7 @@ def as_events(chunks: Iterable[Mapping], model: str, request: Mapping) -> Iterat
         yield {"type": "response.output_item.added", "output_index": 0, "item": opened}
         yield {"type": "response.content_part.added", **place, "part": _part("")}
         for chunk in chunks:
-            usage = chunk.get("usage") or usage
+            usage, evidence = chunk.get("usage") or usage, evidence | _evidence(chunk)
             for choice in chunk["choices"]:
                 finish_reason = choice["finish_reason"] or finish_reason
                 delta = choice["delta"].get("content")
@@ -105,7 +106,7 @@ def as_events(chunks: Iterable[Mapping], model: str, request: Mapping) -> Iterat
         yield {"type": "response.content_part.done", **place, "part": _part(text)}
         end = _end(finish_reason, {**item, "content": [_part(text)]}, usage)
         yield {"type": "response.output_item.done", "output_index": 0, "item": end["output"][0]}
-        yield {"type": f"response.{end['status']}", "response": {**envelope, **end}}
+        yield {"type": f"response.{end['status']}", "response": {**envelope, **end, **evidence}}
 
     for number, event in enumerate(events()):
         yield {**event, "sequence_number": number}
@@ -135,6 +136,11 @@ def _end(finish_reason: str, message: dict, usage: Mapping | None) -> dict:
             "total_tokens": usage["total_tokens"],
         }
     return end
+
+
+def _evidence(told: Mapping) -> dict:
+    """The entry of a completion or chunk that says what of the media the answer rests on, if it has one."""
+    return {name: told[name] for name in ("evidence",) if name in told}
 
 
 def _message(text: str) -> dict:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ..endpoint import EndpointHandler, RequestError
 from ..endpoint.generation import Job, Token
-from ..endpoint.handler import cut_at, write_envelope, write_usage
+from ..endpoint.handler import cut_at, write_envelope, write_evidence, write_usage
 from ..endpoint.parameters import read_object, refuse_unknown
 
 
@@ -59,16 +59,17 @@ class ChatStream:
                     self._unsent[index].append(token)
                 if text := texts[index].add(token.index):
                     yield self._chunk(index, {"content": text})
-            usage = write_usage(job.num_prompt_tokens, sum(len(text.ids) for text in texts))
+            told = {"usage": write_usage(job.num_prompt_tokens, sum(len(text.ids) for text in texts))}
+            told |= write_evidence(job)
             for index, text in enumerate(texts):
                 if rest := text.rest():
                     yield self._chunk(index, {"content": rest})
                 decoded = self.handler.decode(text.ids)
                 last = self._chunk(index, {}, self.handler.finish_reason(text.ids, decoded, job))
                 is_end = index == len(texts) - 1 and not self.tells_usage
-                yield {**last, "usage": usage} if is_end else last
+                yield {**last, **told} if is_end else last
             if self.tells_usage:
-                yield {**self._envelope, "choices": [], "usage": usage}
+                yield {**self._envelope, "choices": [], **told}
         finally:
             self.cancel()
 
