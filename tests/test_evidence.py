@@ -1,6 +1,7 @@
 """What answers rest on: that it agrees with the plan, with the inputs and with the files, wherever it is asked for."""
 
 import base64
+import io
 import json
 import wave
 from pathlib import Path
@@ -182,6 +183,31 @@ def test_of_images(processor):
         assert evidence.media[0].left_out.scaled_from == (90, 160)
         assert evidence.media[0].left_out.scaled_to == tuple(scales[0] * side for side in evidence.media[0].tiles)
     assert evidence.media[1].left_out.scaled_from is None
+
+
+def test_of_opened_files(processor):
+    picture = io.BytesIO()
+    image().save(picture, "PNG")
+    with open(CLIP, "rb") as clip:
+        content = [{"type": "image", "image": picture}, {"type": "video", "video": clip}]
+        inputs, evidence = inputs_of(processor, *content, num_frames=2)
+    assert evidence.tokens == counted(processor, inputs)
+    assert [told.left_out.scaled_from for told in evidence.media] == [(90, 160), CLIP_SIZE]
+
+
+def test_of_frames_of_a_part(processor):
+    metadata = {"total_num_frames": 20, "fps": 10.0, "start": 5.0, "clip_duration": 9.0}
+    frames = np.zeros((20, 32, 32, 3), np.uint8)
+    options = {"videos": [frames], "num_frames": 20, "load_audio_from_video": False, "return_evidence": True}
+    text = f"{processor.video_token} What?"
+    [evidence] = processor(text, video_metadata=[metadata], **options)["evidence"]
+    [told] = evidence.media
+    assert told.seen == ((5.0, pytest.approx(7.0)),)
+    assert (told.left_out.seconds_before, told.left_out.seconds_after) == (5.0, pytest.approx(2.0))
+    with pytest.raises(ValueError, match="start"):
+        processor(text, video_metadata=[metadata | {"start": -1.0}], **options)
+    with pytest.raises(TypeError, match="clip_duration"):
+        processor(text, video_metadata=[metadata | {"clip_duration": "long"}], **options)
 
 
 def test_of_several_prompts_and_given_frames(processor):

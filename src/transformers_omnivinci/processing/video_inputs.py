@@ -280,7 +280,8 @@ def _complete_metadata(metadata, num_frames: int, frame_size: tuple[int, int]) -
 
 
 def _check_metadata(metadata: OmniVinciVideoMetadata, num_frames: int) -> None:
-    for name in ("total_num_frames", "fps", "duration"):
+    told = [name for name in ("start", "clip_duration") if getattr(metadata, name)]
+    for name in ("total_num_frames", "fps", "duration", *told):
         value = getattr(metadata, name)
         if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
             raise TypeError(f"`{name}` in `video_metadata` must be a number, not `{type(value).__name__}`.")
