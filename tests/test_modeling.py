@@ -10,11 +10,14 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoModelForMultimodalLM,
+    DynamicCache,
     Qwen2ForCausalLM,
     TextIteratorStreamer,
 )
 
 from transformers_omnivinci import OmniVinciConfig, OmniVinciForConditionalGeneration, OmniVinciModel
+from transformers_omnivinci.compat import CACHE
+from transformers_omnivinci.modeling.outputs import OmniVinciCausalLMOutputWithPast, OmniVinciModelOutputWithPast
 
 from .conftest import CLIP, PARITY
 from .media_samples import audio_item, image_item, user, video_item
@@ -284,3 +287,16 @@ def test_unlike_numbers_of_features_and_placeholders(model, inputs):
         model(**{**inputs, "pixel_values_videos": inputs["pixel_values_videos"][1:]})
     with pytest.raises(ValueError, match="windows"):
         model(**{**inputs, "audio_num_windows": inputs["audio_num_windows"] + 1})
+
+
+@pytest.mark.parametrize("output_class", (OmniVinciModelOutputWithPast, OmniVinciCausalLMOutputWithPast))
+def test_outputs_hold_what_is_set_and_leave_out_what_is_not(output_class):
+    cache, hidden = DynamicCache(), torch.ones(2, 3)
+    output = output_class(**{CACHE: cache}, image_hidden_states=hidden)
+    assert list(output.keys()) == [CACHE, "image_hidden_states"] and output.align_loss is None
+    assert output.past_key_values is cache and output["cache"] is output["past_key_values"] is cache
+    assert len(output.to_tuple()) == 2
+    output.align_loss, output.video_outputs = hidden, None
+    assert output["align_loss"] is hidden and "video_outputs" not in output
+    with pytest.raises(TypeError, match="no_field"):
+        output_class(no_field=1)

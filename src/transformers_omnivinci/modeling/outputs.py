@@ -31,6 +31,13 @@ class MediaHiddenStates:
     video_outputs: BaseModelOutputWithPooling | None = None
     audio_outputs: BaseModelOutputWithPooling | None = None
 
+    def __setattr__(self, name: str, value):
+        # The library lists all fields anew for each that is set. Most are empty, in each step of a generation.
+        if value is None and name in self.__dataclass_fields__:
+            object.__setattr__(self, name, None)
+        else:
+            super().__setattr__(name, value)
+
 
 @dataclass
 class OmniVinciModelOutputWithPast(CacheByBothNames, MediaHiddenStates, BaseModelOutputWithPast):
