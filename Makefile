@@ -57,10 +57,11 @@ wheel-test: ## build, install and try what is published, outside of the reposito
 fuzz: $(STAMP) ## damage media files in thousands of ways, of a seed (SEED=1), and read them
 	OMP_NUM_THREADS=1 FUZZ_MUTATIONS=400 FUZZ_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -n auto tests/test_media_fuzz.py
 
-bench: $(STAMP) ## measure preprocessing, encoding, merging, loading, starting on data, and guessing
+bench: $(STAMP) ## measure preprocessing, encoding, merging, decoding, loading, starting on data, and guessing
 	$(BIN)/python -m benchmarks.preprocess
 	$(BIN)/python -m benchmarks.encode
 	$(BIN)/python -m benchmarks.merge
+	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.load
 	$(BIN)/python -m benchmarks.data
 	$(BIN)/python -m benchmarks.baselines
