@@ -1,12 +1,9 @@
 """`omnivinci ask`: answers a question about media."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
 from ..nano import NANO
 from .evidence_text import describe_evidence
@@ -17,6 +14,7 @@ from .options import (
     DType,
     End,
     Fps,
+    MaxNewTokens,
     Model,
     NumFrames,
     Start,
@@ -24,7 +22,10 @@ from .options import (
     WeightDType,
 )
 from .sources import check_model, content_item
-from .terminal import count_decoded, introduce_nano, plain_errors, show_progress
+from .terminal import count_decoded, count_encoded, introduce_nano, plain_errors, show_progress
+
+ENCODED = ("pixel_values", "pixel_values_videos", "input_features")
+"""Inputs with a row for each tile, frame and audio window that is encoded."""
 
 
 def ask(
@@ -43,7 +44,7 @@ def ask(
     evidence: Annotated[
         bool, typer.Option("--evidence", help="Tell after the answer what it rests on, and what was left out.")
     ] = False,
-    max_new_tokens: Annotated[int, typer.Option(metavar="N", min=1, help="Maximum length of the answer.")] = 512,
+    max_new_tokens: MaxNewTokens = 512,
     device: Device = "auto",
     dtype: WeightDType = DType.auto,
     attn_implementation: AttnImplementation = None,
@@ -88,7 +89,8 @@ def ask(
                 ).to(loaded.device, loaded.dtype)
             rests_on = inputs.pop("evidence", [])
             tensors = take_media(inputs)
-            with _count_encoded(loaded, tensors, progress), torch.no_grad():
+            total = sum(len(tensors[name]) for name in ENCODED if name in tensors)
+            with count_encoded(loaded, progress, total), torch.no_grad():
                 encoded = loaded.encode_media(**tensors)
         if encoded:
             inputs["mm_encoder_outputs"] = encoded
@@ -137,22 +139,3 @@ def choose_device(name: str):
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"`--device {name}` is not available: torch finds no CUDA device. cpu and auto are accepted.")
     return device
-
-
-@contextmanager
-def _count_encoded(model, media: dict, progress: Progress) -> Iterator[None]:
-    """Shows how many frames, tiles and audio windows have been encoded."""
-    names = ("pixel_values", "pixel_values_videos", "input_features")
-    task = progress.add_task("Encoding", total=sum(len(media[name]) for name in names if name in media))
-
-    def advance(module, args, output):
-        progress.advance(task, len(output.last_hidden_state))
-
-    encoders = (model.model.vision_tower.encoder, model.model.audio_tower)
-    hooks = [encoder.register_forward_hook(advance) for encoder in encoders]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        progress.remove_task(task)

@@ -33,6 +33,7 @@ Audio = Annotated[
         help="Use the sound of videos, or not. Default: as in the checkpoint.",
     ),
 ]
+MaxNewTokens = Annotated[int, typer.Option(metavar="N", min=1, help="Maximum length of an answer.")]
 Types = Annotated[
     list[str] | None, typer.Option("--type", metavar="TYPE", help="Type of question; repeatable. Default: all.")
 ]

@@ -12,6 +12,9 @@ from rich.text import Text
 
 from ..nano import NANO
 
+TOLD_ERRORS = (ImportError, OSError, RuntimeError, TypeError, ValueError)
+"""Errors of the library, which have a sentence for the user."""
+
 
 @contextmanager
 def plain_errors(with_traceback: bool) -> Iterator[None]:
@@ -23,12 +26,17 @@ def plain_errors(with_traceback: bool) -> Iterator[None]:
     """
     try:
         yield
-    except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except TOLD_ERRORS as error:
         if with_traceback or isinstance(error, BrokenPipeError):
             raise
-        message = " ".join(str(error).split()) or type(error).__name__
-        typer.secho(f"error: {message}", fg="red", err=True)
+        tell(error)
         raise typer.Exit(1) from None
+
+
+def tell(error: Exception) -> None:
+    """Reports an error in one line on stderr."""
+    message = " ".join(str(error).split()) or type(error).__name__
+    typer.secho(f"error: {message}", fg="red", err=True)
 
 
 def introduce_nano(model: str) -> None:
@@ -103,4 +111,29 @@ def count_decoded(video_processor, progress: Progress) -> Iterator[None]:
         yield
     finally:
         del video_processor.sample_frames, video_processor.resize
+        progress.remove_task(task)
+
+
+@contextmanager
+def count_encoded(model, progress: Progress, total: int | None = None) -> Iterator[None]:
+    """
+    Shows how many frames, tiles and audio windows have been encoded.
+
+    Args:
+        model ([`OmniVinciForConditionalGeneration`]): The model that encodes them in this context.
+        progress (`rich.progress.Progress`): Where the bar is shown.
+        total (`int`, *optional*): How many there are, where that is known.
+    """
+    task = progress.add_task("Encoding", total=total)
+
+    def advance(module, args, output):
+        progress.advance(task, len(output.last_hidden_state))
+
+    encoders = (model.model.vision_tower.encoder, model.model.audio_tower)
+    hooks = [encoder.register_forward_hook(advance) for encoder in encoders]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
         progress.remove_task(task)
