@@ -110,6 +110,11 @@ def test_what_cannot_be_done_is_told_in_a_line_and_the_chat_goes_on(clip, tmp_pa
         assert line.startswith("error: ") and message in line
 
 
+def test_a_line_that_is_no_text_does_not_hide_the_others(clip):
+    result = CliRunner().invoke(app, ["chat", clip], input=b"How many\xff?\n" + SECOND.encode() + b"\n")
+    assert result.stdout == "4.0 seconds\n" and "holds bytes that are no text in utf-8" in result.stderr
+
+
 def test_media_of_the_command_line_are_looked_at_before_the_model_is_loaded(clip):
     assert chat(clip, "nowhere.mp4", "--model", "no-where", lines=[FIRST], code=1) == (
         [],

@@ -94,6 +94,8 @@ def chat(
 def _talk(talk: "Chat", with_traceback: bool) -> None:
     """Answers lines of stdin up to their end. What cannot be done is told, and the chat goes on."""
     is_terminal = sys.stdin.isatty()
+    # So that a line of other bytes is an error of its own, and not of those that were read together with it.
+    sys.stdin.reconfigure(errors="surrogateescape")
     if is_terminal:
         with suppress(ImportError):  # Windows, whose terminal has all of it
             import readline  # noqa: F401  (gives `input` a history and keys to edit lines)
@@ -153,7 +155,8 @@ class Chat:
         Does what a line says: a command, or a question, whose answer is printed while it is generated.
 
         Raises:
-            ValueError: there is no such command, or it takes other arguments; or nothing was watched.
+            ValueError: there is no such command, or it takes other arguments; the line holds bytes that are no text;
+                or nothing was watched.
             OSError, RuntimeError, TypeError: what it asks for cannot be done. The chat is then as before.
         """
         if not line.startswith("/"):
@@ -175,6 +178,8 @@ class Chat:
                 session.watch(item, **options)
 
     def _answer(self, question: str) -> None:
+        if any("\ud800" <= letter <= "\udfff" for letter in question):
+            raise ValueError(f"{question!r:.80} holds bytes that are no text in {sys.stdin.encoding}.")
         if not self.session.timeline():
             raise ValueError("Nothing was watched yet: `/watch MEDIUM` shows a video, an image or a sound.")
         options = {"keep": self.keep, "max_new_tokens": self.max_new_tokens}
