@@ -6,7 +6,7 @@ import typer
 
 from ..nano import NANO
 from .ask import choose_device, load_model
-from .options import AttnImplementation, Device, DType, Model, Traceback, WeightDType
+from .options import AttnImplementation, Device, DType, MaxNewTokens, Model, Traceback, WeightDType
 from .sources import check_model
 from .terminal import introduce_nano, plain_errors, show_progress
 
@@ -29,7 +29,7 @@ def watch(
         typer.Option(metavar="S", help="Seconds without data after which a stream is opened again and a file ends."),
     ] = 10.0,
     model: Model = NANO,
-    max_new_tokens: Annotated[int, typer.Option(metavar="N", min=1, help="Maximum length of each answer.")] = 128,
+    max_new_tokens: MaxNewTokens = 128,
     device: Device = "auto",
     dtype: WeightDType = DType.auto,
     attn_implementation: AttnImplementation = None,
