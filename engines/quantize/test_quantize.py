@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-from transformers_omnivinci import NANO, OmniVinciForConditionalGeneration, OmniVinciProcessor
+from transformers_omnivinci import NANO, OmniVinciProcessor
 from transformers_omnivinci.conversion.converter import convert
 from transformers_omnivinci.quantization import compressor
 from transformers_omnivinci.quantization.calibration import ChatInputs, choose_chats
@@ -92,13 +92,12 @@ def test_either_layout_is_quantized(layout, chats, tmp_path):
     if layout == "transformers":
         convert(source, tmp_path / "converted")
         source = tmp_path / "converted"
-    quantize(Request(source, tmp_path / "new", recipe, chats, max_chats=2, num_frames=4), device_map="cpu")
-    model = OmniVinciForConditionalGeneration.from_pretrained(tmp_path / "new")
-    original = OmniVinciForConditionalGeneration.from_pretrained(source)
-    ids = torch.arange(8)[None]
-    with torch.no_grad():
-        before, after = original(ids).logits, model(ids).logits
-    assert torch.nn.functional.cosine_similarity(before, after, dim=-1).min() > 0.97
+    quantize(Request(source, tmp_path / "new", recipe, chats, max_chats=4, num_frames=4), device_map="cpu")
+    before, after = next_tokens(source, chats), next_tokens(tmp_path / "new", chats)
+    unlike = torch.nn.functional.kl_div(before.roll(1, 0), before, reduction="batchmean", log_target=True)
+    divergence = torch.nn.functional.kl_div(after, before, reduction="batchmean", log_target=True)
+    print(f"{divergence:.4f} nats, between other positions {unlike:.4f}")
+    assert 0 < divergence < unlike / 5
 
 
 def test_float8_needs_no_calibration(tmp_path):
