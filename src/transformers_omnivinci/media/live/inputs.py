@@ -111,7 +111,7 @@ class LiveInput:
     def is_bounded(self, container) -> bool:
         """Whether the source has an end that is known, as a recording has."""
         # The size of a playlist is not that of what it lists.
-        return (container.duration or 0) > 0 or (container.format.name not in _PLAYLISTS and container.size > 0)
+        return (container.duration or 0) > 0 or (container.format.name not in _PLAYLISTS and (container.size or 0) > 0)
 
     def replay(self, container) -> float:
         """The seconds before the end that may be given again when the source is opened again."""
