@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from transformers_omnivinci.cli import app
 from transformers_omnivinci.cli.chat import seconds_of
 from transformers_omnivinci.modeling import OmniVinciModel
+from transformers_omnivinci.processing.batch import MEDIA_INPUTS
 from transformers_omnivinci.sessions import Session, Watched
 from transformers_omnivinci.synthetic import SyntheticDataset, write_clip
 
@@ -40,7 +41,8 @@ def encoded(monkeypatch):
     calls, encode = [], OmniVinciModel.encode_media
 
     def encode_media(self, **media):
-        calls.append(sorted(media))
+        if media.keys() & {*MEDIA_INPUTS}:  # transformers 5.8 has the model look for media where all are encoded
+            calls.append(sorted(media))
         return encode(self, **media)
 
     monkeypatch.setattr(OmniVinciModel, "encode_media", encode_media)
