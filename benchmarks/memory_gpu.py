@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForMultimodalLM, AutoPr
 
 from ._harness import Report, in_fresh_process, to_markdown
 from .memory import CARDS, CLIPS, GIB, RECIPES, RESERVE, compute_need
-from .serve_gpu import RATE, Setting, _prompt, write_checkpoint
+from .serve_gpu import Setting, answer, write_checkpoint
 
 NOTE = (
     "GiB that torch allocated and reserved at most, computed ones beside them. Weights are random, frames and samples "
@@ -36,19 +36,7 @@ def measure(recipe: str, folder: str, setting: Setting) -> list[dict]:
 
     @torch.inference_mode()
     def ask(num_frames: int) -> int:
-        frames, metadata, samples = setting.clip(num_frames, seed=num_frames)
-        inputs = processor(
-            text=_prompt(processor),
-            videos=[(frames, metadata)],
-            audio=[(samples, RATE)],
-            audio_from_video_indices=[0],
-            load_audio_from_video=True,
-            num_frames=num_frames,
-            return_tensors="pt",
-        ).to("cuda", torch.bfloat16)
-        count = setting.num_tokens
-        model.generate(**inputs, max_new_tokens=count, min_new_tokens=count, do_sample=False)
-        return inputs["input_ids"].shape[1]
+        return answer(setting, processor, model, num_frames, num_frames, setting.num_tokens)
 
     for num_frames in setting.frames:
         torch.cuda.reset_peak_memory_stats()

@@ -149,21 +149,27 @@ def omnivinci_by_transformers(setting: Setting, folder: str) -> list[dict]:
 
     @torch.inference_mode()
     def ask(num_frames: int, seed: int, num_tokens: int) -> int:
-        frames, metadata, samples = setting.clip(num_frames, seed)
-        inputs = processor(
-            text=_prompt(processor),
-            videos=[(frames, metadata)],
-            audio=[(samples, RATE)],
-            audio_from_video_indices=[0],
-            load_audio_from_video=True,
-            num_frames=num_frames,
-            return_tensors="pt",
-        ).to(setting.device, setting.torch_dtype)
-        model.generate(**inputs, max_new_tokens=num_tokens, min_new_tokens=num_tokens, do_sample=False)
+        length = answer(setting, processor, model, num_frames, seed, num_tokens)
         synchronize()
-        return inputs["input_ids"].shape[1]
+        return length
 
     return measure(setting, ask)
+
+
+def answer(setting: Setting, processor, model, num_frames: int, seed: int, num_tokens: int) -> int:
+    """Answers about a clip with so many tokens. Returns the number of positions of the prompt."""
+    frames, metadata, samples = setting.clip(num_frames, seed)
+    inputs = processor(
+        text=_prompt(processor),
+        videos=[(frames, metadata)],
+        audio=[(samples, RATE)],
+        audio_from_video_indices=[0],
+        load_audio_from_video=True,
+        num_frames=num_frames,
+        return_tensors="pt",
+    ).to(setting.device, setting.torch_dtype)
+    model.generate(**inputs, max_new_tokens=num_tokens, min_new_tokens=num_tokens, do_sample=False)
+    return inputs["input_ids"].shape[1]
 
 
 def omnivinci_by_vllm(setting: Setting, folder: str) -> list[dict]:

@@ -4,6 +4,7 @@ import os
 from typing import Annotated
 
 import typer
+from rich.progress import Progress
 
 from ..nano import NANO
 from .evidence_text import describe_evidence
@@ -64,15 +65,10 @@ def ask(
         import torch
         from transformers import TextStreamer
 
-        from ..processing import OmniVinciProcessor
         from ..processing.batch import take_media
 
-        place = choose_device(device)
         with show_progress() as progress:
-            task = progress.add_task("Loading the model", total=None)
-            processor = OmniVinciProcessor.from_pretrained(model)
-            loaded = load_model(model, place, dtype, attn_implementation)
-            progress.remove_task(task)
+            processor, loaded = load_with_processor(progress, model, device, dtype, attn_implementation)
             with count_decoded(processor.video_processor, progress):
                 inputs = processor.apply_chat_template(
                     [{"role": "user", "content": [*content, {"type": "text", "text": question}]}],
@@ -98,6 +94,18 @@ def ask(
         loaded.generate(**inputs, max_new_tokens=max_new_tokens, streamer=streamer)
         for one in rests_on:
             typer.echo("\n" + "\n".join(describe_evidence(one, media or [])))
+
+
+def load_with_processor(progress: Progress, model: str, device: str, dtype: DType, attn_implementation: str | None):
+    """The processor and the model of a checkpoint, as the options of commands say; `progress` shows that it loads."""
+    from ..processing import OmniVinciProcessor
+
+    place = choose_device(device)
+    task = progress.add_task("Loading the model", total=None)
+    processor = OmniVinciProcessor.from_pretrained(model)
+    loaded = load_model(model, place, dtype, attn_implementation)
+    progress.remove_task(task)
+    return processor, loaded
 
 
 def load_model(model: str, device, dtype: DType, attn_implementation: str | None):

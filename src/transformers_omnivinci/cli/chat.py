@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..nano import NANO
-from .ask import choose_device, load_model
+from .ask import load_with_processor
 from .options import (
     AttnImplementation,
     Audio,
@@ -70,14 +70,10 @@ def chat(
         items = [content_item(source) for source in media or []]
         check_model(model)
         introduce_nano(model)
-        from ..processing import OmniVinciProcessor
         from ..sessions import Session
 
-        place = choose_device(device)
         with show_progress() as progress:
-            progress.add_task("Loading the model", total=None)
-            processor = OmniVinciProcessor.from_pretrained(model)
-            loaded = load_model(model, place, dtype, attn_implementation)
+            processor, loaded = load_with_processor(progress, model, device, dtype, attn_implementation)
         options = {"num_frames": num_frames, "fps": fps, "video_start": start, "video_end": end}
         options = {name: value for name, value in options.items() if value is not None}
         if audio is not None:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ..nano import NANO
-from .ask import choose_device, load_model
+from .ask import load_with_processor
 from .options import AttnImplementation, Device, DType, MaxNewTokens, Model, Traceback, WeightDType
 from .sources import check_model
 from .terminal import introduce_nano, plain_errors, show_progress
@@ -52,14 +52,10 @@ def watch(
         opened = LiveSource(source, fps=fps, chunk_seconds=min(1.0, every), timeout=timeout)
         check_model(model)
         introduce_nano(model)
-        from ..processing import OmniVinciProcessor
         from ..sessions import Policy, Session
 
-        place = choose_device(device)
         with show_progress() as progress:
-            progress.add_task("Loading the model", total=None)
-            processor = OmniVinciProcessor.from_pretrained(model)
-            loaded = load_model(model, place, dtype, attn_implementation)
+            processor, loaded = load_with_processor(progress, model, device, dtype, attn_implementation)
         with opened, Session(loaded, processor, policy=Policy(max_seconds=remember)) as session:
             second, asked, due = 0.0, 0.0, every
             for chunk in opened:

@@ -140,7 +140,7 @@ def _end(finish_reason: str, message: dict, usage: Mapping | None) -> dict:
 
 def _evidence(told: Mapping) -> dict:
     """The entry of a completion or chunk that says what of the media the answer rests on, if it has one."""
-    return {name: told[name] for name in ("evidence",) if name in told}
+    return {"evidence": told["evidence"]} if "evidence" in told else {}
 
 
 def _message(text: str) -> dict:
