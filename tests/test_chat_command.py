@@ -49,6 +49,14 @@ def encoded(monkeypatch):
     return calls
 
 
+@pytest.fixture
+def interrupts():
+    """Ctrl-C is heard here and by processes that are started, although a shell started the tests in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def chat(*arguments, lines, code=0):
     """What is printed when lines are piped into the command, and what it tells on stderr beside the model's name."""
     result = CliRunner().invoke(app, ["chat", *map(str, arguments)], input="\n".join(map(str, lines)) + "\n")
@@ -164,7 +172,7 @@ def test_help_lists_all_commands():
     ]
 
 
-def test_an_interrupt_ends_an_answer_and_not_the_chat(clip, monkeypatch):
+def test_an_interrupt_ends_an_answer_and_not_the_chat(clip, monkeypatch, interrupts):
     wanted, _ = chat(clip, lines=[SECOND, FIRST])
     pieces, echo = [], typer.echo
 
@@ -181,7 +189,7 @@ def test_an_interrupt_ends_an_answer_and_not_the_chat(clip, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_terminal_has_a_prompt_and_a_history(clip):
+def test_a_terminal_has_a_prompt_and_a_history(clip, interrupts):
     import pty
 
     ours, theirs = pty.openpty()
