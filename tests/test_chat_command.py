@@ -164,6 +164,15 @@ def test_options_are_those_of_videos(clip, tmp_path):
     assert told == [] and rows_of(printed)[0][1:4] == ["0.0 - 1.5", "0.0 - 1.5, 2 a second", "none"]
 
 
+def test_answers_tell_what_they_rest_on(clip):
+    printed, told = chat(clip, "--num-frames", 4, "--evidence", lines=[SECOND, "/forget 3", FIRST])
+    assert told == [] and printed.count(clip) == 2
+    assert printed[2].startswith("  seen: 4 of 60 frames") and printed[3] == "  heard: 0.00-7.50 s"
+    left = [line for line in printed if "left out" in line]
+    assert left[0] == "  left out: 56 frames"
+    assert left[1] == "  left out: 56 frames, 2 frames that were forgotten, 3.00 s of sound that was forgotten"
+
+
 def test_help_lists_all_commands():
     printed, told = chat(lines=["/help"])
     assert told == [] and max(map(len, printed)) <= 100

@@ -41,8 +41,11 @@ def test_questions_are_asked_while_a_file_grows_and_at_its_end(recording, tmp_pa
 
 
 def test_what_is_older_is_forgotten(recording):
-    result = run(recording, "--every", 6, "--remember", 3, "--timeout", 0.2, "--ask", QUESTION)
+    result = run(recording, "--every", 6, "--remember", 3, "--timeout", 0.2, "--ask", QUESTION, "--evidence")
     assert result.exit_code == 0 and len(re.findall(r"^\[", result.stdout, re.MULTILINE)) == 2, result.output
+    seen = re.findall(r"seen: 3 of (\d+) frames, 1 of (\d+) a second, at (\d+)", result.stdout)
+    assert seen == [("150", "25", "3"), ("300", "25", "9")], result.output
+    assert "9 frames that were forgotten, 9.00 s of sound that was forgotten" in result.stdout
 
 
 @pytest.mark.parametrize(

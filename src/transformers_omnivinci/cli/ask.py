@@ -14,6 +14,7 @@ from .options import (
     Device,
     DType,
     End,
+    Evidence,
     Fps,
     MaxNewTokens,
     Model,
@@ -42,9 +43,7 @@ def ask(
     start: Start = None,
     end: End = None,
     audio: Audio = None,
-    evidence: Annotated[
-        bool, typer.Option("--evidence", help="Tell after the answer what it rests on, and what was left out.")
-    ] = False,
+    evidence: Evidence = False,
     max_new_tokens: MaxNewTokens = 512,
     device: Device = "auto",
     dtype: WeightDType = DType.auto,

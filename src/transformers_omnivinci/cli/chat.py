@@ -11,12 +11,14 @@ import typer
 
 from ..nano import NANO
 from .ask import load_with_processor
+from .evidence_text import print_evidence
 from .options import (
     AttnImplementation,
     Audio,
     Device,
     DType,
     End,
+    Evidence,
     Fps,
     MaxNewTokens,
     Model,
@@ -55,6 +57,7 @@ def chat(
     start: Start = None,
     end: End = None,
     audio: Audio = None,
+    evidence: Evidence = False,
     max_new_tokens: MaxNewTokens = 512,
     device: Device = "auto",
     dtype: WeightDType = DType.auto,
@@ -78,7 +81,7 @@ def chat(
         options = {name: value for name, value in options.items() if value is not None}
         if audio is not None:
             options["load_audio_from_video"] = audio
-        talk = Chat(Session(loaded, processor), options, not independent, max_new_tokens)
+        talk = Chat(Session(loaded, processor), options, not independent, max_new_tokens, evidence)
         for item in items:
             talk.show(item)
         talk.keep_beginning()
@@ -121,13 +124,15 @@ class Chat:
         options (`dict`): Of the processor, for videos.
         keep (`bool`): Whether questions see those before them.
         max_new_tokens (`int`): Maximum length of an answer.
+        evidence (`bool`): Whether what an answer rests on is told after it.
 
     Attributes:
         has_ended (`bool`): Whether it was left.
     """
 
-    def __init__(self, session, options: dict, keep: bool, max_new_tokens: int):
+    def __init__(self, session, options: dict, keep: bool, max_new_tokens: int, evidence: bool = False):
         self.session, self.options, self.keep, self.max_new_tokens = session, options, keep, max_new_tokens
+        self.evidence = evidence
         self.has_ended = False
         self.commands: dict[str, tuple[str, Callable[[str], None], str]] = {
             "/watch": ("MEDIUM", self._watch, "show another video, image or sound"),
@@ -178,12 +183,14 @@ class Chat:
             raise ValueError(f"{question!r:.80} holds bytes that are no text in {sys.stdin.encoding}.")
         if not self.session.timeline():
             raise ValueError("Nothing was watched yet: `/watch MEDIUM` shows a video, an image or a sound.")
-        options = {"keep": self.keep, "max_new_tokens": self.max_new_tokens}
+        options = {"keep": self.keep, "max_new_tokens": self.max_new_tokens, "return_evidence": self.evidence}
         # Leaving the context, as Ctrl-C does, ends an answer; the session is then as before the question.
         with self.session.ask(question, stream=True, **options) as stream:
             for text in stream:
                 typer.echo(text, nl=False)
         typer.echo()
+        if self.evidence:
+            print_evidence(stream.answer, self.session)
 
     # ---------------------------------------------------------------------------------------------------- commands
 

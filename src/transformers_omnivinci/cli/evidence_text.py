@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+import typer
+
 from ..planning import Evidence, LeftOut, MediumEvidence
 from ..planning.evidence import Span
 
@@ -24,6 +26,12 @@ def describe_evidence(evidence: Evidence, names: Sequence[str]) -> list[str]:
     return [*lines, f"tokens: {', '.join(counts)}"]
 
 
+def print_evidence(answer, session) -> None:
+    """Prints what an [`Answer`] rests on, which a session has given last; its media are called as in its timeline."""
+    names = [one.name.strip("'\"") for one in session.timeline()]
+    typer.echo("\n".join(describe_evidence(answer.evidence, names)))
+
+
 def _describe_medium(medium: MediumEvidence) -> Iterator[str]:
     left = medium.left_out
     if medium.modality == "image":
@@ -31,7 +39,8 @@ def _describe_medium(medium: MediumEvidence) -> Iterator[str]:
         yield "seen: as one tile" if medium.tiles == (1, 1) else f"seen: in {rows} x {columns} tiles"
     if medium.modality == "video":
         yield (
-            f"seen: {medium.frames} of {medium.frames + left.frames} frames, {medium.sampled_fps:.3g} of "
+            f"seen: {medium.frames} of {medium.frames + left.frames + left.frames_forgotten} frames, "
+            f"{medium.sampled_fps:.3g} of "
             f"{medium.fps:.3g} a second, at {_list_spans(medium.seen)}"
         )
     if medium.modality != "image":
@@ -47,12 +56,15 @@ def _describe_medium(medium: MediumEvidence) -> Iterator[str]:
 def _list_left_out(left: LeftOut) -> Iterator[str]:
     if left.frames:
         yield f"{left.frames} frames"
+    if left.frames_forgotten:
+        yield f"{left.frames_forgotten} frames that were forgotten"
     for seconds, what in (
         (left.seconds_before, "before the part that was asked for"),
         (left.seconds_after, "after the part that was asked for"),
         (left.sound_not_asked_for, "of sound that was not asked for"),
         (left.sound_cut, "of sound beyond the longest that is kept"),
         (left.sound_not_placed, "of sound that outlasts the picture"),
+        (left.sound_forgotten, "of sound that was forgotten"),
     ):
         if seconds:
             yield f"{seconds:.2f} s {what}"

@@ -33,6 +33,9 @@ Audio = Annotated[
         help="Use the sound of videos, or not. Default: as in the checkpoint.",
     ),
 ]
+Evidence = Annotated[
+    bool, typer.Option("--evidence", help="Tell after each answer what it rests on, and what was left out.")
+]
 MaxNewTokens = Annotated[int, typer.Option(metavar="N", min=1, help="Maximum length of an answer.")]
 Types = Annotated[
     list[str] | None, typer.Option("--type", metavar="TYPE", help="Type of question; repeatable. Default: all.")

@@ -6,7 +6,8 @@ import typer
 
 from ..nano import NANO
 from .ask import load_with_processor
-from .options import AttnImplementation, Device, DType, MaxNewTokens, Model, Traceback, WeightDType
+from .evidence_text import print_evidence
+from .options import AttnImplementation, Device, DType, Evidence, MaxNewTokens, Model, Traceback, WeightDType
 from .sources import check_model
 from .terminal import introduce_nano, plain_errors, show_progress
 
@@ -28,6 +29,7 @@ def watch(
         float,
         typer.Option(metavar="S", help="Seconds without data after which a stream is opened again and a file ends."),
     ] = 10.0,
+    evidence: Evidence = False,
     model: Model = NANO,
     max_new_tokens: MaxNewTokens = 128,
     device: Device = "auto",
@@ -59,19 +61,22 @@ def watch(
         with opened, Session(loaded, processor, policy=Policy(max_seconds=remember)) as session:
             second, asked, due = 0.0, 0.0, every
             for chunk in opened:
-                session.feed(*chunk.media)
+                session.feed(*chunk.media, source_fps=opened.frame_rate)
                 second = chunk.end
                 if second >= due:
-                    _ask(session, question, second, max_new_tokens)
+                    _ask(session, question, second, max_new_tokens, evidence)
                     asked, due = second, (second // every + 1) * every
             if second - asked >= min(every, 1.0):
-                _ask(session, question, second, max_new_tokens)
+                _ask(session, question, second, max_new_tokens, evidence)
 
 
-def _ask(session, questions: list[str], second: float, max_new_tokens: int) -> None:
+def _ask(session, questions: list[str], second: float, max_new_tokens: int, evidence: bool) -> None:
     for question in questions:
         prefix = f"[{second:.1f} s] " + (f"{question} " if len(questions) > 1 else "")
         typer.echo(prefix, nl=False)
-        for text in session.ask(question, stream=True, max_new_tokens=max_new_tokens):
+        stream = session.ask(question, stream=True, max_new_tokens=max_new_tokens, return_evidence=evidence)
+        for text in stream:
             typer.echo(text, nl=False)
         typer.echo("")
+        if evidence:
+            print_evidence(stream.answer, session)

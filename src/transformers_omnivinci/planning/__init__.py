@@ -8,7 +8,7 @@ Order and time, planned as plain integers and seconds: no tensor library, no mod
 - `evidence`: what of the media an answer rests on, and what was left out.
 """
 
-from .evidence import Evidence, LeftOut, MediumEvidence, MediumSource, medium_evidence, prompt_evidence
+from .evidence import Evidence, LeftOut, MediumEvidence, MediumSource, Remembered, medium_evidence, prompt_evidence
 from .plan import MediumFacts, MediumPlan, PromptPlan, plan_medium
 from .sampling import AudioWindows, choose_tile_grid, sample_at_fps, sample_uniformly, tile_grids
 from .sequence import Layout, count, count_image_embeddings, pooled_frames
@@ -23,6 +23,7 @@ __all__ = [
     "MediumPlan",
     "MediumSource",
     "PromptPlan",
+    "Remembered",
     "choose_tile_grid",
     "count",
     "count_image_embeddings",

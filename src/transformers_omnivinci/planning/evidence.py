@@ -5,7 +5,8 @@ Everything is read off the [`PromptPlan`] that the inputs were made by, and comp
 hear, [`MediumSource`].
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 from .plan import MediumFacts, MediumPlan, PromptPlan
@@ -29,6 +30,8 @@ class MediumSource:
         start (`float`): Second of the medium at which the part begins that was looked at (`video_start`).
         sound (`float`): Seconds of sound in that part, heard or not.
         is_sound_wanted (`bool`): Whether the sound of a video was asked for.
+        num_frames (`int`, *optional*), fps (`float`, *optional*):
+            Frames in that part, and how many a second, where its facts do not tell.
         size, seen_size (`tuple[int, int]`, *optional*):
             (height, width) in pixels of an image or a frame, and as the image encoder gets it.
     """
@@ -38,8 +41,26 @@ class MediumSource:
     start: float = 0.0
     sound: float = 0.0
     is_sound_wanted: bool = True
+    num_frames: int | None = None
+    fps: float | None = None
     size: tuple[int, int] | None = None
     seen_size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """
+    What is left of a medium of which a session has forgotten something.
+
+    Attributes:
+        frames (`frozenset[float]`): Seconds of the plan whose frames are still seen.
+        sounds (`frozenset[float]`): Seconds of the plan whose audio vectors are still heard.
+        tokens (`dict[str, int]`): Positions by modality, as of [`MediumEvidence`].
+    """
+
+    frames: frozenset[float]
+    sounds: frozenset[float]
+    tokens: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -53,6 +74,8 @@ class LeftOut:
         sound_cut (`float`): Seconds of sound beyond the most that the processor keeps, `max_audio_duration`.
         sound_not_placed (`float`):
             Seconds of sound that have no place in the temporal groups, which end with the picture.
+        frames_forgotten (`int`), sound_forgotten (`float`):
+            Frames that were sampled, and seconds of sound, that a session has forgotten since.
         seconds_before, seconds_after (`float`): Seconds of the medium outside the part that was looked at.
         scaled_from, scaled_to (`tuple[int, int]`, *optional*):
             (height, width) in pixels of an image or a frame that was not looked at in its own size.
@@ -62,6 +85,8 @@ class LeftOut:
     sound_not_asked_for: float = 0.0
     sound_cut: float = 0.0
     sound_not_placed: float = 0.0
+    frames_forgotten: int = 0
+    sound_forgotten: float = 0.0
     seconds_before: float = 0.0
     seconds_after: float = 0.0
     scaled_from: tuple[int, int] | None = None
@@ -79,7 +104,7 @@ class MediumEvidence:
         seen (`tuple[Span, ...]`):
             Seconds at which a frame of the file is shown that was sampled, ascending; spans that adjoin are one.
         heard (`tuple[Span, ...]`): Seconds of sound whose vectors stand in the sequence.
-        frames (`int`): Different frames that were sampled.
+        frames (`int`): Different frames that were sampled, without those that were forgotten.
         fps (`float`), sampled_fps (`float`): Frames a second of the clip, and sampled of the part looked at.
         tiles (`tuple[int, int]`, *optional*): (rows, columns) of the tiles of an image; (1, 1) if it is not tiled.
         tokens (`dict[str, int]`): Positions by modality, `"text"` for boundary tokens.
@@ -146,11 +171,17 @@ def prompt_evidence(
     return Evidence(media, {"text": num_tokens - sum(tokens.values()), **tokens}, plan.length - num_tokens)
 
 
-def medium_evidence(plan: MediumPlan, source: MediumSource, layout: Layout) -> MediumEvidence:
-    """What the model gets of one medium; arguments as of [`prompt_evidence`]."""
+def medium_evidence(
+    plan: MediumPlan, source: MediumSource, layout: Layout, remembered: Remembered | None = None
+) -> MediumEvidence:
+    """
+    What the model gets of one medium; arguments as of [`prompt_evidence`], and what is left of it, if not all
+    (`remembered`).
+    """
     facts, start = source.facts, source.start
     tokens = {name: count(plan.runs, token_id) for name, token_id in layout.token_ids.items()}
     tokens = {"text": plan.length - sum(tokens.values()), **tokens}
+    tokens = tokens if remembered is None else remembered.tokens
     is_scaled = source.size is not None and source.size != source.seen_size
     left_out = {"scaled_from": source.size, "scaled_to": source.seen_size} if is_scaled else {}
     if plan.modality == "image":
@@ -162,46 +193,67 @@ def medium_evidence(plan: MediumPlan, source: MediumSource, layout: Layout) -> M
         left_out["sound_not_asked_for"] = _beyond(source.sound, 0.0)
     else:
         left_out |= {"sound_cut": _beyond(source.sound, kept), "sound_not_placed": _beyond(kept, heard)}
-    spans = ((start, start + heard),) if heard else ()
+    spans = [(0.0, heard)] if heard else []
+    if remembered is not None:
+        spans = list(_still_heard(plan.sound_seconds, remembered.sounds, heard))
+        left_out["sound_forgotten"] = _beyond(heard, sum(end - first for first, end in spans))
+    spans = tuple((start + first, start + end) for first, end in spans)
     if plan.modality == "audio":
         duration = max(source.sound, kept) if source.duration is None else source.duration
         return MediumEvidence("audio", duration, heard=spans, tokens=tokens, left_out=LeftOut(**left_out))
 
     looked_at = facts.total_num_frames / facts.fps
+    fps = facts.fps if source.fps is None else source.fps
     duration = start + looked_at if source.duration is None else source.duration
-    num_frames = len(set(facts.frame_positions))
+    sampled = dict(zip(facts.frame_positions, plan.frame_seconds, strict=True))
+    seen = set(sampled.values()) if remembered is None else remembered.frames
+    num_frames = sum(seconds in seen for seconds in sampled.values())
+    in_all = round(facts.total_num_frames) if source.num_frames is None else source.num_frames
     left_out |= {
-        "frames": max(0, round(source.facts.total_num_frames) - num_frames),
+        "frames": max(0, in_all - len(sampled)),
+        "frames_forgotten": len(sampled) - num_frames,
         "seconds_before": _beyond(start, 0.0),
         "seconds_after": _beyond(duration, start + looked_at),
     }
     return MediumEvidence(
         "video",
         duration,
-        tuple((start + first, start + last) for first, last in _shown(plan.frame_seconds, facts.fps, looked_at)),
+        tuple((start + first, start + last) for first, last in _shown(plan.frame_seconds, seen, fps, looked_at)),
         spans,
         num_frames,
-        facts.fps,
-        num_frames / looked_at,
+        fps,
+        len(sampled) / looked_at if looked_at else 0.0,
         tokens=tokens,
         left_out=LeftOut(**left_out),
     )
 
 
-def _shown(seconds: Sequence[float], fps: float, end: float) -> Iterator[Span]:
-    """When sampled frames are shown: each for 1/fps, or until the next one; spans that adjoin are one."""
-    times = sorted(set(seconds))
+def _shown(seconds: Sequence[float], seen: Collection[float], fps: float, end: float) -> Iterator[Span]:
+    """When those sampled frames are shown that are seen: each for 1/fps, or until the next one."""
+    times, longest = sorted(set(seconds)), 1 / fps if fps else math.inf
+    pairs = zip(times, [*times[1:], max([end, *times[-1:]])])
+    return _joined((time, min(time + longest, following)) for time, following in pairs if time in seen)
+
+
+def _joined(spans: Iterable[Span]) -> Iterator[Span]:
+    """Ascending spans, of which those that adjoin are one."""
     current = None
-    for time, following in zip(times, [*times[1:], max([end, *times[-1:]])]):
-        last = min(time + 1 / fps, following)
-        if current is not None and time - current[1] < _LEAST:
+    for first, last in spans:
+        if current is not None and first - current[1] < _LEAST:
             current = current[0], last
             continue
         if current is not None:
             yield current
-        current = time, last
+        current = first, last
     if current is not None:
         yield current
+
+
+def _still_heard(seconds: Sequence[float], sounds: Collection[float], end: float) -> Iterator[Span]:
+    """The spans of the audio vectors that are still heard, of which each lasts as long as another."""
+    half = seconds[0] if len(seconds) else 0.0
+    begun = (second for second in seconds if second in sounds and second - half < end)
+    return _joined((second - half, min(second + half, end)) for second in begun)
 
 
 def _heard(plan: MediumPlan) -> float:

@@ -38,10 +38,21 @@ def collect_evidence(
         plans (`Sequence[PromptPlan]`): Of each prompt.
         lengths (`Sequence[int]`): Tokens of each prompt that are left after truncation.
     """
+    sources = find_sources(processor, batch, read, media_inputs)
+    return [
+        prompt_evidence(plan, [sources[slot.modality][slot.index] for slot in slots], processor.layout, length)
+        for plan, slots, length in zip(plans, batch.placeholders, lengths, strict=True)
+    ]
+
+
+def find_sources(
+    processor, batch: PromptBatch, read: ReadMedia, media_inputs: MediaInputs
+) -> dict[str, list[MediumSource]]:
+    """What there was to see and hear of each image, video and clip; arguments as of [`collect_evidence`]."""
     side = processor.image_processor.s2_scales[0]
     frames = media_inputs.get("pixel_values_videos")
     frame_size = None if frames is None else tuple(frames.shape[-2:])
-    sources = {
+    return {
         "image": [
             _image_source(processor, image, facts, side)
             for image, facts in zip(batch.images, read.facts["image"], strict=True)
@@ -52,10 +63,6 @@ def collect_evidence(
             for clip, facts in zip(batch.clips, read.facts["audio"], strict=True)
         ],
     }
-    return [
-        prompt_evidence(plan, [sources[slot.modality][slot.index] for slot in slots], processor.layout, length)
-        for plan, slots, length in zip(plans, batch.placeholders, lengths, strict=True)
-    ]
 
 
 def _image_source(processor, image, facts: MediumFacts, side: int) -> MediumSource:

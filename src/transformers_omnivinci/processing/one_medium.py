@@ -1,7 +1,8 @@
 """One medium at a time, as engines read media that cache each of them on its own."""
 
-from ..planning import MediumPlan, PromptPlan
+from ..planning import MediumPlan, MediumSource, PromptPlan
 from .batch import MediaInputs
+from .media_seen import download_all, find_sources
 from .options import hears_videos, sort_options
 from .prompts import TOKENS, sort_media
 from .reading import load_media, make_media_inputs, plan_media
@@ -28,6 +29,18 @@ def read_medium(processor, modality: str, source, track=None, **options) -> tupl
     Raises:
         ValueError, TypeError, OSError: the medium cannot be read, or an option is not accepted.
     """
+    plan, inputs, _ = _read(processor, modality, source, track, options, with_source=False)
+    return plan, inputs
+
+
+def read_medium_with_source(
+    processor, modality: str, source, track=None, **options
+) -> tuple[MediumPlan, MediaInputs, MediumSource]:
+    """As [`read_medium`], with what there was to see and hear of the medium."""
+    return _read(processor, modality, source, track, options, with_source=True)
+
+
+def _read(processor, modality: str, source, track, options: dict, with_source: bool):
     options = dict(options)
     hears, is_said = hears_videos(processor, options)
     options = sort_options(processor, options)
@@ -39,6 +52,7 @@ def read_medium(processor, modality: str, source, track=None, **options) -> tupl
     else:
         media["images" if modality == "image" else "audio"] = [source]
     batch = sort_media(TOKENS[modality], **media, load_audio_from_video=hears, is_said=is_said)
+    batch = download_all(batch, processor.layout) if with_source else batch
     loaded = load_media(processor, batch, options)
     if modality == "video" and hears and is_said and not loaded.facts["video"][0].num_samples:
         raise ValueError(
@@ -47,4 +61,6 @@ def read_medium(processor, modality: str, source, track=None, **options) -> tupl
         )
     [plan] = plan_media(batch, loaded.facts, processor.layout)[modality]
     token_id = processor.layout.token_ids[modality]
-    return plan, make_media_inputs(processor, batch, loaded, [PromptPlan([token_id], [0], [plan])], options)
+    inputs = make_media_inputs(processor, batch, loaded, [PromptPlan([token_id], [0], [plan])], options)
+    found = find_sources(processor, batch, loaded, inputs)[modality][0] if with_source else None
+    return plan, inputs, found

@@ -323,9 +323,16 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
         Returns:
             [`PromptPlan`] or `list[PromptPlan]`: the token ids, without padding, and the seconds of every embedding,
             for one prompt or for each.
+
+        Raises:
+            ValueError, TypeError, OSError: as when called, and for `return_evidence`, which a plan has not.
         """
         hears = hears_videos(self, kwargs)
         options = sort_options(self, kwargs)
+        if options["return_evidence"]:
+            raise ValueError(
+                "A plan has no evidence: call the processor with `return_evidence=True`, or leave it out."
+            )
         is_single = isinstance(text, str)
         if isinstance(text, (list, tuple)) and text and not isinstance(text[0], str):
             conversations, is_batched = self._read_conversations(text, not sanitize_control_tokens)

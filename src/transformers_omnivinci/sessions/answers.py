@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from transformers import StoppingCriteria, TextIteratorStreamer
 
+from ..planning import Evidence
+
 
 class Answer(str):
     """
@@ -14,15 +16,25 @@ class Answer(str):
         token_ids (`list[int]`): What the model has said, with the token that ends it.
         prompt_tokens (`int`): Positions of the prompt.
         cached_tokens (`int`): Those of them that had been read before the question.
+        evidence ([`~transformers_omnivinci.planning.Evidence`], *optional*): What it rests on, if that is asked for.
     """
 
     token_ids: Sequence[int]
     prompt_tokens: int
     cached_tokens: int
+    evidence: Evidence | None
 
-    def __new__(cls, text: str, token_ids: Sequence[int], prompt_tokens: int, cached_tokens: int):
+    def __new__(
+        cls,
+        text: str,
+        token_ids: Sequence[int],
+        prompt_tokens: int,
+        cached_tokens: int,
+        evidence: Evidence | None = None,
+    ):
         answer = super().__new__(cls, text)
         answer.token_ids, answer.prompt_tokens, answer.cached_tokens = list(token_ids), prompt_tokens, cached_tokens
+        answer.evidence = evidence
         return answer
 
 

@@ -21,6 +21,8 @@ class Clock:
     Attributes:
         timestamps (`tuple[float, ...]`): Seconds of the frames that are used.
         shown (`float`): Second of the last frame that was fed, used or not; -1 before the first.
+        num_shown (`int`): Frames that were fed, used or not.
+        source_fps (`float`, *optional*): Frames per second of what these were taken from. `None`: they are all.
         num_samples (`int`): Samples of sound.
         end (`float`): Seconds up to which the clip is known to last.
     """
@@ -29,6 +31,8 @@ class Clock:
     shown: float = -1.0
     num_samples: int = 0
     end: float = 0.0
+    num_shown: int = 0
+    source_fps: float | None = None
 
     def show(self, timestamps: Sequence[float], fps: float | None) -> tuple["Clock", list[int]]:
         """
@@ -52,7 +56,9 @@ class Clock:
             if fps is None or not used or (second - used[-1]) * fps >= 1 - 1e-6:
                 used.append(second)
                 chosen.append(index)
-        return replace(self, timestamps=tuple(used), shown=last, end=max(self.end, last)), chosen
+        num_shown = self.num_shown + len(timestamps)
+        clock = replace(self, timestamps=tuple(used), shown=last, end=max(self.end, last), num_shown=num_shown)
+        return clock, chosen
 
     def hear(self, num_samples: int, start: float | None, rate: int) -> tuple["Clock", int]:
         """
@@ -83,6 +89,18 @@ class Clock:
         if not math.isfinite(end) or end < self.end:
             raise ValueError(f"`end={end}` is not accepted: the clip lasts {self.end:g} s already.")
         return replace(self, end=float(end))
+
+    @property
+    def rate(self) -> float:
+        """Frames per second that there were to see, used or not; 0 of a single one."""
+        if self.source_fps is not None:
+            return self.source_fps
+        return (self.num_shown - 1) / (self.shown - self.timestamps[0]) if self.num_shown > 1 else 0.0
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that there were to see, used or not."""
+        return max(self.num_shown, 0 if self.source_fps is None else round(self.source_fps * self.end))
 
     @property
     def facts(self) -> MediumFacts:

@@ -8,7 +8,7 @@ import PIL.Image
 import torch
 
 from ..media import LoadedVideo, OmniVinciVideoMetadata
-from ..planning import MediumPlan, plan_medium, pooled_frames
+from ..planning import MediumPlan, MediumSource, plan_medium, pooled_frames
 from ..planning.sequence import count_audio_vectors
 from ..processing.batch import pad_seconds
 from ..processing.log_mel import DYNAMIC_RANGE, extract_frames, margin_of
@@ -77,6 +77,19 @@ class LiveClip:
     def modality(self) -> str:
         """`"video"`, or `"audio"` as long as there was no frame."""
         return self.clock.facts.modality
+
+    def source(self, processor) -> MediumSource:
+        """What there was to see and hear of it."""
+        clock, video = self.clock, processor.video_processor
+        sizes = {"size": self.size, "seen_size": (video.size["height"], video.size["width"])} if self.size else {}
+        return MediumSource(
+            clock.facts,
+            duration=clock.end,
+            sound=clock.num_samples / processor.layout.sampling_rate,
+            num_frames=clock.num_frames,
+            fps=clock.rate,
+            **sizes,
+        )
 
     # ---------------------------------------------------------------------------------------------------- feeding
 

@@ -9,10 +9,10 @@ import PIL.Image
 
 from .. import media
 from ..media import LoadedVideo
-from ..planning import MediumPlan
+from ..planning import MediumPlan, MediumSource
 from ..processing.batch import MediaInputs
 from ..processing.conversation import item_options, read_item
-from ..processing.one_medium import read_medium
+from ..processing.one_medium import read_medium_with_source
 from ..processing.video_inputs import one_video
 from ..processing.waveforms import is_clip
 from .contents import Content, Keys, encode
@@ -31,6 +31,7 @@ class Recording:
         name (`str`): What messages call it.
         contents (`dict[bool, Content]`): As it stands alone (`True`) and, of an image, beside others.
         unread (`dict[bool, tuple[MediumPlan, MediaInputs]]`): What of it was not encoded yet.
+        sources (`dict[bool, MediumSource]`): What there was to see and hear of it, by the same keys.
         duration (`float`): Seconds; 0 of an image.
     """
 
@@ -39,6 +40,11 @@ class Recording:
     contents: dict[bool, Content] = field(default_factory=dict)
     unread: dict[bool, tuple[MediumPlan, MediaInputs]] = field(default_factory=dict)
     duration: float = 0.0
+    sources: dict[bool, MediumSource] = field(default_factory=dict)
+
+    def source(self, is_alone: bool) -> MediumSource:
+        """What there was to see and hear of it. `is_alone`: whether it is the only image."""
+        return self.sources[is_alone or self.modality != "image"]
 
     def content(self, model, processor, keys: Keys, is_alone: bool) -> Content:
         """It as it stands in a prompt, encoded if it was not yet. `is_alone`: whether it is the only image."""
@@ -70,11 +76,13 @@ def read_recording(processor, source, kind: str | None, track, options: Mapping)
     name = f"{os.fspath(source)!r:.200}" if isinstance(source, (str, os.PathLike)) else f"<{kind}>"
     if track is not None and kind != "video":
         raise ValueError(f"`track` is the sound of a video, but {name} is of the kind {kind!r}.")
-    plan, inputs = read_medium(processor, kind, source, track, **options)
-    recording = Recording(kind, name, unread={True: (plan, inputs)}, duration=_duration(plan))
+    plan, inputs, found = read_medium_with_source(processor, kind, source, track, **options)
+    unread = {True: (plan, inputs)}
+    recording = Recording(kind, name, unread=unread, duration=_duration(plan), sources={True: found})
     if kind == "image":
         whole = {**options, "images_kwargs": {**options.get("images_kwargs", {}), **_whole(processor)}}
-        recording.unread[False] = read_medium(processor, kind, source, **whole)
+        plan, inputs, found = read_medium_with_source(processor, kind, source, **whole)
+        recording.unread[False], recording.sources[False] = (plan, inputs), found
     return recording
 
 

@@ -15,7 +15,7 @@ from transformers import DynamicCache
 
 from ..modeling.cached_prompt import ATTRIBUTE, CachedPrompt
 from ..new_folder import new_folder
-from ..planning import MediumFacts, plan_medium
+from ..planning import MediumFacts, MediumSource, plan_medium
 from ..processing.batch import MEDIA_INPUTS
 from ..processing.layout import layout_settings
 from .contents import Block, Content
@@ -156,6 +156,7 @@ def _write_recording(medium: Recording, name: str, tensors: dict) -> dict:
         "modality": medium.modality,
         "name": medium.name,
         "duration": medium.duration,
+        "sources": {str(which): _as_json(asdict(source)) for which, source in medium.sources.items()},
         "contents": contents,
         "unread": [str(which) for which in medium.unread],
     }
@@ -175,7 +176,24 @@ def _read_recording(told: dict, name: str, tensors: dict, model, processor) -> R
         inputs = {field: tensor for field, tensor in inputs.items() if tensor is not None}
         facts = MediumFacts("image", tuple(inputs["image_grid_hw"][0].tolist()))
         unread[which == "True"] = plan_medium(facts, processor.layout), inputs
-    return Recording(told["modality"], told["name"], contents, unread, told["duration"])
+    sources = {which == "True": _read_source(source) for which, source in told["sources"].items()}
+    return Recording(told["modality"], told["name"], contents, unread, told["duration"], sources)
+
+
+def _as_json(told):
+    """Dictionaries and sequences with numbers of Python's alone, among which arrays and their numbers may be."""
+    if isinstance(told, dict):
+        return {name: _as_json(one) for name, one in told.items()}
+    if hasattr(told, "tolist"):
+        return told.tolist()
+    return [_as_json(one) for one in told] if isinstance(told, (list, tuple)) else told
+
+
+def _read_source(told: dict) -> MediumSource:
+    """As it was before it was written as JSON, which knows lists alone."""
+    facts = MediumFacts(**{**told["facts"], "tile_grid": tuple(told["facts"]["tile_grid"])})
+    sizes = {name: told[name] and tuple(told[name]) for name in ("size", "seen_size")}
+    return MediumSource(**{**told, **sizes, "facts": facts})
 
 
 def _write_live(clip: LiveClip, name: str, tensors: dict) -> dict:

@@ -13,7 +13,9 @@ from transformers import StoppingCriteriaList
 
 from ..compat import CACHE
 from ..modeling.cached_prompt import CachedPrompt
+from ..planning import Evidence
 from ..processing.batch import MEDIA_INPUTS
+from .account import account_for
 from .answers import Answer, AnswerStream
 from .contents import Content, Keys
 from .live import LiveClip
@@ -103,6 +105,7 @@ class Session:
         start: float | None = None,
         end: float | None = None,
         fps: float | None = None,
+        source_fps: float | None = None,
     ) -> None:
         """
         Goes on with the live clip of the session, which begins where it is fed first, behind what was watched before.
@@ -134,14 +137,18 @@ class Session:
             fps (`float`, *optional*):
                 The most frames per second that are used: those that come less than 1/fps seconds behind the last one
                 that is used are left out.
+            source_fps (`float`, *optional*):
+                Frames per second of what these frames were taken from, such as [`LiveSource.frame_rate`], where they
+                are not all of it: evidence tells how many were not seen.
 
         Raises:
             ValueError, TypeError: seconds go backwards, sound overlaps, frames have another size, or they are not
                 accepted.
             RuntimeError: another thread is using the session, or it is closed.
         """
-        if fps is not None and not 0 < fps < math.inf:
-            raise ValueError(f"`fps={fps}` is not accepted: it must be positive.")
+        for name, rate in (("fps", fps), ("source_fps", source_fps)):
+            if rate is not None and not 0 < rate < math.inf:
+                raise ValueError(f"`{name}={rate}` is not accepted: it must be positive.")
         if (frames is None) != (timestamps is None):
             raise ValueError("Live frames come with their seconds: give both `frames` and `timestamps`, or none.")
         if start is not None and samples is None:
@@ -154,7 +161,8 @@ class Session:
                 clip = clip.show(self.model, self.processor, frames, timestamps, fps, self._keys)
             if samples is not None:
                 clip = clip.hear(self.processor, samples, start)
-            clip = replace(clip, clock=clip.clock.last_until(end))
+            clock = clip.clock.last_until(end)
+            clip = replace(clip, clock=clock if source_fps is None else replace(clock, source_fps=float(source_fps)))
             if not (clip.clock.timestamps or clip.clock.num_samples):
                 return
             if before is None:
@@ -255,7 +263,9 @@ class Session:
 
     # ------------------------------------------------------------------------------------------------------ asking
 
-    def ask(self, question: str, stream: bool = False, keep: bool = False, **generation) -> Answer | AnswerStream:
+    def ask(
+        self, question: str, stream: bool = False, keep: bool = False, return_evidence: bool = False, **generation
+    ) -> Answer | AnswerStream:
         """
         Answers a question about what was watched.
 
@@ -265,6 +275,9 @@ class Session:
                 use until the iteration has ended or was closed.
             keep (`bool`, *optional*, defaults to `False`):
                 Whether question and answer become part of the conversation, which later questions see.
+            return_evidence (`bool`, *optional*, defaults to `False`):
+                Whether the answer has `evidence`: which seconds of the media it rests on, tokens by modality, and what
+                was left out or has been forgotten.
             generation: Options of `generate`, such as `max_new_tokens` and `do_sample`.
 
         Returns:
@@ -288,9 +301,12 @@ class Session:
                 raise ValueError("Nothing was watched yet: give the session a medium by `watch` or `feed` first.")
             turn = Turn(self._open.media, question)
             prompt = self._prompt((*self._turns, turn))
+            evidence = self._account(turn, len(prompt.ids)) if return_evidence else None
 
             def answer(**options) -> Answer:
-                return self._answer(turn, prompt, keep, {**generation, **options})
+                answered = self._answer(turn, prompt, keep, {**generation, **options})
+                answered.evidence = evidence
+                return answered
 
             if stream:
                 return AnswerStream(self.processor.tokenizer, answer, self._lock.release)
@@ -300,6 +316,11 @@ class Session:
             raise
         self._lock.release()
         return answered
+
+    def _account(self, turn: Turn, length: int) -> Evidence:
+        """What an answer to a turn rests on, whose prompt has so many positions."""
+        media = [medium for one in (*self._turns, turn) for medium in one.media]
+        return account_for(self.processor, media, self._contents(media), length)
 
     def _answer(self, turn: Turn, prompt: Prompt, keep: bool, options: dict[str, Any]) -> Answer:
         cancelled = options.pop("cancelled", None)

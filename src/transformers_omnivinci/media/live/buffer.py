@@ -112,7 +112,7 @@ class LiveBuffer:
         self.frames: deque[tuple[float, np.ndarray]] = deque()
         self.events: deque[LiveEvent] = deque(maxlen=_MAX_EVENTS)
         self.has_sound: bool | None = None  # `None`: not known yet
-        self.picture_end = 0.0
+        self.picture_start, self.picture_end, self.num_read = 0.0, 0.0, 0  # of all frames that were read, kept or not
         self._sound: deque[np.ndarray] = deque()
         self._sound_start = self._num_sound = 0  # the first sample that waits, and how many do
         self._complete = 0.0  # the second up to which chunks can be given
@@ -127,6 +127,13 @@ class LiveBuffer:
     def sound_end(self) -> float:
         """The second up to which there is sound."""
         return (self._sound_start + self._num_sound) / self.sampling_rate
+
+    @property
+    def frame_rate(self) -> float | None:
+        """Frames per second that were read, kept or not; `None` before two have come."""
+        with self.changed:
+            seconds = self.picture_end - self.picture_start
+            return (self.num_read - 1) / seconds if self.num_read > 1 and seconds > 0 else None
 
     def add_event(self, event: LiveEvent) -> None:
         with self.changed:
@@ -146,8 +153,10 @@ class LiveBuffer:
         self.reach(second)
 
     def reach(self, second: float) -> None:
-        """The picture has come to this second."""
+        """A frame of this second was read."""
         with self.changed:
+            self.picture_start = self.picture_start if self.num_read else second
+            self.num_read += 1
             self.picture_end = max(self.picture_end, second)
             self._update()
 

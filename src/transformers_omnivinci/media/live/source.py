@@ -129,6 +129,11 @@ class LiveSource:
         return self._buffer.size
 
     @property
+    def frame_rate(self) -> float | None:
+        """Frames per second that have come, kept or not, on average; `None` before two have come."""
+        return self._buffer.frame_rate
+
+    @property
     def has_sound(self) -> bool | None:
         """Whether the source has a track of sound; `None` before that is known."""
         return self._buffer.has_sound
