@@ -73,6 +73,24 @@ def test_placeholders_that_are_generated_are_no_media(model, inputs):
         assert answer.tolist() == 4 * [model.config.image_token_id], options
 
 
+def test_assistants_are_refused_a_cache_that_holds_something(model, processor):
+    """Assisted generation of transformers reads the whole prompt behind what the cache holds."""
+    first = prepare(processor, user("Hello."))
+    cache = model.generate(**first, **GREEDY, return_dict_in_generate=True).past_key_values
+    length = cache.get_seq_length()
+    second = prepare(processor, [*user("Hello."), {"role": "assistant", "content": "Hi."}, *user("Who is it?")])
+    config = copy.deepcopy(model.generation_config)
+    config.prompt_lookup_num_tokens = 2
+    for options in ({"prompt_lookup_num_tokens": 2}, {"assistant_model": model}, {"generation_config": config}):
+        with pytest.raises(ValueError, match=f"does not go with a cache of {length} positions"):
+            model.generate(**second, **GREEDY, **options, past_key_values=cache)
+        assert cache.get_seq_length() == length
+    expected = model.generate(**second, **GREEDY)
+    for given in ({}, {"past_key_values": DynamicCache(config=model.config)}):
+        assert torch.equal(model.generate(**second, **GREEDY, prompt_lookup_num_tokens=2, **given), expected)
+    assert torch.equal(model.generate(**second, **GREEDY, past_key_values=cache), expected)
+
+
 # ----------------------------------------------------------------------------------------------------- further turns
 
 FIRST = {

@@ -1,11 +1,21 @@
 """Generation with media: encoded once for all beams and answers, and not again where a cache holds them."""
 
 import torch
+from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ..compat import CACHE, EncodesMediaOnce, choose_cache
 from ..processing.batch import MEDIA_INPUTS, NAMES_OF, select_media
 from .cached_prompt import continue_generation, remember_generation
+
+ASSISTANTS = ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit")
+"""Options of `generate` that have another part guess the next tokens."""
+
+
+def finds_assistant(model, options: dict) -> str | None:
+    """Which of [`ASSISTANTS`] a call of `generate` with some keyword arguments uses, if any."""
+    config = options.get("generation_config") or model.generation_config
+    return next((name for name in ASSISTANTS if options.get(name) or getattr(config, name, None)), None)
 
 
 class GeneratesFromMedia(EncodesMediaOnce):
@@ -19,7 +29,7 @@ class GeneratesFromMedia(EncodesMediaOnce):
         tiled, the cache is cut back to what still holds.
 
         Raises:
-            ValueError: prompts and media do not match, or the cache cannot be gone on from.
+            ValueError: prompts and media do not match, or the cache cannot be gone on from, as with an assistant.
         """
         cache = choose_cache(kwargs.pop("past_key_values", None), kwargs.pop("cache", None))
         kwargs |= {} if cache is None else {CACHE: cache}
@@ -27,6 +37,13 @@ class GeneratesFromMedia(EncodesMediaOnce):
         is_assistant = getattr(kwargs.get("generation_config"), "is_assistant", False)
         if input_ids is None or kwargs.get("inputs_embeds") is not None or is_assistant:
             return super().generate(inputs, *args, **kwargs)
+        assistant = finds_assistant(self, {**kwargs, "generation_config": args[0]} if args else kwargs)
+        length = cache.get_seq_length() if assistant is not None and isinstance(cache, Cache) else 0
+        if length:
+            raise ValueError(
+                f"`{assistant}` does not go with a cache of {length:,} positions, as assisted generation reads the "
+                "whole prompt behind them: leave the assistant out, or give no cache or an empty one."
+            )
         outputs = super().generate(inputs, *args, **continue_generation(self.model, input_ids, kwargs))
         remember_generation(self.config, input_ids, kwargs, outputs)
         return outputs

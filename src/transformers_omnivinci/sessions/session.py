@@ -13,6 +13,7 @@ from transformers import StoppingCriteriaList
 
 from ..compat import CACHE
 from ..modeling.cached_prompt import CachedPrompt
+from ..modeling.generation import finds_assistant
 from ..planning import Evidence
 from ..processing.batch import MEDIA_INPUTS
 from .account import account_for
@@ -28,8 +29,6 @@ from .turns import Placed, Turn, place
 RESERVED = {*MEDIA_INPUTS, "inputs", "input_ids", "attention_mask", "inputs_embeds", "mm_encoder_outputs"}
 RESERVED |= {"past_key_values", "cache", "use_cache", "num_return_sequences", "return_dict_in_generate"}
 """Arguments of `generate` that a session gives itself."""
-ASSISTANTS = ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit")
-"""Options of `generate` that have another part guess the next tokens."""
 
 
 class Session:
@@ -329,9 +328,8 @@ class Session:
         branch, length = self._prefix.branch(), len(prompt.ids)
         branch.cut(min(branch.agrees(prompt), length - 1))
         config = options.get("generation_config") or self.model.generation_config
-        # Assistants of transformers read the whole prompt, whatever a cache holds: here its embeddings.
-        if any(options.get(name) or getattr(config, name, None) for name in ASSISTANTS):
-            branch.cut(0)
+        if finds_assistant(self.model, options) is not None:
+            branch.cut(0)  # they read the whole prompt: here its embeddings
         cached, num_beams = len(branch), options.get("num_beams") or config.num_beams or 1
         if num_beams > 1 and cached:
             branch.cache.batch_repeat_interleave(num_beams)
