@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -271,6 +272,57 @@ def test_a_stream_that_breaks_off_and_comes_back_goes_on(clips):
     numbers = read_numbers(watched.frames)
     assert sum(number < 6 for number in numbers) in (2, 3) and len(numbers) in (20, 21, 22)
     assert len(watched.samples) / 16_000 == pytest.approx(watched.timestamps[-1], abs=0.6)
+
+
+def send_until_closed(handler, content: bytes, headers=()) -> None:
+    handler.send_response(200)
+    for name, value in (("Content-Type", "video/mp2t"), *headers):
+        handler.send_header(name, value)
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+def send_and_reset(handler, content: bytes) -> None:
+    send_chunks(handler, split(content, 4), is_ended=False)
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.connection.close()
+
+
+ENDS = {
+    "chunked": lambda handler, clip: send_chunks(handler, split(clip, 4)),
+    "chunked, without the last chunk": lambda handler, clip: send_chunks(handler, split(clip, 4), is_ended=False),
+    "closed": send_until_closed,
+}
+BREAKS = {
+    "before its length": lambda handler, clip: send_until_closed(
+        handler, clip, [("Content-Length", str(len(clip) + 10_000)), ("Accept-Ranges", "none")]
+    ),
+    "reset": send_and_reset,
+}
+
+
+@pytest.mark.parametrize("name", [*ENDS, *BREAKS])
+def test_a_stream_over_http_ends_in_the_same_way_with_all_versions_of_ffmpeg(name, clips):
+    clip = (clips / "clip.ts").read_bytes()
+
+    def answer(handler, number):
+        if number:
+            handler.send_error(404)
+        else:
+            {**ENDS, **BREAKS}[name](handler, clip)
+
+    with served(answer) as address:
+        if name == "reset":
+            with pytest.raises(ConnectionError, match="broke off at .* could not be opened again in 1 tries: .*404"):
+                watch(f"{address}/live.ts", timeout=5.0, reconnects=1)
+            return
+        if name in BREAKS:  # a recording is not opened again
+            with pytest.raises(OSError, match="broke off at 3.. s: Input/output error"):
+                watch(f"{address}/live.ts", timeout=5.0, reconnects=1)
+            return
+        watched = watch(f"{address}/live.ts", timeout=5.0, reconnects=1)
+    is_whole(watched)
+    assert watched.kinds == ["broken", "ended"] and "404" in watched.events[-1].message
 
 
 def test_a_stream_that_stalls_is_opened_again(clips):

@@ -1,5 +1,6 @@
 """Cameras, streams, pipes and files that still grow, each opened as a container of PyAV."""
 
+import errno
 import os
 import re
 import select
@@ -112,6 +113,15 @@ class LiveInput:
         """Whether the source has an end that is known, as a recording has."""
         # The size of a playlist is not that of what it lists.
         return (container.duration or 0) > 0 or (container.format.name not in _PLAYLISTS and (container.size or 0) > 0)
+
+    def has_ended(self, container, error: av.FFmpegError) -> bool:
+        """
+        Whether an error of reading is how FFmpeg tells the end. Of HTTP without a length, some of its versions tell an
+        orderly end by an I/O error and a connection that was cut by none, and others the other way round.
+        """
+        is_playlist = container.format.name in _PLAYLISTS
+        is_plain = self.address.lower().startswith(("http://", "https://")) and not is_playlist
+        return is_plain and not self.is_bounded(container) and error.errno == errno.EIO
 
     def replay(self, container) -> float:
         """The seconds before the end that may be given again when the source is opened again."""

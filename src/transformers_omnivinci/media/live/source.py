@@ -261,8 +261,10 @@ class _Reader:
             try:
                 for packet in self._packets(container, [video] if audio is None else [video, audio]):
                     self._decode(packet, packet.stream)
-            except (av.FFmpegError, TimeoutError) as error:
+            except TimeoutError as error:
                 fault = error
+            except av.FFmpegError as error:
+                fault = None if self.source.has_ended(container, error) else error
             # What decoders and the resampler still hold.
             self._decode(None, video)
             if audio is not None:
