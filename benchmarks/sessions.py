@@ -4,6 +4,8 @@ clip is watched live.
 """
 
 import argparse
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,7 +15,7 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoProcessor
 
-from transformers_omnivinci import NANO, OmniVinciConfig, OmniVinciForConditionalGeneration, Session
+from transformers_omnivinci import NANO, LiveSource, OmniVinciConfig, OmniVinciForConditionalGeneration, Session
 from transformers_omnivinci.processing.batch import take_media
 
 from ._harness import Report, take_turns
@@ -26,6 +28,25 @@ OPTIONS = {"tokenize": True, "return_dict": True, "add_generation_prompt": True,
 FIRST = "What happens in the clip?"
 SECOND = "Which sound is heard at the end?"
 RATE = 16_000
+# Sends the packets of a clip when they are due, and says first when it has begun.
+CAMERA = """
+import sys, time, av
+_, path, seconds = sys.argv
+options = {"flush_packets": "1", "pes_payload_size": "0"}
+pipe = open(1, "wb", buffering=0)
+with av.open(path) as reader, av.open(pipe, "w", format="mpegts", options=options) as writer:
+    streams = {stream: writer.add_stream_from_template(stream) for stream in reader.streams}
+    packets = [packet for packet in reader.demux() if packet.dts is not None]
+    packets.sort(key=lambda packet: packet.dts * packet.time_base)  # a camera does not send its sound later
+    begun = time.time()
+    print(begun, file=sys.stderr, flush=True)
+    for packet in packets:
+        second = float(packet.dts * packet.time_base)
+        if second < float(seconds):
+            time.sleep(max(0.0, begun + second - time.time()))
+            packet.stream = streams[packet.stream]
+            writer.mux(packet)
+"""
 
 
 def render(path: Path, seconds: float, height: int = 720, width: int = 1280, fps: int = 30) -> Path:
@@ -156,32 +177,26 @@ def watch_live(model, processor, seconds: list[int], repeats: int) -> list[dict]
 
 
 def follow_stream(model, processor, clip: Path, seconds: float) -> dict:
-    """How far a session is behind a file that is read at the pace of a camera, decoded, two frames a second used."""
-    session, begun, lags = Session(model, processor), time.perf_counter(), []
-    sound, heard = [], 0
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
-    with av.open(str(clip)) as container:
-        for frame in container.decode(container.streams.video[0], container.streams.audio[0]):
-            if isinstance(frame, av.AudioFrame):
-                sound += [part.to_ndarray().ravel() for part in resampler.resample(frame)]
-                continue
-            second = float(frame.time)
-            if second >= seconds:
-                break
-            if second * 2 % 1:
-                continue
-            wait = begun + second - time.perf_counter()
-            if wait > 0:
-                time.sleep(wait)
-            samples = np.concatenate(sound) if sound else None
-            session.feed([frame.to_ndarray(format="rgb24")], [second], samples, heard / RATE if sound else None)
-            heard, sound = heard + (0 if samples is None else len(samples)), []
-            lags.append(time.perf_counter() - begun - second)
+    """
+    How far a session is behind a camera: another process sends the clip as MPEG-TS at its pace, and [`LiveSource`]
+    gives two frames a second and the sound. Counted from when the second was sent at which a chunk ends.
+    """
+    command = [sys.executable, "-c", CAMERA, str(clip), str(seconds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as camera:
+        begun, lags, kinds = float(camera.stderr.readline()), [], []
+        session = Session(model, processor)
+        with LiveSource(camera.stdout, fps=2.0, chunk_seconds=0.5) as source:
+            for chunk in source:
+                session.feed(*chunk.media)
+                lags.append(time.time() - begun - chunk.end)
+                kinds += [event.kind for event in chunk.events]
+    [clip] = session.timeline()
     return {
-        "stream (s)": seconds,
-        "frames": len(lags),
+        "stream (s)": clip.duration,
+        "frames": round(sum((last - first) * rate + 1 for first, last, rate in clip.seen)),
         "median behind (s)": float(np.median(lags)),
         "most behind (s)": float(np.max(lags)),
+        "events": ", ".join(dict.fromkeys(kinds)),
     }
 
 
