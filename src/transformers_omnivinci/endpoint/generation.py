@@ -44,6 +44,7 @@ class Job:
         num_top (`int`, *optional*): How many of the likeliest tokens are reported. `None`: no log probabilities.
         model_name (`str`): The model's name in the answer.
         evidence (`dict`, *optional*): What of the media the answers rest on, if that is asked for.
+        num_cached_tokens (`int`): How much of the prompt had been read before, once it was answered.
     """
 
     inputs: Mapping
@@ -56,6 +57,7 @@ class Job:
     num_top: int | None = None
     model_name: str = ""
     evidence: dict | None = None
+    num_cached_tokens: int = 0
 
     @property
     def has_beams(self) -> bool:
@@ -88,7 +90,32 @@ class Scores(LogitsProcessor):
         return scores
 
 
-class Watch(StoppingCriteria):
+class Cancelled(StoppingCriteria):
+    """
+    Ends a generation with its next token once it is [`cancel`]led.
+
+    Attributes:
+        is_set (`bool`): Whether it is.
+    """
+
+    def __init__(self):
+        self._event = threading.Event()
+
+    def cancel(self) -> None:
+        """Ends the generation."""
+        self._event.set()
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the generation ends."""
+        return self._event.is_set()
+
+    def __call__(self, input_ids: torch.Tensor, scores, **kwargs) -> torch.Tensor:
+        """Which rows of `input_ids`, of shape (rows, tokens), have ended: all of them or none."""
+        return torch.full((len(input_ids),), self.is_set, dtype=torch.bool, device=input_ids.device)
+
+
+class Watch(Cancelled):
     """
     Follows the answers as they grow: ends each one at a stop sequence, and all of them when they are cancelled. Stop
     sequences are looked for in the generated text only, not across the end of the prompt.
@@ -101,19 +128,19 @@ class Watch(StoppingCriteria):
     """
 
     def __init__(self, job: Job, decode: Callable, ends: set[int], on_token: Callable | None = None):
+        super().__init__()
         self.job, self.decode, self.ends, self.on_token = job, decode, ends, on_token
         self.scores = Scores(job)
         self.num_seen, self.rows, self.is_done = job.num_prompt_tokens, [], []
-        self.cancelled = threading.Event()
         # Every token but a special one has at least one byte.
         self.reach = max((len(word.encode()) for word in job.stop), default=0) + 8
 
     def __call__(self, input_ids: torch.Tensor, scores, **kwargs) -> torch.Tensor:
         """Which rows of `input_ids`, of shape (rows, tokens), have ended."""
         num_rows, length = input_ids.shape
-        if self.cancelled.is_set():
-            done = [True] * num_rows
-        elif self.job.has_beams:  # rows change places
+        if self.is_set:
+            return super().__call__(input_ids, scores, **kwargs)
+        if self.job.has_beams:  # rows change places
             start = max(self.job.num_prompt_tokens, length - self.reach)
             done = [self._has_stopped(row) for row in input_ids[:, start:].tolist()]
         else:

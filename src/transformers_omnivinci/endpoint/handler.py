@@ -43,8 +43,8 @@ class EndpointHandler:
         downloader ([`Downloader`], *optional*): Fetches the URLs of media.
         name (`str`, *optional*): The model's name in answers. Default: the name of the folder.
         processing (`dict`, *optional*): Options of the processor for requests that set none.
-        options: Passed to the pipeline, such as `device` and `dtype`. The repository's code is trusted, unless
-            `trust_remote_code=False` is among them.
+        options: Passed to the pipeline, such as `device`, `dtype` and `cache_gb`. The repository's code is trusted,
+            unless `trust_remote_code=False` is among them.
 
     Raises:
         RequestError: `processing` has an option that is unknown or out of range.
@@ -129,7 +129,7 @@ class EndpointHandler:
             }
             for index, answer in enumerate(answers)
         ]
-        usage = write_usage(job.num_prompt_tokens, sum(len(answer.tokens) for answer in answers))
+        usage = write_usage(job, sum(len(answer.tokens) for answer in answers))
         envelope = write_envelope("chat.completion", job)
         return {**envelope, "choices": choices, "usage": usage, **write_evidence(job)}
 
@@ -163,7 +163,7 @@ class EndpointHandler:
         options |= {"return_evidence": True} if with_evidence else {}
         try:
             with self.lock:
-                inputs = self.pipeline.preprocess(messages, sanitize_control_tokens=True, **options)
+                inputs = self.pipeline.preprocess(messages, remember=True, sanitize_control_tokens=True, **options)
         except (ValueError, TypeError, OSError) as error:
             raise RequestError(422, f"{error}") from error
         [evidence] = [one.to_dict() for one in inputs.pop("evidence")] if with_evidence else [None]
@@ -190,11 +190,12 @@ class EndpointHandler:
         hooks["stopping_criteria"] = StoppingCriteriaList([watch])
         try:
             with self.lock, nullcontext() if job.seed is None else torch.random.fork_rng():
-                if watch.cancelled.is_set():
+                if watch.is_set:
                     return job.inputs["input_ids"]
                 if job.seed is not None:
                     torch.manual_seed(job.seed)
                 outputs = self.pipeline.forward(job.inputs, generate_kwargs={**job.generation, **hooks})
+                job.num_cached_tokens = outputs.get("cached_tokens", 0)
         except (ValueError, TypeError) as error:
             raise RequestError(422, f"{error}") from error
         rows = outputs["generated_sequence"]
@@ -298,12 +299,13 @@ def write_envelope(kind: str, job: Job) -> dict:
     return {"id": name, "object": kind, "created": int(time.time()), "model": job.model_name}
 
 
-def write_usage(num_prompt_tokens: int, num_answer_tokens: int) -> dict:
-    """OpenAI's object that tells how many tokens were processed."""
+def write_usage(job: Job, num_answer_tokens: int) -> dict:
+    """OpenAI's object that tells how many tokens were processed, and how many of the prompt had been before."""
     return {
-        "prompt_tokens": num_prompt_tokens,
+        "prompt_tokens": job.num_prompt_tokens,
         "completion_tokens": num_answer_tokens,
-        "total_tokens": num_prompt_tokens + num_answer_tokens,
+        "total_tokens": job.num_prompt_tokens + num_answer_tokens,
+        "prompt_tokens_details": {"cached_tokens": job.num_cached_tokens},
     }
 
 

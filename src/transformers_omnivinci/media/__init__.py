@@ -12,7 +12,7 @@ from .images import (
 from .kinds import kind_of
 from .live import EVENTS, LiveChunk, LiveEvent, LiveSource
 from .sounds import load_audio, probe_audio, resample
-from .sources import download, is_url
+from .sources import download, is_self_contained, is_url
 from .timeline import OmniVinciVideoMetadata
 from .videos import LoadedVideo, load_video, probe_video
 
@@ -27,6 +27,7 @@ __all__ = [
     "OmniVinciVideoMetadata",
     "check_transparency",
     "download",
+    "is_self_contained",
     "is_still",
     "is_url",
     "kind_of",

@@ -278,6 +278,16 @@ def identify(path: str | Path) -> str:
         return "picture"
 
 
+def is_self_contained(path: str | Path) -> bool:
+    """Whether a file names no others that are opened with it, as playlists do."""
+    if identify(path) == "picture":
+        return True
+    try:
+        return bool(_find_demuxer(path))
+    except (av.FFmpegError, OSError):
+        return False
+
+
 def is_animated(image: PIL.Image.Image) -> bool:
     """Whether an opened image has several frames that are shown one after another."""
     return image.format in _ANIMATED and getattr(image, "n_frames", 1) > 1 + bool(image.info.get("default_image"))

@@ -21,16 +21,21 @@ def finds_assistant(model, options: dict) -> str | None:
 class GeneratesFromMedia(EncodesMediaOnce):
     """Mixin of [`OmniVinciForConditionalGeneration`], in front of `GenerationMixin`."""
 
-    def generate(self, inputs: torch.Tensor | None = None, *args, **kwargs):
+    def generate(self, inputs: torch.Tensor | None = None, *args, prompt_memory=None, **kwargs):
         """
         As [`~transformers.GenerationMixin.generate`]. A further turn may be given as the whole conversation with the
         cache of the turns before, from `past_key_values` or from what was returned: of what the cache holds, media are
         not encoded again. Where the prompt has changed since, as when a second image changes how the first one is
         tiled, the cache is cut back to what still holds.
 
+        With `prompt_memory`, media and what was read of the prompt before come from there: an object whose `generate`
+        takes the model and all arguments by name, and calls this again.
+
         Raises:
             ValueError: prompts and media do not match, or the cache cannot be gone on from, as with an assistant.
         """
+        if prompt_memory is not None:
+            return prompt_memory.generate(self, **kwargs)
         cache = choose_cache(kwargs.pop("past_key_values", None), kwargs.pop("cache", None))
         kwargs |= {} if cache is None else {CACHE: cache}
         input_ids = kwargs.get("input_ids") if inputs is None else inputs

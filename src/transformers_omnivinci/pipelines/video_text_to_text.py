@@ -12,17 +12,21 @@ from transformers.utils.chat_template_utils import Chat, is_valid_message
 
 from ..processing.batch import join
 from ..processing.video_inputs import OneVideo, flatten_videos
+from .remembering import RemembersMedia
 from .telling import TellsEvidence
 
 GENERATION_PARAMETERS = {name for name in vars(GenerationConfig()) if not name.startswith("_")} | {"generation_config"}
 
 
-class VideoTextToTextPipeline(TellsEvidence, ImageTextToTextPipeline):
+class VideoTextToTextPipeline(TellsEvidence, RemembersMedia, ImageTextToTextPipeline):
     """
     Answers questions about videos, with their sound, and about any other media in a chat.
 
     Unlike in other pipelines, samples of a batch may be unlike each other: in what they show, how long it lasts, and
     whether it sounds. Unless the checkpoint's `generation_config.json` says more, up to 256 new tokens are generated.
+
+    What is asked one by one is remembered: a later question about the same media decodes, encodes and reads nothing of
+    them again. `pipeline(..., cache_gb=2.0)` bounds what that takes on the devices of the model; 0 turns it off.
 
     Example:
 
@@ -77,6 +81,9 @@ class VideoTextToTextPipeline(TellsEvidence, ImageTextToTextPipeline):
             return_evidence (`bool`, *optional*):
                 Whether to say what of the media each answer rests on, and what was left out.
             batch_size (`int`, *optional*, defaults to 1): Samples that are answered together.
+            remember (`bool`, *optional*):
+                Whether media and prompts are remembered for later calls, within the `cache_gb` of the pipeline.
+                Default: if samples are answered one by one, in this process.
 
         Returns:
             `list[dict]` for one sample, with one entry for each of `num_return_sequences`; a list of these for a list,
@@ -143,6 +150,7 @@ class VideoTextToTextPipeline(TellsEvidence, ImageTextToTextPipeline):
             return super().get_iterator(
                 inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params
             )
+        preprocess_params = {**preprocess_params, "remember": False}  # samples are answered together
         if hasattr(inputs, "__len__"):
             samples = PipelineDataset(inputs, self.preprocess, preprocess_params)
         else:

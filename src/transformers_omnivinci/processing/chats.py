@@ -115,18 +115,22 @@ class AppliesChatTemplates:
             inputs.convert_to_tensors(tensor_type=return_tensors)
         return inputs
 
-    def tokenize_chat(self, conversation, sanitize_control_tokens: bool = False) -> TokenizedPrompt:
+    def tokenize_chat(
+        self, conversation, sanitize_control_tokens: bool = False, continue_final_message: bool = False
+    ) -> TokenizedPrompt:
         """
         A chat as tokens, with one placeholder for each medium, none of which is read: items may lack theirs.
 
         Args:
             conversation: A list of messages, answered next; as of [`apply_chat_template`], with its errors.
-            sanitize_control_tokens (`bool`, *optional*, defaults to `False`): As of [`apply_chat_template`].
+            sanitize_control_tokens, continue_final_message (`bool`, *optional*, default to `False`):
+                As of [`apply_chat_template`].
         """
         conversations, _ = self._read_conversations(conversation, refuse_placeholders=not sanitize_control_tokens)
         words = {"conversations": conversations, "tools": None, "documents": None}
         template = self._find_template(None)
-        [prompt], _ = self._write_prompts(template, words, sanitize_control_tokens, add_generation_prompt=True)
+        ends = {"continue_final_message": continue_final_message, "add_generation_prompt": not continue_final_message}
+        [prompt], _ = self._write_prompts(template, words, sanitize_control_tokens, **ends)
         return tokenize_prompt(
             self.tokenizer, prompt, self._special_tokens_options(prompt).get("add_special_tokens", True)
         )

@@ -58,10 +58,12 @@ class OmniVinciProcessorKwargs(ProcessingKwargs, total=False):
         Whether to return where in the text each placeholder stood, and what stands there.
     return_evidence (`bool`, *optional*):
         Whether to return `evidence`, an [`Evidence`] for each prompt. It is no input of the model: take it out before.
+    return_plan (`bool`, *optional*): Whether to return `plan`, the [`PromptPlan`] of each prompt; no input either.
     """
 
     load_audio_from_video: bool | None
     return_evidence: bool | None
+    return_plan: bool | None
     return_mm_token_type_ids: bool | None
     return_text_replacement_offsets: bool | None
     images_kwargs: OmniVinciImageProcessorKwargs
@@ -116,12 +118,12 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
     """
 
     valid_processor_kwargs = OmniVinciProcessorKwargs
-    skip_tensor_conversion = ["video_metadata", "text_replacement_offsets", "evidence"]
+    skip_tensor_conversion = ["video_metadata", "text_replacement_offsets", "evidence", "plan"]
     # What a call takes if it, and for the text the tokenizer, says nothing else.
     text_kwargs = {"padding": True, "padding_side": "left"}
     return_mm_token_type_ids = False
     return_text_replacement_offsets = False
-    return_evidence = False
+    return_evidence = return_plan = False
     _layout: tuple[str, Layout] | None = None
 
     def __init__(
@@ -291,6 +293,8 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
             rows = [len(row) for row in text_inputs["input_ids"]] if rows is None else map(sum, rows)
             lengths = [min(plan.length, row) for plan, row in zip(plans, rows, strict=True)]
             data["evidence"] = collect_evidence(self, batch, media, data, plans, lengths)
+        if options["return_plan"]:
+            data["plan"] = plans
         return OmniVinciBatchFeature(
             data,
             tensor_type=options["text_kwargs"].get("return_tensors"),

@@ -42,7 +42,7 @@ class ChatStream:
 
     def cancel(self) -> None:
         """Ends the generation with the next token."""
-        self._watch.cancelled.set()
+        self._watch.cancel()
 
     def __iter__(self) -> Iterator[dict]:
         """Generates the answers and yields their chunks. Raises a `RequestError` if the model refuses an option."""
@@ -59,7 +59,7 @@ class ChatStream:
                     self._unsent[index].append(token)
                 if text := texts[index].add(token.index):
                     yield self._chunk(index, {"content": text})
-            told = {"usage": write_usage(job.num_prompt_tokens, sum(len(text.ids) for text in texts))}
+            told = {"usage": write_usage(job, sum(len(text.ids) for text in texts))}
             told |= write_evidence(job)
             for index, text in enumerate(texts):
                 if rest := text.rest():

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from transformers import StoppingCriteria, TextIteratorStreamer
+from transformers import TextIteratorStreamer
 
 from ..planning import Evidence
 
@@ -38,18 +38,6 @@ class Answer(str):
         return answer
 
 
-class Cancelled(StoppingCriteria):
-    """Ends a generation with its next token once it is [`set`]."""
-
-    def __init__(self):
-        self.event = threading.Event()
-
-    def __call__(self, input_ids, scores, **kwargs):
-        import torch
-
-        return torch.full((len(input_ids),), self.event.is_set(), dtype=torch.bool, device=input_ids.device)
-
-
 class AnswerStream:
     """
     An answer that is generated in another thread while it is iterated over, which gives its text piece by piece.
@@ -60,6 +48,9 @@ class AnswerStream:
     """
 
     def __init__(self, tokenizer, answer: Callable[..., Answer], release: Callable[[], None]):
+        # Here, as pipelines, which that module loads, are loaded with what of sessions they use.
+        from ..endpoint.generation import Cancelled
+
         self.answer: Answer | None = None
         self._cancelled = Cancelled()
         self._streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
@@ -90,7 +81,7 @@ class AnswerStream:
 
     def close(self) -> None:
         """Ends the generation, if it has not ended yet, and waits for that."""
-        self._cancelled.event.set()
+        self._cancelled.cancel()
         self._thread.join()
 
     def __enter__(self) -> "AnswerStream":

@@ -14,6 +14,8 @@ from .contents import Content
 
 CHUNK = 4096
 """Positions that are read at a time, which bounds the memory of a long prefix."""
+ASSISTANTS = ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit")
+"""Options of `generate` that have another part guess the next tokens."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from .contents import Content, Keys
 from .live import LiveClip
 from .media import read_recording
 from .policy import Policy, Watched, choose
-from .prefix import Prefix, Prompt
+from .prefix import ASSISTANTS, Prefix, Prompt
 from .saving import read_session, save_session
 from .turns import Placed, Turn, place
 
@@ -344,7 +344,7 @@ class Session:
         said = sequences[0, length:].tolist()
         text = self.processor.decode(said, skip_special_tokens=True)
         answer = Answer(text, said, length, cached)
-        if keep and not (cancelled is not None and cancelled.event.is_set()):
+        if keep and not (cancelled is not None and cancelled.is_set):
             if len(branch.cache.layers[0].keys) == 1:  # and not a row for each beam
                 noted, new = prompt.noted(), torch.tensor([said])
                 branch.note(noted.followed_by(CachedPrompt(new, new)))
