@@ -38,6 +38,15 @@ def serve(
         float,
         typer.Option(metavar="S", min=0, help="Seconds after which an unused model that a request named is unloaded."),
     ] = 300,
+    cache_gb: Annotated[
+        float,
+        typer.Option(
+            "--cache-gb",
+            metavar="GB",
+            min=0,
+            help="What each model remembers of media and prompts, on its devices; 0: nothing.",
+        ),
+    ] = 2.0,
     mm_processor_kwargs: Annotated[
         str,
         typer.Option(
@@ -96,6 +105,7 @@ def serve(
         options = {
             "trust_remote_code": trust_remote_code,
             "dtype": dtype.value,
+            "cache_gb": cache_gb,
             "model_kwargs": _model_options(attn_implementation, quantization),
             **({"device_map": "auto"} if is_spread else {"device": choose_device(device)}),
         }

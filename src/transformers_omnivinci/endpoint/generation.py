@@ -91,12 +91,7 @@ class Scores(LogitsProcessor):
 
 
 class Cancelled(StoppingCriteria):
-    """
-    Ends a generation with its next token once it is [`cancel`]led.
-
-    Attributes:
-        is_set (`bool`): Whether it is.
-    """
+    """Ends a generation with its next token once it is told to, from any thread."""
 
     def __init__(self):
         self._event = threading.Event()
@@ -115,7 +110,7 @@ class Cancelled(StoppingCriteria):
         return torch.full((len(input_ids),), self.is_set, dtype=torch.bool, device=input_ids.device)
 
 
-class Watch(Cancelled):
+class Watch(StoppingCriteria):
     """
     Follows the answers as they grow: ends each one at a stop sequence, and all of them when they are cancelled. Stop
     sequences are looked for in the generated text only, not across the end of the prompt.
@@ -125,10 +120,18 @@ class Watch(Cancelled):
         decode (`Callable`): Turns token ids into text.
         ends (`set[int]`): Ids of the tokens that end an answer.
         on_token (`Callable`, *optional*): Called with the index of the answer and each new [`Token`].
+        cancelled ([`Cancelled`], *optional*): What ends all of them.
     """
 
-    def __init__(self, job: Job, decode: Callable, ends: set[int], on_token: Callable | None = None):
-        super().__init__()
+    def __init__(
+        self,
+        job: Job,
+        decode: Callable,
+        ends: set[int],
+        on_token: Callable | None = None,
+        cancelled: Cancelled | None = None,
+    ):
+        self.cancelled = Cancelled() if cancelled is None else cancelled
         self.job, self.decode, self.ends, self.on_token = job, decode, ends, on_token
         self.scores = Scores(job)
         self.num_seen, self.rows, self.is_done = job.num_prompt_tokens, [], []
@@ -138,8 +141,8 @@ class Watch(Cancelled):
     def __call__(self, input_ids: torch.Tensor, scores, **kwargs) -> torch.Tensor:
         """Which rows of `input_ids`, of shape (rows, tokens), have ended."""
         num_rows, length = input_ids.shape
-        if self.is_set:
-            return super().__call__(input_ids, scores, **kwargs)
+        if self.cancelled.is_set:
+            return self.cancelled(input_ids, scores)
         if self.job.has_beams:  # rows change places
             start = max(self.job.num_prompt_tokens, length - self.reach)
             done = [self._has_stopped(row) for row in input_ids[:, start:].tolist()]

@@ -12,7 +12,7 @@ from transformers import LogitsProcessorList, StoppingCriteriaList, pipeline
 
 from .contents import Contents
 from .fetch import Downloader
-from .generation import Answer, Job, Token, Watch
+from .generation import Answer, Cancelled, Job, Token, Watch
 from .limits import Limits, RequestError
 from .parameters import (
     HUB_FIXED,
@@ -116,10 +116,13 @@ class EndpointHandler:
         job = self._prepare(messages, parameters)
         return [{"generated_text": answer.text, **write_evidence(job)} for answer in self._answer(job)]
 
-    def complete_chat(self, request: Mapping) -> dict:
-        """The object `chat.completion` for a request of OpenAI's chat completions. Errors are those of a call."""
+    def complete_chat(self, request: Mapping, cancelled: Cancelled | None = None) -> dict:
+        """
+        The object `chat.completion` for a request of OpenAI's chat completions. Errors are those of a call. If it is
+        `cancelled`, answers are incomplete, or there are none.
+        """
         job = self.read_chat(request)
-        answers = self._answer(job)
+        answers = self._answer(job, cancelled)
         choices = [
             {
                 "index": index,
@@ -177,9 +180,12 @@ class EndpointHandler:
             )
         return Job(inputs, num_prompt_tokens, generation, stop, seed, penalties, evidence=evidence)
 
-    def watch(self, job: Job, on_token: Callable | None = None) -> Watch:
-        """Follows the answers of a job. `on_token` is called with the index of the answer and each of its tokens."""
-        return Watch(job, self.decode, self.ends, on_token)
+    def watch(self, job: Job, on_token: Callable | None = None, cancelled: Cancelled | None = None) -> Watch:
+        """
+        Follows the answers of a job, which `cancelled` ends. `on_token` is called with the index of the answer and
+        each of its tokens.
+        """
+        return Watch(job, self.decode, self.ends, on_token, cancelled)
 
     def generate(self, job: Job, watch: Watch) -> torch.Tensor:
         """
@@ -190,7 +196,7 @@ class EndpointHandler:
         hooks["stopping_criteria"] = StoppingCriteriaList([watch])
         try:
             with self.lock, nullcontext() if job.seed is None else torch.random.fork_rng():
-                if watch.is_set:
+                if watch.cancelled.is_set:
                     return job.inputs["input_ids"]
                 if job.seed is not None:
                     torch.manual_seed(job.seed)
@@ -201,8 +207,8 @@ class EndpointHandler:
         rows = outputs["generated_sequence"]
         return rows.reshape(-1, rows.shape[-1])
 
-    def _answer(self, job: Job) -> list[Answer]:
-        watch = self.watch(job)
+    def _answer(self, job: Job, cancelled: Cancelled | None = None) -> list[Answer]:
+        watch = self.watch(job, cancelled=cancelled)
         rows, answers = self.generate(job, watch)[:, job.num_prompt_tokens :].tolist(), []
         if job.has_beams:
             watch.rows = [[Token(index) for index in self._strip(row)] for row in rows]

@@ -1,9 +1,10 @@
 """The HTTP of the server: routes, server-sent events, and errors in OpenAI's format."""
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
@@ -15,6 +16,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from ..endpoint import RequestError
+from ..endpoint.generation import Cancelled
 from ..endpoint.parameters import read_flag
 from . import responses
 from .models import ModelError, Models
@@ -56,7 +58,7 @@ class _Server:
         self.models, self.max_body_bytes = models, max_body_bytes
 
     async def health(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
+        return JSONResponse({"status": "ok", "cache": await run_in_threadpool(self.models.cache_usage)})
 
     async def list_models(self, request: Request) -> Response:
         names = await run_in_threadpool(self.models.names)
@@ -70,11 +72,12 @@ class _Server:
 
     async def complete_chat(self, request: Request) -> Response:
         body = await self._read_body(request)
-        return await self._answer(body, _merge_generation_config(body))
+        return await self._answer(request, body, _merge_generation_config(body))
 
     async def respond(self, request: Request) -> Response:
         body = await self._read_body(request)
         return await self._answer(
+            request,
             body,
             responses.as_chat(body),
             as_object=lambda completion: responses.as_response(completion, body),
@@ -105,19 +108,27 @@ class _Server:
             return _tell_error(error)
 
     async def _complete(
-        self, body: Mapping, chat: dict, as_object: Callable | None = None, as_events: Callable | None = None
+        self,
+        request: Request,
+        body: Mapping,
+        chat: dict,
+        as_object: Callable | None = None,
+        as_events: Callable | None = None,
     ) -> Response:
         """Completes a chat, whole or in chunks. `as_object` and `as_events` translate into another API."""
         is_streamed = read_flag("stream", body.get("stream"))
         chat.pop("stream", None)
 
-        def complete() -> dict:
+        def complete(cancelled: Cancelled) -> dict:
             with self.models.use(body.get("model")) as handler:
-                completion = handler.complete_chat({**chat, "model": handler.name})
+                completion = handler.complete_chat({**chat, "model": handler.name}, cancelled)
+                if cancelled.is_set:
+                    raise ClientDisconnect
                 return completion if as_object is None else as_object(completion)
 
         if not is_streamed:
-            return JSONResponse(await run_in_threadpool(complete))
+            async with _while_connected(request) as cancelled:
+                return JSONResponse(await run_in_threadpool(complete, cancelled))
 
         with ExitStack() as used:
             handler = await run_in_threadpool(used.enter_context, self.models.use(body.get("model")))
@@ -159,6 +170,23 @@ def _merge_generation_config(body: Mapping) -> dict:
 def _describe_model(name: str) -> dict:
     """OpenAI's object `model`."""
     return {"id": name, "object": "model", "created": 0, "owned_by": name.partition("/")[0] if "/" in name else ""}
+
+
+@asynccontextmanager
+async def _while_connected(request: Request) -> AsyncIterator[Cancelled]:
+    """What ends a generation when the client of a request, of which all was read, disconnects."""
+    cancelled = Cancelled()
+
+    async def watch() -> None:
+        while not await request.is_disconnected():
+            await asyncio.sleep(0.1)
+        cancelled.cancel()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield cancelled
+    finally:
+        watching.cancel()
 
 
 async def _as_lines(events: Iterable[dict], has_end: bool, end: Callable) -> AsyncIterator[str]:

@@ -67,6 +67,10 @@ class Models:
         """Whether a model is loaded. Raises a `ModelError` if none is named."""
         return self._resolve(name) in self._loaded
 
+    def cache_usage(self) -> dict[str, dict[str, int]]:
+        """What each model that is loaded remembers, see [`Memory.usage`]."""
+        return {name: handler.pipeline.memory.usage() for name, handler in list(self._loaded.items())}
+
     def names(self) -> list[str]:
         """The only model; or else those that are loaded, in the cache of the Hub, or part of this package."""
         if self.only is not None:

@@ -42,7 +42,7 @@ class ChatStream:
 
     def cancel(self) -> None:
         """Ends the generation with the next token."""
-        self._watch.cancel()
+        self._watch.cancelled.cancel()
 
     def __iter__(self) -> Iterator[dict]:
         """Generates the answers and yields their chunks. Raises a `RequestError` if the model refuses an option."""
