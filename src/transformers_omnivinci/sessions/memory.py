@@ -70,9 +70,8 @@ class Memory:
     """
 
     def __init__(self, model, processor, max_bytes: int):
-        if not max_bytes >= 0:
-            raise ValueError(f"`max_bytes={max_bytes!r}` is not accepted: a number of bytes from 0 on is.")
-        self.model, self.processor, self.max_bytes = model, processor, max_bytes
+        _check_bytes(max_bytes)
+        self.model, self.processor, self._max_bytes = model, processor, max_bytes
         self._lock, self._encoding = threading.RLock(), threading.Lock()
         self._keys, self._now, self._state = Keys(), 0, None
         self.clear()
@@ -86,6 +85,18 @@ class Memory:
             self._kept: dict[str, Kept] = {}
             self._seen: OrderedDict[str, tuple[str, MediumEvidence | None]] = OrderedDict()
             self._tree = PrefixTree()
+
+    @property
+    def max_bytes(self) -> int:
+        """The most that is kept. A smaller number forgets at once."""
+        return self._max_bytes
+
+    @max_bytes.setter
+    def max_bytes(self, max_bytes: int) -> None:
+        _check_bytes(max_bytes)
+        with self._lock:
+            self._max_bytes = max_bytes
+            self._make_room(0, self._now + 1)
 
     @property
     def num_bytes(self) -> int:
@@ -306,6 +317,11 @@ class Draft:
     def generate(self, model, **options) -> torch.Tensor:
         """As `model.generate`, of which `options` are the arguments: token ids of the whole prompt among them."""
         return self.memory.generate(model, self, options)
+
+
+def _check_bytes(max_bytes: int) -> None:
+    if not max_bytes >= 0:
+        raise ValueError(f"`max_bytes={max_bytes!r}` is not accepted: a number of bytes from 0 on is.")
 
 
 def _told(model, options: Mapping, name: str):
