@@ -73,6 +73,7 @@ class EndpointHandler:
         self.name = Path(path).resolve().name if name is None else name
         self.processing = read_processing(processing or {}, self.limits)
         self.pipeline = pipeline("video-text-to-text", model=path, **{"trust_remote_code": True, **options})
+        self.pipeline.memory.is_model_fixed = True
         # Tokenizers and the state of random numbers are shared: requests are processed one at a time.
         self.lock = threading.Lock()
 

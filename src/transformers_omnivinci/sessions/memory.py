@@ -65,6 +65,9 @@ class Memory:
         max_bytes (`int`): The most that embeddings, keys and values take, on the devices that they are on. What was
             not asked about for longest is forgotten first. 0: nothing is kept.
 
+    Attributes:
+        is_model_fixed (`bool`): Whether nothing ever changes the model, which then is not looked at for each prompt.
+
     Raises:
         ValueError: `max_bytes` is negative.
     """
@@ -72,6 +75,7 @@ class Memory:
     def __init__(self, model, processor, max_bytes: int):
         _check_bytes(max_bytes)
         self.model, self.processor, self._max_bytes = model, processor, max_bytes
+        self.is_model_fixed = False
         self._lock, self._encoding = threading.RLock(), threading.Lock()
         self._keys, self._now, self._state = Keys(), 0, None
         self.clear()
@@ -115,7 +119,7 @@ class Memory:
 
     def recognise(self, messages: list[dict], options: Mapping) -> Asked:
         """Recognises the media of a chat, see [`recognise`]. Forgets what another state of the model has given."""
-        state = model_state(self.model)
+        state = model_state(self.model) if self._state is None or not self.is_model_fixed else self._state
         with self._lock:
             if state != self._state:
                 self.clear()
