@@ -650,6 +650,18 @@ def test_help_names_the_routes():
 
 
 @pytest.mark.parametrize(
+    ("arguments", "cache_gb"), [([], 2.0), (["--cache-gb", "0.5"], 0.5), (["--cache-gb", "0"], 0)]
+)
+def test_how_much_the_server_remembers(monkeypatch, arguments, cache_gb):
+    asked = []
+    monkeypatch.setattr("transformers_omnivinci.endpoint.EndpointHandler", lambda *_, **options: asked.append(options))
+    monkeypatch.setattr(uvicorn, "run", lambda *_, **__: None)
+    result = CliRunner().invoke(app, ["serve", "nano", "--device", "cpu", *arguments])
+    assert result.exit_code == 0, result.output
+    assert [options["cache_gb"] for options in asked] == [cache_gb]
+
+
+@pytest.mark.parametrize(
     "arguments, words",
     [
         (["no-such-folder"], "There is no model 'no-such-folder'"),
