@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, QuantizedCache
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput
 
@@ -226,11 +226,13 @@ def cut_back(cache: Cache, length: int) -> None:
     if removed <= 0:
         return
     known = getattr(cache, ATTRIBUTE, None)
-    try:
-        cache.crop(-removed)
-    except (AttributeError, NotImplementedError, RuntimeError, ValueError):
-        cache.reset()
-    left = cache.get_seq_length()
+    left = None
+    if not isinstance(cache, QuantizedCache):  # what is quantized together cannot be taken apart
+        try:
+            cache.crop(-removed)
+        except (AttributeError, NotImplementedError, RuntimeError, ValueError):
+            cache.reset()
+        left = cache.get_seq_length()
     if left not in (0, length):
         raise ValueError(
             f"The prompts differ from what the cache holds from position {length:,} on, and a {type(cache).__name__} "

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import DynamicCache
+from transformers.cache_utils import Cache
 
 from ..compat import CACHE
 from ..modeling.cached_prompt import ATTRIBUTE, CachedPrompt, RestOfMedia, count_agreed, cut_back
+from .caches import CacheKind
 from .contents import Content
 
 CHUNK = 4096
@@ -109,9 +110,9 @@ class Prefix:
     concatenated, so that branches share all that they have in common.
     """
 
-    def __init__(self, model, cache: DynamicCache | None = None):
-        self.model = model
-        self.cache = DynamicCache(config=model.config) if cache is None else cache
+    def __init__(self, model, kind: CacheKind, cache: Cache | None = None):
+        self.model, self.kind = model, kind
+        self.cache = kind.make(model) if cache is None else cache
 
     def __len__(self) -> int:
         return int(self.cache.get_seq_length())
@@ -120,7 +121,7 @@ class Prefix:
         """Another prefix that goes on from this one, which it leaves as it is. Nothing is copied."""
         cache = copy.copy(self.cache)
         cache.layers = [copy.copy(layer) for layer in self.cache.layers]
-        return Prefix(self.model, cache)
+        return Prefix(self.model, self.kind, cache)
 
     def agrees(self, prompt: Prompt) -> int:
         """How many of the first positions of a prompt are held."""
@@ -128,13 +129,16 @@ class Prefix:
         return count_agreed(prompt.noted(), known, len(self)) if len(self) else 0
 
     def cut(self, length: int) -> None:
-        """Leaves the first positions; none of a sliding window, which may have lost what goes before them."""
+        """
+        Leaves the first positions; none of a sliding window, which may have lost what goes before them, and none of a
+        cache that cannot be cut.
+        """
         if length >= len(self):
             return
-        if length and not any(layer.is_sliding for layer in self.cache.layers):
+        if length and self.kind.can_be_cut and not any(layer.is_sliding for layer in self.cache.layers):
             cut_back(self.cache, length)
         else:
-            self.cache = DynamicCache(config=self.model.config)
+            self.cache = self.kind.make(self.model)
 
     def note(self, prompt: CachedPrompt) -> None:
         """Writes down what the cache holds."""

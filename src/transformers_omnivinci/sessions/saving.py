@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import DynamicCache
 
 from ..modeling.cached_prompt import ATTRIBUTE, CachedPrompt
 from ..new_folder import new_folder
 from ..planning import MediumFacts, MediumSource, plan_medium
 from ..processing.batch import MEDIA_INPUTS
 from ..processing.layout import layout_settings
+from .caches import CacheKind
 from .contents import Block, Content
 from .feeding import Clock
 from .live import LiveClip, Window
@@ -43,6 +43,7 @@ def save_session(path: Path, session, turns: Iterable[Turn], prefix: Prefix | No
         "system": session.system,
         "policy": None if session.policy is None else asdict(session.policy),
         "sanitize_control_tokens": session.sanitize_control_tokens,
+        "cache": {"implementation": session.cache_kind.implementation, "config": dict(session.cache_kind.config)},
         "turns": [
             {
                 "question": turn.question,
@@ -112,7 +113,8 @@ def read_session(path: Path, model, processor) -> tuple[dict, list[Turn], Prefix
     keys = [tensor.min().item() for name, tensor in tensors.items() if name.endswith(("keys", "note")) and len(tensor)]
     used = max(0, -min(keys, default=0))
     content["policy"] = None if content["policy"] is None else Policy(**content["policy"])
-    return content, turns, _read_cache(content["cached"], tensors, model), used
+    content["cache"] = CacheKind(**content["cache"])
+    return content, turns, _read_cache(content["cached"], tensors, model, content["cache"]), used
 
 
 # ------------------------------------------------------------------------------------------------------------- parts
@@ -248,7 +250,12 @@ def _read_live(told: dict, name: str, tensors: dict, model, processor) -> LiveCl
 
 def _write_cache(prefix: Prefix | None, tensors: dict) -> int:
     """Writes the cache, and returns how many layers it has; 0: it is not saved, and read again."""
-    if prefix is None or not len(prefix) or any(layer.is_sliding for layer in prefix.cache.layers):
+    if (
+        prefix is None
+        or not len(prefix)
+        or not prefix.kind.can_be_cut
+        or any(layer.is_sliding for layer in prefix.cache.layers)
+    ):
         return 0
     note: CachedPrompt = getattr(prefix.cache, ATTRIBUTE)
     tensors["cache.ids"], tensors["cache.note"] = note.input_ids[0], note.contents[0]
@@ -257,14 +264,14 @@ def _write_cache(prefix: Prefix | None, tensors: dict) -> int:
     return len(prefix.cache.layers)
 
 
-def _read_cache(num_layers: int, tensors: dict, model) -> Prefix | None:
+def _read_cache(num_layers: int, tensors: dict, model, kind: CacheKind) -> Prefix | None:
     if not num_layers:
         return None
-    cache = DynamicCache(config=model.config)
+    cache = kind.make(model)
     for number in range(num_layers):
         cache.update(*(tensors[f"cache.{number}.{part}"].to(model.device) for part in "kv"), number)
     setattr(cache, ATTRIBUTE, CachedPrompt(tensors["cache.ids"][None], tensors["cache.note"][None]))
-    return Prefix(model, cache)
+    return Prefix(model, kind, cache)
 
 
 # ------------------------------------------------------------------------------------------------------- recognition

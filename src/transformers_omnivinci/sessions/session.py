@@ -3,7 +3,7 @@
 import math
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -18,6 +18,7 @@ from ..planning import Evidence
 from ..processing.batch import MEDIA_INPUTS
 from .account import account_for
 from .answers import Answer, AnswerStream
+from .caches import CacheKind
 from .contents import Content, Keys
 from .live import LiveClip
 from .media import read_recording
@@ -55,6 +56,11 @@ class Session:
         policy ([`Policy`], *optional*): What is kept of long media. `None`: everything.
         sanitize_control_tokens (`bool`, *optional*, defaults to `False`):
             Whether control tokens and placeholders in questions are read as text. Otherwise placeholders are refused.
+        cache_implementation (`str`, *optional*), cache_config (`dict`, *optional*):
+            As of `generate`: `"offloaded"` keeps what was read in the memory of the CPU, of a model on an accelerator;
+            `"quantized"` with `{"backend": "hqq", "nbits": 4}`, for instance, keeps it in fewer bits, so that answers
+            may differ. That cannot be cut: where a prompt changes, it is read again from the beginning, and so it is
+            for beams and when a saved session is loaded.
 
     A session is used by one thread at a time; a call from a second one is refused with a `RuntimeError`. No call that
     fails leaves anything changed.
@@ -67,12 +73,15 @@ class Session:
         system: str | None = None,
         policy: Policy | None = None,
         sanitize_control_tokens: bool = False,
+        cache_implementation: str | None = None,
+        cache_config: Mapping | None = None,
     ):
+        self.cache_kind = CacheKind(cache_implementation, {} if cache_config is None else cache_config)
         self.model, self.processor = model, processor
         self.system, self.policy, self.sanitize_control_tokens = system, policy, sanitize_control_tokens
         self._turns: tuple[Turn, ...] = ()
         self._open = Turn()
-        self._keys, self._prefix = Keys(), Prefix(model)
+        self._keys, self._prefix = Keys(), Prefix(model, self.cache_kind)
         self._lock, self._is_closed = threading.Lock(), False
 
     # ---------------------------------------------------------------------------------------------------- watching
@@ -330,7 +339,10 @@ class Session:
         config = options.get("generation_config") or self.model.generation_config
         if finds_assistant(self.model, options) is not None:
             branch.cut(0)  # they read the whole prompt: here its embeddings
-        cached, num_beams = len(branch), options.get("num_beams") or config.num_beams or 1
+        num_beams = options.get("num_beams") or config.num_beams or 1
+        if num_beams > 1 and not self.cache_kind.can_be_cut:
+            branch.cut(0)  # nor can it be repeated
+        cached = len(branch)
         if num_beams > 1 and cached:
             branch.cache.batch_repeat_interleave(num_beams)
         ids = torch.from_numpy(prompt.ids)[None].to(self.model.device)
@@ -345,7 +357,7 @@ class Session:
         text = self.processor.decode(said, skip_special_tokens=True)
         answer = Answer(text, said, length, cached)
         if keep and not (cancelled is not None and cancelled.is_set):
-            if len(branch.cache.layers[0].keys) == 1:  # and not a row for each beam
+            if num_beams == len(sequences) == 1:  # and not a row for each beam
                 noted, new = prompt.noted(), torch.tensor([said])
                 branch.note(noted.followed_by(CachedPrompt(new, new)))
                 self._prefix = branch
@@ -373,7 +385,9 @@ class Session:
             RuntimeError: another thread is using the session, or it is closed.
         """
         with self._use():
-            other = Session(self.model, self.processor, self.system, self.policy, self.sanitize_control_tokens)
+            settings = self.system, self.policy, self.sanitize_control_tokens
+            kind = self.cache_kind.implementation, self.cache_kind.config
+            other = Session(self.model, self.processor, *settings, *kind)
             other._turns = tuple(turn.change(lambda medium: medium.copy()) for turn in self._turns)
             other._open = self._open.change(lambda medium: medium.copy())
             other._keys, other._prefix = Keys(self._keys.used), self._prefix.branch()
@@ -412,7 +426,8 @@ class Session:
             ValueError: it is one of another model, or was made with other settings.
         """
         told, turns, prefix, used = read_session(path, model, processor)
-        session = cls(model, processor, told["system"], told["policy"], told["sanitize_control_tokens"])
+        settings = told["system"], told["policy"], told["sanitize_control_tokens"]
+        session = cls(model, processor, *settings, told["cache"].implementation, told["cache"].config)
         session._keys = Keys(used)
         session._prefix = session._prefix if prefix is None else prefix
         session._turns, session._open = tuple(turns[:-1]), turns[-1]
@@ -423,7 +438,7 @@ class Session:
     def close(self) -> None:
         """Forgets everything, which frees its memory. A closed session answers no more."""
         with self._use():
-            self._turns, self._open, self._prefix = (), Turn(), Prefix(self.model)
+            self._turns, self._open, self._prefix = (), Turn(), Prefix(self.model, self.cache_kind)
             self._is_closed = True
 
     def __enter__(self) -> "Session":
