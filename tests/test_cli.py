@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 
 from transformers_omnivinci import __version__
 from transformers_omnivinci.cli import app
-from transformers_omnivinci.cli.timeline.groups import Timeline, TimelineGroup, plan_timeline
 from transformers_omnivinci.cli.timeline.plot import MOST_BORDERS, format_seconds, plot_timeline
+from transformers_omnivinci.planning import Timeline, TimelineGroup, timeline_of
 
 from .conftest import CLIP, PARITY
 from .media_files import write_animation, write_video
@@ -364,7 +364,8 @@ def test_groups_hold_all_tokens_of_the_plan(load_checkpoint, monkeypatch, interl
     monkeypatch.setattr(processor, "interleave_audio_in_video", interleaved)
     monkeypatch.setattr(processor, "use_media_brackets", brackets)
     metadata = processor.video_processor.probe_video(CLIP, num_frames=9)
-    groups = plan_timeline(processor, metadata, 12 * 16_000).groups
+    plan = processor.plan_video(metadata, 12 * 16_000)
+    groups = timeline_of(plan, processor.layout, metadata.duration).groups
     assert [index for group in groups for index in group.frames] == list(range(9))
     if not brackets:
         assert groups[0].num_boundary_tokens == (2 if interleaved else 1)

@@ -6,12 +6,14 @@ Order and time, planned as plain integers and seconds: no tensor library, no mod
 - `sequence`: how many embeddings each medium has, and in which order they stand in the prompt.
 - `plan`: from the facts of media to the token ids and the seconds of a prompt.
 - `evidence`: what of the media an answer rests on, and what was left out.
+- `token_groups`: the groups of a clip with their tokens, to be shown.
 """
 
 from .evidence import Evidence, LeftOut, MediumEvidence, MediumSource, Remembered, medium_evidence, prompt_evidence
 from .plan import MediumFacts, MediumPlan, PromptPlan, plan_medium
 from .sampling import AudioWindows, choose_tile_grid, sample_at_fps, sample_uniformly, tile_grids
 from .sequence import Layout, count, count_image_embeddings, pooled_frames
+from .token_groups import Timeline, TimelineGroup, timeline_of
 
 __all__ = [
     "AudioWindows",
@@ -24,6 +26,8 @@ __all__ = [
     "MediumSource",
     "PromptPlan",
     "Remembered",
+    "Timeline",
+    "TimelineGroup",
     "choose_tile_grid",
     "count",
     "count_image_embeddings",
@@ -34,4 +38,5 @@ __all__ = [
     "sample_at_fps",
     "sample_uniformly",
     "tile_grids",
+    "timeline_of",
 ]

@@ -1,7 +1,6 @@
 """
 `omnivinci timeline`: shows the temporal groups of a clip.
 
-- `groups`: counts their tokens.
 - `plot`: draws them.
 """
 
@@ -47,7 +46,7 @@ def timeline(
         if model is not None:
             check_model(model)
         from ...media import is_url
-        from .groups import plan_timeline
+        from ...planning import timeline_of
 
         processor = _processor_of(model)
         hears = processor.load_audio_from_video if audio is None else audio
@@ -66,7 +65,8 @@ def timeline(
                     **options,
                 )
             metadata, num_samples = video.metadata, 0 if video.waveform is None else len(video.waveform)
-        plan = plan_timeline(processor, metadata, num_samples if num_samples and hears else None)
+        medium = processor.plan_video(metadata, num_samples if hears else None)
+        plan = timeline_of(medium, processor.layout, metadata.duration)
         name = Path(urlparse(clip).path if is_url(clip) else clip).name
         facts = f"{metadata.width} x {metadata.height}, {metadata.duration:.2f} s at {metadata.fps:.2f} fps"
         typer.echo(f"{typer.style(name, bold=True)}  {facts}, {'sound' if plan.has_sound else 'no sound'}")

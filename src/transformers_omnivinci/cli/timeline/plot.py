@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .groups import Timeline, TimelineGroup
+from ...planning import Timeline, TimelineGroup
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from ...planning import count
+from .plan import MediumPlan
+from .sequence import Layout, count
 
 
 @dataclass(frozen=True)
@@ -57,29 +58,29 @@ class Timeline:
         return {kind: sum(getattr(group, f"num_{kind}_tokens") for group in self.groups) for kind in kinds}
 
 
-def plan_timeline(processor, metadata, num_samples: int | None) -> Timeline:
+def timeline_of(plan: MediumPlan, layout: Layout, duration: float) -> Timeline:
     """
-    Plans a clip with a processor.
+    How a video or a sound stands in the sequence.
 
     Args:
-        processor ([`OmniVinciProcessor`]): Plans the clip.
-        metadata ([`OmniVinciVideoMetadata`]): Metadata of the clip and its sampled frames.
-        num_samples (`int`, *optional*): Number of samples of its sound. `None`: without sound.
+        plan ([`MediumPlan`]): Its plan.
+        layout ([`Layout`]): That of the plan.
+        duration (`float`): Seconds that it lasts.
 
     Returns:
         [`Timeline`]: brackets around the whole clip are part of the first and the last group.
     """
-    plan = processor.plan_video(metadata, num_samples)
     spans = [
         (f"group {index}", group.start, group.end, group.frames, group.mel_frames)
         for index, group in enumerate(plan.groups, 1)
     ]
     if not spans:
         if plan.windows is not None:
-            spans.append(("sound", 0.0, metadata.duration, range(0), range(plan.windows.num_mel_frames)))
-        spans.append(("picture", 0.0, metadata.duration, range(len(plan.frame_seconds)), range(0)))
+            spans.append(("sound", 0.0, duration, range(0), range(plan.windows.num_mel_frames)))
+        if plan.modality == "video":
+            spans.append(("picture", 0.0, duration, range(len(plan.frame_seconds)), range(0)))
     groups = []
     for span, runs in zip(spans, plan.parts, strict=True):
-        video, audio = count(runs, processor.video_token_id), count(runs, processor.audio_token_id)
+        video, audio = (count(runs, layout.token_ids[name]) for name in ("video", "audio"))
         groups.append(TimelineGroup(*span, video, audio, count(runs) - video - audio))
     return Timeline(groups, plan.frame_seconds, plan.windows is not None)
