@@ -12,7 +12,7 @@ PLOT   := demo/timeline.png
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test quick lint format compat wheel-test fuzz bench conformance nano ablation clean
-.PHONY: vllm bench-serve quantize quantization weights lmms swift llamafactory
+.PHONY: vllm bench-serve quantize quantization weights lmms swift llamafactory web-test
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -99,6 +99,10 @@ swift: ## train nano with ms-swift
 
 llamafactory: ## train nano with LLaMA-Factory
 	$(ENGINE) llamafactory
+
+web-test: ## open the page of `omnivinci web` in Chromium, which is installed where it is missing and may be
+	@$(PYTHON) engines/web/chromium.py
+	$(ENGINE) web
 
 # The shipped model: data, nine stages of training, and the result. What is there is not made again.
 NANO    := build/nano

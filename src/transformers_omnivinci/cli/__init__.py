@@ -17,6 +17,7 @@ from .synthesize import synthesize
 from .timeline import timeline
 from .train import train
 from .watch import watch
+from .web import web
 
 # torch and transformers are imported inside the commands, so that `omnivinci --help` is fast.
 
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # in rich's boxes, four columns share 80 characters
 )
-for command in (ask, chat, watch, timeline, demo, convert, quantize, push, serve, synthesize):
+for command in (ask, chat, watch, web, timeline, demo, convert, quantize, push, serve, synthesize):
     app.command()(command)
 app.command("eval")(evaluate)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
