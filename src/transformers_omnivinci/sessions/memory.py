@@ -11,6 +11,7 @@ import torch
 from ..compat import CACHE
 from ..planning import Evidence, MediumEvidence, MediumPlan, PromptPlan
 from ..processing.batch import MEDIA_INPUTS, MediaInputs, select_media, split
+from .caches import CacheKind
 from .contents import Block, Content, Keys, encode
 from .positions import spread
 from .prefix import ASSISTANTS, Prefix, Prompt
@@ -224,7 +225,7 @@ class Memory:
             self._now += 1
             now = self._now
         prompt = draft.prompt([self._encode(model, draft, piece, now) for piece in draft.pieces])
-        prefix, last = Prefix(model), len(prompt.ids) - 1
+        prefix, last = Prefix(model, CacheKind()), len(prompt.ids) - 1
         if not _goes_on(model, options) or any(layer.is_sliding for layer in prefix.cache.layers):
             return prompt, None, now
         self._resume(draft, prompt, prefix, now)
