@@ -34,6 +34,7 @@ class FrameSink:
     def __init__(self, num_rows: int, transform, size: tuple[int, int], num_threads: int):
         self.transform, self.size = transform, size
         self.frames: torch.Tensor | None = None
+        self.shape: torch.Size | None = None  # of all pictures, once there is one
         self.is_stored = np.zeros(num_rows, dtype=bool)
         self.error: BaseException | None = None
         self.transfer: int | None = None  # the transfer characteristic of the pictures, by its number in H.273
@@ -74,14 +75,16 @@ class FrameSink:
         if self.transform is not None:
             picture = torch.as_tensor(self.transform(picture))
         with self.lock:
-            if self.frames is None:
-                is_channels_last = picture.ndim == 3 and picture.stride(0) == 1
-                layout = torch.channels_last if is_channels_last else torch.contiguous_format
-                shape = (len(self.is_stored), *picture.shape)
-                self.frames = torch.empty(shape, dtype=picture.dtype, device=picture.device, memory_format=layout)
-        if picture.shape != self.frames.shape[1:]:
-            shapes = f"{tuple(self.frames.shape[1:])} and {tuple(picture.shape)}"
+            self.shape = self.shape or picture.shape
+        if picture.shape != self.shape:
+            shapes = f"{tuple(self.shape)} and {tuple(picture.shape)}"
             raise ValueError(f"`transform` made tensors of shapes {shapes} of two frames: one shape is accepted.")
+        self._keep(row, picture)
+
+    def _keep(self, row: int, picture: torch.Tensor) -> None:
+        with self.lock:
+            if self.frames is None:
+                self.frames = empty_rows(len(self.is_stored), picture)
         self.frames[row].copy_(picture)
         self.is_stored[row] = True
 
@@ -91,9 +94,17 @@ class FrameSink:
             self.local.reformatter = VideoReformatter()
         is_transposed, *_ = orientation(frame)
         with self.lock:
-            if self.frames is None and is_transposed and (frame.height, frame.width) == self.size:
+            if self.shape is None and is_transposed and (frame.height, frame.width) == self.size:
                 self.size = self.size[::-1]  # the container did not announce this rotation
         return to_picture(self.local.reformatter, frame, self.size, self.transfer).permute(2, 0, 1)
+
+
+def empty_rows(num_rows: int, picture: torch.Tensor) -> torch.Tensor:
+    """Memory for as many pictures like this one, (num_rows, ...), with the channels where it has them."""
+    is_channels_last = picture.ndim == 3 and picture.stride(0) == 1
+    layout = torch.channels_last if is_channels_last else torch.contiguous_format
+    shape = (num_rows, *picture.shape)
+    return torch.empty(shape, dtype=picture.dtype, device=picture.device, memory_format=layout)
 
 
 def to_picture(

@@ -12,6 +12,7 @@ from .backends import AUDIO_BACKENDS, check_backend, read_audio_decord, read_aud
 from .containers import SEEKABLE_FORMATS, demux, demux_from, find_stream, is_one_of, read_only
 from .packets import MAX_RATE, MIN_RATE, follow, has_samples, may_be_silence, read_extent
 from .pyav import time_base
+from .samples import SampleArray, SampleFile
 from .sources import Media, open_source
 
 # Seconds by which sound must be late for silence to be put before it.
@@ -27,7 +28,8 @@ def load_audio(
     max_seconds: float | None = None,
     backend: str = "pyav",
     timeout: float = 30.0,
-) -> np.ndarray:
+    in_file: bool = False,
+) -> np.ndarray | SampleFile:
     """
     Decodes the sound of an audio or video file, from the start of its audio track.
 
@@ -40,9 +42,10 @@ def load_audio(
         backend (`str`, defaults to `"pyav"`):
             The decoder, one of `AUDIO_BACKENDS`. `"decord"` mixes more than two channels by FFmpeg's matrix.
         timeout (`float`, defaults to 30.0): Seconds that a server may keep a download waiting.
+        in_file (`bool`, defaults to `False`): Whether long sound is not held in memory.
 
     Returns:
-        `np.ndarray` of shape (num_samples,): float32 in [-1, 1].
+        `np.ndarray` of shape (num_samples,): float32 in [-1, 1]; or a [`SampleFile`] of them.
 
     Raises:
         ValueError, TypeError, OSError: the source is not accepted, has no sound, or cannot be read or decoded.
@@ -51,7 +54,7 @@ def load_audio(
     check_backend(backend, AUDIO_BACKENDS, "audio")
     check_audio_options(sampling_rate, max_seconds)
     with open_source(source, timeout) as media:
-        track = Track(sampling_rate, seconds=math.inf if max_seconds is None else max_seconds)
+        track = Track(sampling_rate, seconds=math.inf if max_seconds is None else max_seconds, in_file=in_file)
         read_audio(media, track, backend)
         waveform = track.waveform()
         if not len(waveform):
@@ -147,12 +150,13 @@ class Track:
     latest: float | None = None
     # If the clock restarts, the seconds of each packet, NaN where it is not to be heard. Only PyAV heeds them.
     times: np.ndarray | None = None
+    in_file: bool = False  # whether a [`SampleFile`] collects them
 
     def __post_init__(self):
         self.max_samples = self.seconds
         if not math.isinf(self.seconds):
             self.max_samples = max(1, round(self.seconds * self.sampling_rate))
-        self.samples = np.empty(0, dtype=np.float32)  # of which the first `num_samples` are filled
+        self.samples = SampleFile() if self.in_file else SampleArray()
         self.num_samples = 0  # negative: so many samples are still to come before `start`
         self.is_full = False
         self.resampler, self.is_heard = MonoResampler(self.sampling_rate), False
@@ -213,29 +217,31 @@ class Track:
     def _pad(self, position: int) -> None:
         """Adds silence up to a sample of the result; a negative one tells how many come before `start`."""
         if position > self.num_samples:
-            self._append(np.zeros(int(min(position, self.max_samples)) - self.num_samples, dtype=np.float32))
+            position = int(min(position, self.max_samples))
+            for start in range(self.num_samples, position, 1 << 20):
+                self._append(np.zeros(min(position - start, 1 << 20), dtype=np.float32))
         elif self.num_samples <= 0:
             self.num_samples = position
 
     def _append(self, samples: np.ndarray) -> None:
         start, stop = self.num_samples, self.num_samples + len(samples)
-        if stop > len(self.samples):
-            # In place where the system allows it: joining parts at the end would take twice the memory.
-            self.samples.resize(max(stop, len(self.samples) * 9 // 8, 1 << 16), refcheck=False)
         if stop > 0:
-            self.samples[max(start, 0) : stop] = samples[max(-start, 0) :]
+            self.samples.write(max(start, 0), samples[max(-start, 0) :])
         self.num_samples = stop
         self.is_full = self.is_full or self.num_samples >= self.max_samples
 
-    def waveform(self) -> np.ndarray:
-        """float32 samples in [-1, 1], of shape (num_samples,)."""
-        num_samples = min(max(self.num_samples, 0), self.max_samples)
+    def count(self) -> int:
+        """How many samples it has."""
+        num_samples = int(min(max(self.num_samples, 0), self.max_samples))
         if self.end is not None and self.start is not None:
             # Decoders return the last frame in full, even if the container says that the rest of it is padding.
             end = max(0, round((self.end - self.start) * self.sampling_rate))
             num_samples = end if 0 < num_samples - end < 0.1 * self.sampling_rate else num_samples
-        self.samples.resize(num_samples, refcheck=False)
-        return np.clip(self.samples, -1.0, 1.0, out=self.samples)
+        return num_samples
+
+    def waveform(self, num_samples: int | None = None) -> np.ndarray | SampleFile:
+        """float32 samples in [-1, 1], of shape (num_samples,); `None`: as many as there are."""
+        return self.samples.finish(self.count() if num_samples is None else num_samples)
 
 
 def read_audio(media: Media, track: Track, backend: str, track_start: float = 0.0) -> None:

@@ -13,6 +13,8 @@ import torch
 from .backends import AUDIO_BACKENDS, VIDEO_BACKENDS, check_backend, decode_decord
 from .frames import FrameSink, decode_pyav
 from .images import check_transparency, decode_frames
+from .pieces import MAX_THREADS, PieceSink
+from .samples import SampleFile
 from .sounds import Track, check_audio_options, read_audio
 from .sources import Media, open_source
 from .timeline import OmniVinciVideoMetadata, Timeline, read_timeline
@@ -27,16 +29,17 @@ class LoadedVideo:
     A decoded clip.
 
     Args:
-        frames (`torch.Tensor`): uint8 RGB of shape (num_frames, 3, height, width), or the results of `transform`.
+        frames (`torch.Tensor`):
+            uint8 RGB of shape (num_frames, 3, height, width), or the results of `transform` and `convert`.
         metadata (`OmniVinciVideoMetadata`): That of the clip; `frames_indices` lists which frames these are.
-        waveform (`np.ndarray`, *optional*):
+        waveform (`np.ndarray` or `SampleFile`, *optional*):
             float32 mono samples in [-1, 1] of shape (num_samples,), from the first frame of the clip on. Empty if the
             track has no sound there, or none that can be decoded; `None`: there is no track, or it is not wanted.
     """
 
     frames: torch.Tensor
     metadata: OmniVinciVideoMetadata
-    waveform: np.ndarray | None = None
+    waveform: np.ndarray | SampleFile | None = None
 
 
 def load_video(
@@ -54,6 +57,8 @@ def load_video(
     timeout: float = 30.0,
     num_threads: int | None = None,
     transparency: str = "white",
+    convert: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    piece_size: int = 16,
 ) -> LoadedVideo:
     """
     Decodes sampled frames of a video and, if asked to, its sound.
@@ -80,6 +85,11 @@ def load_video(
         timeout (`float`, defaults to 30.0): Seconds that a server may keep a download waiting.
         num_threads (`int`, *optional*): Threads that decode frames. `None`: one for each core.
         transparency (`str`, defaults to `"white"`): What becomes of transparent pixels of images, see [`load_image`].
+        convert (`Callable`, *optional*):
+            Given, no more than some pieces of the frames are held at a time, nor is long sound: it gets the frames, or
+            what `transform` made of them, as tensors (up to `piece_size`, ...) of frames that follow each other, in
+            the calling thread while others are decoded. What it returns, tensors of as many rows, becomes `frames`.
+        piece_size (`int`, defaults to 16): Frames of a piece.
 
     Returns:
         [`LoadedVideo`]. With a warning each, frames that cannot be decoded are left out, sound that cannot be decoded
@@ -97,6 +107,7 @@ def load_video(
     check_transparency(transparency)
     if not num_threads:
         num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    num_threads = num_threads if convert is None else min(num_threads, MAX_THREADS)
     with open_source(source, timeout) as media:
         timeline = read_timeline(media)
         first, metadata = timeline.cut(media, video_start, video_end)
@@ -108,13 +119,16 @@ def load_video(
             seconds = math.inf if video_end is None else metadata.duration
             seconds = seconds if max_audio_seconds is None else min(seconds, max_audio_seconds)
             start, latest = timeline.origin + timeline.times[first], timeline.origin + timeline.duration
-            track = Track(sampling_rate, start, seconds, latest, timeline.sound_times)
+            in_file = convert is not None
+            track = Track(sampling_rate, start, seconds, latest, timeline.sound_times, in_file)
+        sink_options = (len(frames), transform, timeline.size, num_threads)
         with (
-            FrameSink(len(frames), transform, timeline.size, num_threads) as sink,
+            FrameSink(*sink_options) if convert is None else PieceSink(*sink_options, convert, piece_size) as sink,
             ThreadPoolExecutor(1, "sound") as executor,
         ):
             reading = track and executor.submit(read_audio, media, track, audio_backend, timeline.audio[0])
-            try:
+
+            def decode() -> None:
                 pictures = ()
                 if media.is_image:
                     pictures = decode_frames(media, frames + first, timeline.size, transparency)
@@ -124,6 +138,9 @@ def load_video(
                     decode_pyav(media, timeline, frames + first, sink, num_threads)
                 for row, picture in enumerate(pictures):
                     sink.put(row, picture)
+
+            try:
+                decode() if convert is None else sink.run(decode)
             except BaseException:
                 if track is not None:
                     track.is_full = True
@@ -146,23 +163,24 @@ def load_video(
 
 def _take_sound(
     media: Media, timeline: Timeline, metadata: OmniVinciVideoMetadata, track: Track | None, limit: float | None
-) -> np.ndarray | None:
+) -> np.ndarray | SampleFile | None:
     """The samples of a track, as many as its packets announce; none, with a warning, if the track has no sound."""
-    waveform = np.empty(0, np.float32) if track is None else track.waveform()
+    num_found = 0 if track is None else track.count()
     if not timeline.has_track:
         return None
-    if track is None or not len(waveform):
+    if not num_found:
         is_over = timeline.audio is not None and timeline.audio[0] < timeline.audio[1]
         fault = "does not reach into the part that is wanted" if is_over else "cannot be decoded"
         warnings.warn(f"The sound of {media} {fault}: the picture is used without it.", stacklevel=3)
         metadata.audio_duration = None if timeline.audio is None else 0.0
-        return waveform if timeline.audio is not None else None
+        return np.empty(0, np.float32) if timeline.audio is not None else None
     num_samples = round(min(metadata.audio_duration, math.inf if limit is None else limit) * track.sampling_rate)
-    num_lost = num_samples - len(waveform)
+    num_lost = num_samples - num_found
     if num_lost > _MAX_LOST * track.sampling_rate:
         seconds = num_lost / track.sampling_rate
         warnings.warn(f"The last {seconds:.1f} s of the sound of {media} cannot be decoded: silence.", stacklevel=3)
-        waveform = np.pad(waveform, (0, num_lost))
+        num_found = num_samples
+    waveform = track.waveform(num_found)
     if len(waveform) < (limit or math.inf) * track.sampling_rate - 1:
         metadata.audio_duration = len(waveform) / track.sampling_rate
     return waveform
