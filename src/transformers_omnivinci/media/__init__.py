@@ -11,6 +11,7 @@ from .images import (
 )
 from .kinds import kind_of
 from .live import EVENTS, LiveChunk, LiveEvent, LiveSource
+from .samples import SampleFile
 from .sounds import load_audio, probe_audio, resample
 from .sources import download, is_self_contained, is_url
 from .timeline import OmniVinciVideoMetadata
@@ -25,6 +26,7 @@ __all__ = [
     "LiveSource",
     "LoadedVideo",
     "OmniVinciVideoMetadata",
+    "SampleFile",
     "check_transparency",
     "download",
     "is_self_contained",

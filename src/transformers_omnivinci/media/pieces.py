@@ -23,8 +23,8 @@ class PieceSink(FrameSink):
     Args:
         num_rows, transform, size, num_threads: As of [`FrameSink`].
         convert (`Callable`):
-            Gets pictures (num_pictures, ...) of rows that follow each other, and returns what is kept of them, a tensor
-            (num_pictures, ...).
+            Gets pictures (num_pictures, ...) of rows that follow each other, and returns what is kept of them, a
+            tensor (num_pictures, ...).
         piece_size (`int`): Pictures of a piece.
     """
 

@@ -35,7 +35,7 @@ class SampleFile:
     """
 
     def __init__(self):
-        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="omnivinci-")
+        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="omnivinci-")  # noqa: SIM115  (closed with this)
         self._num_samples = 0
 
     def write(self, start: int, samples: np.ndarray) -> None:

@@ -16,6 +16,7 @@ from .chunks import count_chunks, encode_in_chunks, idle_input
 from .dynamic_s2 import merge_scales, stitch_tiles
 from .omni_align_net import pair_tracks
 from .outputs import OmniVinciMediaOutput
+from .piecewise import EncodesPieces
 from .projectors import AudioProjector, VisionProjector
 from .sharding import Passes, agree, is_sharded, with_idle
 from .time_embedding import build_time_embedding
@@ -44,7 +45,7 @@ def names_media_inputs(forward: Callable) -> Callable:
     return forward
 
 
-class MediaEncoder:
+class MediaEncoder(EncodesPieces):
     """Mixin of models that see and hear: the encoders, the projectors and the time embeddings."""
 
     def build_media_parts(self, config, dtype: torch.dtype | None = None) -> None:
@@ -163,12 +164,11 @@ class MediaEncoder:
 
     def _pool_and_rotate(self, clip: torch.Tensor, seconds: torch.Tensor) -> torch.Tensor:
         """(num_frames, rows, columns, hidden_size) and (num_frames,) to (num_embeddings, hidden_size)."""
-        return torch.cat(
-            [
-                self.video_time_embedding(*pool_clip(clip, seconds, pool_size)).flatten(0, 1)
-                for pool_size in self.config.video_pool_sizes
-            ]
-        )
+        pooled = [
+            self.video_time_embedding(*pool_clip(clip, seconds, pool_size)).flatten(0, 1)
+            for pool_size in self.config.video_pool_sizes
+        ]
+        return pooled[0] if len(pooled) == 1 else torch.cat(pooled)
 
     @can_return_tuple
     def get_audio_features(
@@ -211,6 +211,20 @@ class MediaEncoder:
         clips = nn.utils.rnn.pad_sequence(
             [clip.flatten(0, 1) for clip in windows.split(num_windows)], batch_first=True
         )  # (num_clips, most vectors, d_model)
+        embeddings, projected = self._compress_and_rotate(clips, audio_timestamps)
+        return OmniVinciMediaOutput(
+            **encoded,
+            pooler_output=embeddings if num_clips else embeddings[0][:0],
+            projected_embeddings=projected[:num_clips] if output_projected_embeddings else None,
+        )
+
+    def _compress_and_rotate(
+        self, clips: torch.Tensor, audio_timestamps: torch.Tensor
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """
+        (num_clips, most vectors, d_model) and (num_clips, most vectors that stand in the sequence) to the embeddings
+        of each clip, (num_embeddings, hidden_size), and to what they were before time.
+        """
         vectors = self.audio_compression(clips)
         heard = audio_timestamps >= 0
         num_vectors = heard.sum(1).tolist()
@@ -222,12 +236,7 @@ class MediaEncoder:
         timestamps = self._in_full_precision(audio_timestamps[heard])
         projected = self.audio_projector(vectors[:, :most][heard[:, :most].to(vectors.device)])
         embeddings = self.audio_time_embedding(projected, timestamps)
-        projected = list(projected.split(num_vectors))[:num_clips]
-        return OmniVinciMediaOutput(
-            **encoded,
-            pooler_output=list(embeddings.split(num_vectors)) if num_clips else embeddings[:0],
-            projected_embeddings=projected if output_projected_embeddings else None,
-        )
+        return list(embeddings.split(num_vectors)), list(projected.split(num_vectors))
 
     @staticmethod
     def _in_full_precision(timestamps: torch.Tensor) -> torch.Tensor:

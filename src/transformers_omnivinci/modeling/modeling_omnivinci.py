@@ -328,6 +328,10 @@ class OmniVinciForConditionalGeneration(GeneratesFromMedia, OmniVinciPreTrainedM
         self.model.set_input_embeddings(value)
 
     encode_media = _of_model("encode_media")
+    encode_frames = _of_model("encode_frames")
+    place_frames = _of_model("place_frames")
+    encode_windows = _of_model("encode_windows")
+    place_windows = _of_model("place_windows")
     get_image_features = _of_model("get_image_features")
     get_video_features = _of_model("get_video_features")
     get_audio_features = _of_model("get_audio_features")

@@ -23,6 +23,7 @@ from .media_seen import collect_evidence, download_all
 from .options import hears_videos, sort_options
 from .prompts import PromptBatch, sort_media
 from .reading import (
+    encode_read_media,
     load_media,
     make_media_inputs,
     plan_media,
@@ -247,6 +248,7 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
         videos: VideoInput | None = None,
         audio: AudioInput | None = None,
         audio_from_video_indices: list[int | None] | None = None,
+        media_encoder=None,
         **kwargs: Unpack[OmniVinciProcessorKwargs],
     ) -> BatchFeature:
         """
@@ -266,6 +268,9 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
                 The source of each audio slot where `load_audio_from_video` is set: `None` for a clip of its own, `i`
                 for the track of `videos[i]`. With one `audio` entry per slot tracks are taken from `audio`, otherwise
                 they are decoded from the video's file.
+            media_encoder ([`OmniVinciForConditionalGeneration`], *optional*):
+                Encodes the media while they are read, without gradients: `mm_encoder_outputs` is returned in the place
+                of [`MediaInputs`]. Pixels and samples are held a few at a time, however long a video is.
             kwargs: Options of the tokenizer and of the processors of images, videos and audio, flat or in
                 `images_kwargs`, `videos_kwargs`, ...; among them `num_frames`, `fps`, `video_start`, `video_end`,
                 `video_metadata`, `do_sample_frames`, `load_audio_from_video`, `return_tensors`, `padding_side`,
@@ -284,10 +289,14 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
             options["videos_kwargs"]["return_metadata"] = True
         batch = sort_media(text, images, videos, audio, audio_from_video_indices, *hears)
         batch = download_all(batch, self.layout) if options["return_evidence"] else batch
-        media = load_media(self, batch, options)
+        media = load_media(self, batch, options, media_encoder)
         prompts, plans = self._plan_prompts(batch, media.facts, options)
         text_inputs = make_text_inputs(self, prompts, plans, options)
-        data = {**text_inputs, **make_media_inputs(self, batch, media, plans, options)}
+        if media_encoder is None:
+            data = {**text_inputs, **make_media_inputs(self, batch, media, plans, options)}
+        else:
+            encoded = encode_read_media(self, media_encoder, batch, media, plans, options)
+            data = {**text_inputs, "mm_encoder_outputs": encoded}
         if options["return_evidence"]:
             rows = text_inputs.get("attention_mask")
             rows = [len(row) for row in text_inputs["input_ids"]] if rows is None else map(sum, rows)

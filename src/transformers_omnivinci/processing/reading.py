@@ -1,18 +1,18 @@
 """The media of a batch: read whole, or by their headers alone. Both give the same facts for the plan."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from .. import media
 from ..media import LoadedVideo, OmniVinciVideoMetadata
 from ..planning import Layout, MediumFacts, MediumPlan, PromptPlan, plan_medium
-from .batch import MediaInputs, pad_seconds
-from .log_mel import extract_log_mel
+from .batch import MediaInputs, OmniVinciBatchFeature, pad_seconds
+from .log_mel import Samples, extract_log_mel
 from .prompts import PromptBatch
 from .video_inputs import flatten_metadata
 from .waveforms import count_samples, is_waveform, source_of, to_waveform
@@ -29,17 +29,18 @@ class ReadMedia:
     Attributes:
         facts (`dict[str, list[MediumFacts]]`): Of each image, video and audio clip.
         images ([`MediaInputs`]): The tensors of images.
-        videos (`list[LoadedVideo]`): Sampled frames, with the waveform where the video is heard.
-        clips (`list[np.ndarray]`): Waveforms of the audio clips, mono samples in [-1, 1].
+        videos (`list[LoadedVideo]`):
+            Sampled frames, or what an encoder made of them, with the waveform where the video is heard.
+        clips (`list[np.ndarray | SampleFile]`): Waveforms of the audio clips, mono samples in [-1, 1].
     """
 
     facts: dict[str, list[MediumFacts]]
     images: MediaInputs
     videos: list[LoadedVideo]
-    clips: list[np.ndarray]
+    clips: list[Samples]
 
 
-def load_media(processor, batch: PromptBatch, options: dict) -> ReadMedia:
+def load_media(processor, batch: PromptBatch, options: dict, media_encoder=None) -> ReadMedia:
     """
     Decodes the media of a batch.
 
@@ -47,6 +48,8 @@ def load_media(processor, batch: PromptBatch, options: dict) -> ReadMedia:
         processor ([`OmniVinciProcessor`]): Its parts read images and videos, at its rate of samples.
         batch ([`PromptBatch`]): Sources.
         options (`dict`): Of the call, see [`sort_options`].
+        media_encoder ([`OmniVinciForConditionalGeneration`], *optional*):
+            Encodes frames while others are decoded, so that no more than some pieces of them are held at a time.
 
     Raises:
         ValueError, TypeError, OSError: a medium cannot be read.
@@ -55,8 +58,9 @@ def load_media(processor, batch: PromptBatch, options: dict) -> ReadMedia:
     if batch.images:
         image_options = _without(options["images_kwargs"], "return_tensors")
         images = processor.image_processor(batch.images_by_prompt, **image_options)
-    clips = [load_clip(processor, clip, options["audio_kwargs"]) for clip in batch.clips]
-    videos = _load_videos(processor, batch, options)
+    in_file = media_encoder is not None
+    clips = [load_clip(processor, clip, options["audio_kwargs"], in_file) for clip in batch.clips]
+    videos = _load_videos(processor, batch, options, media_encoder)
     facts = {
         "image": [MediumFacts("image", tuple(grid)) for grid in images["image_grid_hw"].tolist()] if images else [],
         "video": [
@@ -114,34 +118,83 @@ def make_media_inputs(
     processor, batch: PromptBatch, loaded: ReadMedia, plans: Sequence[PromptPlan], options: dict
 ) -> MediaInputs:
     """The tensors of the media of a batch, in the order of the prompts; arguments as of [`load_media`]."""
-    data, heard = dict(loaded.images), []
+    data = dict(loaded.images)
     if loaded.videos:
         video_options = _without(options["videos_kwargs"], "return_tensors", "video_metadata")
         data |= processor.video_processor(loaded.videos, **video_options)
         data["video_has_audio"] = torch.tensor([facts.num_samples > 0 for facts in loaded.facts["video"]])
-    for slots, plan in zip(batch.placeholders, plans, strict=True):
-        for slot, medium in zip(slots, plan.media, strict=True):
-            if medium.windows is None:
-                continue
-            is_track = slot.modality == "video"
-            waveform = loaded.videos[slot.index].waveform if is_track else loaded.clips[slot.index]
-            heard.append((waveform, medium, is_track))
+    heard = find_sounds(batch, loaded, plans)
     if heard:
-        device = str(options["audio_kwargs"].get("device") or "cpu")
-        extractor, width = processor.feature_extractor, 2 * processor.max_source_positions
-        windows = [
-            extract_log_mel(extractor, waveform, medium.windows, width, device) for waveform, medium, _ in heard
-        ]
-        data["input_features"] = torch.cat(windows)
-        data["audio_num_windows"] = torch.tensor([len(one) for one in windows])
-        data["audio_timestamps"] = pad_seconds([medium.sound_seconds for _, medium, _ in heard])
-        data["audio_from_video"] = torch.tensor([is_track for *_, is_track in heard])
+        windows = [list(cut_sound(processor, sound, options)) for sound in heard]
+        data["input_features"] = torch.cat(sum(windows, []))
+        data["audio_num_windows"] = torch.tensor([sound.plan.windows.num_windows for sound in heard])
+        data["audio_timestamps"] = pad_seconds([sound.plan.sound_seconds for sound in heard])
+        data["audio_from_video"] = torch.tensor([sound.is_track for sound in heard])
     return data
 
 
-def load_clip(processor, clip, audio_options: dict) -> np.ndarray:
+def encode_read_media(
+    processor, media_encoder, batch: PromptBatch, loaded: ReadMedia, plans: Sequence[PromptPlan], options: dict
+) -> dict[str, Any]:
     """
-    A sound as mono samples in [-1, 1], at the rate of the feature extractor.
+    What encoding all of [`make_media_inputs`] gives, `mm_encoder_outputs`: sound is cut, encoded and forgotten some
+    windows at a time.
+
+    Args:
+        processor ([`OmniVinciProcessor`]), batch ([`PromptBatch`]), plans (`Sequence[PromptPlan]`), options (`dict`):
+            As of [`make_media_inputs`].
+        media_encoder ([`OmniVinciForConditionalGeneration`]), loaded ([`ReadMedia`]):
+            What encodes, and the media that were loaded with it.
+    """
+    encoded = {}
+    if loaded.images:
+        images = OmniVinciBatchFeature(dict(loaded.images)).to(media_encoder.device, media_encoder.dtype)
+        with torch.no_grad():
+            encoded |= media_encoder.encode_media(**images)
+    if loaded.videos:
+        seconds = [facts.timestamps for facts in loaded.facts["video"]]
+        frames = [video.frames for video in loaded.videos]
+        loaded.videos = [replace(video, frames=video.frames[:0]) for video in loaded.videos]
+        encoded["video"] = media_encoder.place_frames(frames, seconds)
+    heard, windows = find_sounds(batch, loaded, plans), []
+    for sound in heard:
+        pieces = cut_sound(processor, sound, options, media_encoder.config.audio_chunk_size)
+        windows.append(media_encoder.encode_windows(pieces, sound.plan.windows.num_windows))
+    if heard:
+        encoded["audio"] = media_encoder.place_windows(windows, [sound.plan.sound_seconds for sound in heard])
+    return encoded
+
+
+class Sound(NamedTuple):
+    """A sound of a batch: a clip, or the track of a video that is heard."""
+
+    waveform: Samples
+    plan: MediumPlan
+    is_track: bool
+
+
+def find_sounds(batch: PromptBatch, loaded: ReadMedia, plans: Sequence[PromptPlan]) -> list[Sound]:
+    """The sounds of a batch, in the order of the prompts."""
+    heard = []
+    for slots, plan in zip(batch.placeholders, plans, strict=True):
+        for slot, medium in zip(slots, plan.media, strict=True):
+            if medium.windows is not None:
+                is_track = slot.modality == "video"
+                waveform = loaded.videos[slot.index].waveform if is_track else loaded.clips[slot.index]
+                heard.append(Sound(waveform, medium, is_track))
+    return heard
+
+
+def cut_sound(processor, sound: Sound, options: dict, num_at_once: int | None = None) -> Iterator[torch.Tensor]:
+    """The log-mel windows of a sound, `num_at_once` at a time, see [`extract_log_mel`]."""
+    device, width = str(options["audio_kwargs"].get("device") or "cpu"), 2 * processor.max_source_positions
+    return extract_log_mel(processor.feature_extractor, sound.waveform, sound.plan.windows, width, device, num_at_once)
+
+
+def load_clip(processor, clip, audio_options: dict, in_file: bool = False) -> Samples:
+    """
+    A sound as mono samples in [-1, 1], at the rate of the feature extractor. `in_file`: whether long ones that are
+    decoded are not held in memory.
 
     Raises:
         ValueError, TypeError, OSError: it cannot be read, or `sampling_rate` is another one.
@@ -156,7 +209,7 @@ def load_clip(processor, clip, audio_options: dict) -> np.ndarray:
         return to_waveform(clip, rate)
     backend = audio_options.get("audio_backend") or "pyav"
     limit = audio_limit(processor.layout)
-    return media.load_audio(source_of(clip), sampling_rate=rate, max_seconds=limit, backend=backend)
+    return media.load_audio(source_of(clip), sampling_rate=rate, max_seconds=limit, backend=backend, in_file=in_file)
 
 
 def probe_duration(clip, sampling_rate: int) -> float:
@@ -166,23 +219,27 @@ def probe_duration(clip, sampling_rate: int) -> float:
     return media.probe_audio(source_of(clip))
 
 
-def _load_videos(processor, batch: PromptBatch, options: dict) -> list[LoadedVideo]:
+def _load_videos(processor, batch: PromptBatch, options: dict, media_encoder) -> list[LoadedVideo]:
     if not batch.videos:
         return []
-    audio_options, layout = options["audio_kwargs"], processor.layout
+    audio_options, layout, pieces = options["audio_kwargs"], processor.layout, {}
+    if media_encoder is not None:
+        chunk_size = media_encoder.config.vision_chunk_size
+        pieces = {"encode": media_encoder.encode_frames, "piece_size": chunk_size}
     loaded = processor.video_processor.load_videos(
         batch.videos,
         load_audio=[wanted and track is None for wanted, track in zip(batch.heard, batch.tracks, strict=True)],
         audio_backend=audio_options.get("audio_backend"),
         sampling_rate=layout.sampling_rate,
         max_audio_seconds=audio_limit(layout),
+        **pieces,
         **_without(options["videos_kwargs"], "return_tensors"),
     )
     videos = []
     for source, video, track, wanted in zip(batch.videos, loaded, batch.tracks, batch.heard, strict=True):
         waveform = video.waveform if wanted else None
         if track is not None:
-            waveform = load_clip(processor, track, audio_options)
+            waveform = load_clip(processor, track, audio_options, media_encoder is not None)
         if waveform is not None and layout.interleave:
             _warn_of_late_sound(source, video.metadata.duration, len(waveform), layout)
         videos.append(replace(video, waveform=waveform))

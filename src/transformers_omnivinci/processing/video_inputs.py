@@ -185,10 +185,13 @@ def plan_frames(
     return metadata, places
 
 
-def load_frames(frames: Sequence, metadata, sample_indices_fn, options: Mapping, transform=None) -> LoadedVideo:
+def load_frames(
+    frames: Sequence, metadata, sample_indices_fn, options: Mapping, transform=None, convert=None, piece_size: int = 16
+) -> LoadedVideo:
     """
     Decodes those of the given frames that are used; arguments and errors are those of [`plan_frames`]. `transform` is
-    applied to each frame of a list, (3, height, width), in worker threads, so that full-size ones never pile up.
+    applied to each frame of a list, (3, height, width), in worker threads, so that full-size ones never pile up;
+    `convert` and `piece_size` are as of [`media.load_video`].
     """
     metadata, places = plan_frames(frames, metadata, sample_indices_fn, options)
     as_they_are = not options["do_rescale"] or not math.isclose(options["rescale_factor"], 1 / 255)
@@ -198,7 +201,7 @@ def load_frames(frames: Sequence, metadata, sample_indices_fn, options: Mapping,
         if places != list(range(len(frames))):
             pixels = pixels[torch.as_tensor(places)]
         pixels = to_pixels(pixels, options["input_data_format"], options["transparency"], white, as_they_are)
-        return LoadedVideo(pixels, metadata)
+        return LoadedVideo(convert_pieces(pixels, convert, piece_size), metadata)
 
     wanted = sorted(set(places))
     with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1), "frames") as executor:
@@ -215,11 +218,30 @@ def load_frames(frames: Sequence, metadata, sample_indices_fn, options: Mapping,
                 pixels = to_pixels(frame, data_format, options["transparency"], whites.get(place), as_they_are)
             return pixels if transform is None else transform(pixels)
 
+        if convert is not None and transform is not None:
+            return LoadedVideo(_convert_places(places, wanted, load, executor, convert, piece_size), metadata)
         loaded = dict(zip(wanted, executor.map(load, wanted)))
     if len({tuple(pixels.shape) for pixels in loaded.values()}) > 1:
         size = options["size"]
         loaded = {place: resize(pixels, size.height, size.width) for place, pixels in loaded.items()}
-    return LoadedVideo(torch.stack([loaded[place] for place in places]), metadata)
+    pixels = torch.stack([loaded[place] for place in places])
+    return LoadedVideo(convert_pieces(pixels, convert, piece_size), metadata)
+
+
+def convert_pieces(pixels: torch.Tensor, convert, piece_size: int) -> torch.Tensor:
+    """What `convert` makes of pieces of frames (num_frames, ...); without it, the frames."""
+    return pixels if convert is None else torch.cat([convert(piece) for piece in pixels.split(piece_size)])
+
+
+def _convert_places(places: list[int], wanted: list[int], load, executor, convert, piece_size: int) -> torch.Tensor:
+    """What `convert` makes of the frames at `places`, of which `wanted` are loaded piece by piece, one piece ahead."""
+    parts = [wanted[start : start + piece_size] for start in range(0, len(wanted), piece_size)]
+    loading, converted = executor.map(load, parts[0]), []
+    for ahead in (*parts[1:], []):
+        piece, loading = list(loading), executor.map(load, ahead)
+        converted.append(convert(torch.stack(piece)))
+    made = torch.cat(converted)
+    return made if places == wanted else made[np.searchsorted(wanted, places)]
 
 
 def _alone(frame, lock):

@@ -1,6 +1,7 @@
 """Video processor of OmniVinci: sampled frames, resized and normalised, with their seconds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -18,7 +19,15 @@ from ..remote_code import InstalledSettings
 from ..strict import check_options
 from .batch import pad_seconds
 from .pixels import TorchPixels
-from .video_inputs import OneVideo, flatten_metadata, flatten_videos, load_frames, one_video, plan_frames
+from .video_inputs import (
+    OneVideo,
+    convert_pieces,
+    flatten_metadata,
+    flatten_videos,
+    load_frames,
+    one_video,
+    plan_frames,
+)
 
 
 class OmniVinciVideoProcessorKwargs(VideosKwargs, total=False):
@@ -80,7 +89,13 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
         return BatchFeature(data, tensor_type=options["return_tensors"], skip_tensor_conversion=["video_metadata"])
 
     def load_videos(
-        self, videos, load_audio: bool | Sequence[bool] = False, audio_backend: str | None = None, **kwargs
+        self,
+        videos,
+        load_audio: bool | Sequence[bool] = False,
+        audio_backend: str | None = None,
+        encode: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        piece_size: int = 16,
+        **kwargs,
     ) -> list[LoadedVideo]:
         """
         Decodes and samples videos as when called, frames (num_frames, 3, height, width) and audio track side by side.
@@ -89,10 +104,18 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
         Args:
             load_audio (`bool` or `Sequence[bool]`): Whether to decode the audio track too, for all or for each.
             audio_backend (`str`, *optional*): The decoder of the track. `None`: that of the frames.
+            encode (`Callable`, *optional*):
+                Gets pieces of the frames as a call returns them, `(up to piece_size, 3, height, width)`, while others
+                are decoded, and returns what is kept in their place. Memory does then not grow with the frames, nor
+                with the samples of a track, which may come as a [`SampleFile`].
+            piece_size (`int`, *optional*, defaults to 16): Frames of a piece.
             kwargs: As when called; also `sampling_rate` in Hz and `max_audio_seconds` of the waveform.
         """
         audio_kwargs = {name: kwargs.pop(name) for name in ("sampling_rate", "max_audio_seconds") if name in kwargs}
-        return self._load(videos, self._resolve(kwargs), load_audio, audio_backend=audio_backend, **audio_kwargs)
+        options, pieces = self._resolve(kwargs), {}
+        if encode is not None:
+            pieces = {"convert": lambda frames: encode(self._finish(frames, options)), "piece_size": piece_size}
+        return self._load(videos, options, load_audio, pieces, audio_backend=audio_backend, **audio_kwargs)
 
     def probe_video(self, video, video_metadata=None, **kwargs) -> OmniVinciVideoMetadata:
         """
@@ -156,9 +179,15 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
             check_transparency(options["transparency"])
 
     def _load(
-        self, videos, options: dict, load_audio: bool | Sequence[bool] = False, **audio_options
+        self,
+        videos,
+        options: dict,
+        load_audio: bool | Sequence[bool] = False,
+        pieces: Mapping | None = None,
+        **audio_options,
     ) -> list[LoadedVideo]:
-        """As [`load_videos`], with resolved options."""
+        """As [`load_videos`], with resolved options. `pieces`: how frames are converted, see [`media.load_video`]."""
+        pieces = pieces or {}
         videos = [one_video(video) for video in flatten_videos(videos)]
         metadata = flatten_metadata(options["video_metadata"], len(videos))
         wants_audio = [load_audio] * len(videos) if isinstance(load_audio, bool) else list(load_audio)
@@ -170,12 +199,15 @@ class OmniVinciVideoProcessor(InstalledSettings, TorchPixels, BaseVideoProcessor
         for video, video_metadata, with_audio in zip(videos, metadata, wants_audio, strict=True):
             own = self._options_of(video, options)
             if isinstance(video.source, LoadedVideo):
-                loaded.append(video.source)
+                frames = convert_pieces(video.source.frames, **pieces) if pieces else video.source.frames
+                loaded.append(replace(video.source, frames=frames))
             elif not video.is_file:
                 frames, video_metadata = _given_frames(video, video_metadata, own)
-                loaded.append(load_frames(frames, video_metadata, self._sampler(own), own, transform))
+                loaded.append(load_frames(frames, video_metadata, self._sampler(own), own, transform, **pieces))
             else:
-                kwargs = {name: own[name] for name in ("video_start", "video_end", "transparency")} | audio_options
+                kwargs = (
+                    {name: own[name] for name in ("video_start", "video_end", "transparency")} | audio_options | pieces
+                )
                 kwargs |= {"sample_indices_fn": self._sampler(own), "backend": own["video_backend"]}
                 loaded.append(media.load_video(video.source, transform=transform, load_audio=with_audio, **kwargs))
         return loaded

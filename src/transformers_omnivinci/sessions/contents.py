@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
@@ -107,7 +108,7 @@ class Content:
 
 def encode(model, processor: OmniVinciProcessor, plan: MediumPlan, inputs: MediaInputs, keys: Keys) -> Content:
     """
-    Encodes a medium.
+    Encodes a medium that was read.
 
     Args:
         model ([`OmniVinciForConditionalGeneration`]), processor ([`OmniVinciProcessor`]): What encodes.
@@ -117,6 +118,18 @@ def encode(model, processor: OmniVinciProcessor, plan: MediumPlan, inputs: Media
     inputs = OmniVinciBatchFeature(dict(inputs)).to(model.device, model.dtype)
     with torch.no_grad():
         encoded = model.encode_media(**inputs)
+    return content_of(processor, plan, encoded, keys)
+
+
+def content_of(processor: OmniVinciProcessor, plan: MediumPlan, encoded: Mapping[str, Any], keys: Keys) -> Content:
+    """
+    A medium that was encoded.
+
+    Args:
+        processor ([`OmniVinciProcessor`]): By which it was read.
+        plan ([`MediumPlan`]), encoded (`dict`): From [`read_medium`] with a `media_encoder`.
+        keys ([`Keys`]): Those of the session.
+    """
     token_ids, blocks = processor.layout.token_ids, {}
     for modality, output in encoded.items():
         [embeddings] = output.pooler_output

@@ -15,7 +15,7 @@ from ..processing.conversation import item_options, read_item
 from ..processing.one_medium import read_medium_with_source
 from ..processing.video_inputs import one_video
 from ..processing.waveforms import is_clip
-from .contents import Content, Keys, encode
+from .contents import Content, Keys, content_of, encode
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Recording:
         modality (`str`): `"image"`, `"video"` or `"audio"`.
         name (`str`): What messages call it.
         contents (`dict[bool, Content]`): As it stands alone (`True`) and, of an image, beside others.
-        unread (`dict[bool, tuple[MediumPlan, MediaInputs]]`): What of it was not encoded yet.
+        unread (`dict[bool, tuple[MediumPlan, MediaInputs]]`): What of an image was not encoded yet.
         sources (`dict[bool, MediumSource]`): What there was to see and hear of it, by the same keys.
         duration (`float`): Seconds; 0 of an image.
     """
@@ -65,9 +65,11 @@ class Recording:
         return replace(self, contents=dict(self.contents), unread=dict(self.unread))
 
 
-def read_recording(processor, source, kind: str | None, track, options: Mapping) -> Recording:
+def read_recording(model, processor, source, kind: str | None, track, options: Mapping, keys: Keys) -> Recording:
     """
-    Reads a medium, without encoding it; arguments and errors are those of [`Session.watch`].
+    Reads a medium and encodes it meanwhile, so that memory does not grow with pixels and samples; only an image is
+    encoded later, when it is known whether there are others. `keys`: those of the session. Other arguments and errors
+    are those of [`Session.watch`].
     """
     kind, source, own = _sort(source, kind)
     options = {**options, **({} if kind == "video" else own)}
@@ -76,13 +78,15 @@ def read_recording(processor, source, kind: str | None, track, options: Mapping)
     name = f"{os.fspath(source)!r:.200}" if isinstance(source, (str, os.PathLike)) else f"<{kind}>"
     if track is not None and kind != "video":
         raise ValueError(f"`track` is the sound of a video, but {name} is of the kind {kind!r}.")
-    plan, inputs, found = read_medium_with_source(processor, kind, source, track, **options)
-    unread = {True: (plan, inputs)}
-    recording = Recording(kind, name, unread=unread, duration=_duration(plan), sources={True: found})
-    if kind == "image":
-        whole = {**options, "images_kwargs": {**options.get("images_kwargs", {}), **_whole(processor)}}
-        plan, inputs, found = read_medium_with_source(processor, kind, source, **whole)
-        recording.unread[False], recording.sources[False] = (plan, inputs), found
+    if kind != "image":
+        plan, encoded, found = read_medium_with_source(processor, kind, source, track, media_encoder=model, **options)
+        content = content_of(processor, plan, encoded, keys)
+        return Recording(kind, name, {True: content}, duration=_duration(plan), sources={True: found})
+    recording = Recording(kind, name)
+    whole = {**options, "images_kwargs": {**options.get("images_kwargs", {}), **_whole(processor)}}
+    for is_alone, own in ((True, options), (False, whole)):
+        plan, inputs, found = read_medium_with_source(processor, kind, source, **own)
+        recording.unread[is_alone], recording.sources[is_alone] = (plan, inputs), found
     return recording
 
 

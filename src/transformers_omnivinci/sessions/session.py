@@ -89,6 +89,7 @@ class Session:
     def watch(self, media, *, kind: str | None = None, track=None, **options) -> None:
         """
         Adds a medium, behind those that were watched before. It is decoded and encoded, and read into the cache.
+        Frames and sound are encoded while others are decoded, so that memory does not grow with pixels and samples.
 
         Args:
             media: A file, URL, bytes or file object, whose content tells what it is; an image, frames or samples as
@@ -102,7 +103,7 @@ class Session:
             RuntimeError: another thread is using the session, or it is closed.
         """
         with self._use():
-            recording = read_recording(self.processor, media, kind, track, options)
+            recording = read_recording(self.model, self.processor, media, kind, track, options, self._keys)
             self._settle((*self._turns, Turn((*self._open.media, recording))))
 
     def feed(
