@@ -119,16 +119,16 @@ class PeakMemory:
                 ctypes.CDLL(None).malloc_trim(0)  # what is free, yet kept by malloc, would hide what is used next
             with suppress(OSError):
                 Path("/proc/self/clear_refs").write_text("5")
-            self.before = _resident("VmRSS")
+            self.before = resident("VmRSS")
         return self
 
     def __exit__(self, *_) -> None:
         is_cuda = self.device.type == "cuda"
-        peak = torch.cuda.max_memory_allocated(self.device) if is_cuda else _resident("VmHWM")
+        peak = torch.cuda.max_memory_allocated(self.device) if is_cuda else resident("VmHWM")
         self.bytes = max(0, peak - self.before)
 
 
-def _resident(field: str) -> int:
+def resident(field: str) -> int:
     """`VmRSS`, the resident bytes of this process, or `VmHWM`, the most there were."""
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():

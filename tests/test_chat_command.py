@@ -38,7 +38,11 @@ def clip(tmp_path_factory):
 @pytest.fixture
 def encoded(monkeypatch):
     """A row for each medium that was encoded."""
-    calls, encode = [], OmniVinciModel.encode_media
+    calls, encode, place = [], OmniVinciModel.encode_media, OmniVinciModel.place_frames
+
+    def place_frames(self, clips, seconds):
+        calls.append(["video"])
+        return place(self, clips, seconds)
 
     def encode_media(self, **media):
         if media.keys() & {*MEDIA_INPUTS}:  # transformers 5.8 has the model look for media where all are encoded
@@ -46,6 +50,7 @@ def encoded(monkeypatch):
         return encode(self, **media)
 
     monkeypatch.setattr(OmniVinciModel, "encode_media", encode_media)
+    monkeypatch.setattr(OmniVinciModel, "place_frames", place_frames)
     return calls
 
 

@@ -25,8 +25,16 @@ def nano():
 
 @pytest.fixture
 def encoded(monkeypatch, model):
-    """How many media were encoded, call by call."""
+    """How many media were encoded, call by call; pictures and sounds apart where that is done piece by piece."""
     counts, encode = [], type(model.model).encode_media
+    places = {name: getattr(type(model.model), name) for name in ("place_frames", "place_windows")}
+
+    def counted(place):
+        def count(self, media, seconds):
+            counts.append(len(media))
+            return place(self, media, seconds)
+
+        return count
 
     def encode_media(self, **media):
         counts.append(sum(len(media.get(name, ())) for name in ("image_grid_hw", "video_timestamps")))
@@ -34,6 +42,8 @@ def encoded(monkeypatch, model):
         return encode(self, **media)
 
     monkeypatch.setattr(type(model.model), "encode_media", encode_media)
+    for name, place in places.items():
+        monkeypatch.setattr(type(model.model), name, counted(place))
     return counts
 
 

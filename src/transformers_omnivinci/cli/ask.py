@@ -24,10 +24,7 @@ from .options import (
     WeightDType,
 )
 from .sources import check_model, content_item
-from .terminal import count_decoded, count_encoded, introduce_nano, plain_errors, show_progress
-
-ENCODED = ("pixel_values", "pixel_values_videos", "input_features")
-"""Inputs with a row for each tile, frame and audio window that is encoded."""
+from .terminal import count_watched, introduce_nano, plain_errors, show_progress
 
 
 def ask(
@@ -61,14 +58,13 @@ def ask(
         content = [content_item(source) for source in media or []]
         check_model(model)
         introduce_nano(model)
-        import torch
         from transformers import TextStreamer
 
-        from ..processing.batch import take_media
+        from ..sessions.prefix import positions_at_once
 
         with show_progress() as progress:
             processor, loaded = load_with_processor(progress, model, device, dtype, attn_implementation)
-            with count_decoded(processor.video_processor, progress):
+            with count_watched(processor, loaded, progress):
                 inputs = processor.apply_chat_template(
                     [{"role": "user", "content": [*content, {"type": "text", "text": question}]}],
                     tokenize=True,
@@ -81,16 +77,14 @@ def ask(
                     video_start=start,
                     video_end=end,
                     return_evidence=evidence,
-                ).to(loaded.device, loaded.dtype)
-            rests_on = inputs.pop("evidence", [])
-            tensors = take_media(inputs)
-            total = sum(len(tensors[name]) for name in ENCODED if name in tensors)
-            with count_encoded(loaded, progress, total), torch.no_grad():
-                encoded = loaded.encode_media(**tensors)
-        if encoded:
-            inputs["mm_encoder_outputs"] = encoded
+                    media_encoder=loaded,
+                ).to(loaded.device)
+        rests_on, length = inputs.pop("evidence", []), inputs["input_ids"].shape[1]
+        options, at_once = {"max_new_tokens": max_new_tokens}, positions_at_once(loaded.device, length)
+        if at_once < length:
+            options["prefill_chunk_size"] = at_once
         streamer = TextStreamer(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        loaded.generate(**inputs, max_new_tokens=max_new_tokens, streamer=streamer)
+        loaded.generate(**inputs, streamer=streamer, **options)
         for one in rests_on:
             typer.echo("\n" + "\n".join(describe_evidence(one, media or [])))
 

@@ -30,8 +30,7 @@ from .options import (
 from .sources import check_model, content_item
 from .terminal import (
     TOLD_ERRORS,
-    count_decoded,
-    count_encoded,
+    count_watched,
     introduce_nano,
     plain_errors,
     print_table,
@@ -174,9 +173,8 @@ class Chat:
     def show(self, item: dict) -> None:
         """Watches a medium, an item of a message; errors are those of [`Session.watch`]."""
         session, options = self.session, self.options if item["type"] == "video" else {}
-        with show_progress() as progress, count_decoded(session.processor.video_processor, progress):
-            with count_encoded(session.model, progress):
-                session.watch(item, **options)
+        with show_progress() as progress, count_watched(session.processor, session.model, progress):
+            session.watch(item, **options)
 
     def _answer(self, question: str) -> None:
         if any("\ud800" <= letter <= "\udfff" for letter in question):

@@ -1,7 +1,7 @@
 """What commands show on the terminal: errors in one line, and progress."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import typer
 from rich import box
@@ -84,13 +84,16 @@ def show_progress() -> Iterator[Progress]:
 
 
 @contextmanager
-def count_decoded(video_processor, progress: Progress) -> Iterator[None]:
+def count_decoded(
+    video_processor, progress: Progress, expect: Callable[[int], None] = lambda number: None
+) -> Iterator[None]:
     """
     Shows how many of the sampled frames of all videos have been decoded: each is resized right after.
 
     Args:
         video_processor ([`OmniVinciVideoProcessor`]): The processor that loads the videos in this context.
         progress (`rich.progress.Progress`): Where the bar is shown.
+        expect (`Callable`, *optional*): Called with the number of frames that are sampled of each video.
     """
     task = progress.add_task("Decoding", total=None)
     total, sample_frames, resize = 0, video_processor.sample_frames, video_processor.resize
@@ -98,8 +101,10 @@ def count_decoded(video_processor, progress: Progress) -> Iterator[None]:
     def count_sampled(*args, **kwargs):
         nonlocal total
         indices = sample_frames(*args, **kwargs)
-        total += len(set(indices.tolist()))
+        number = len(set(indices.tolist()))
+        total += number
         progress.update(task, total=total)
+        expect(number)
         return indices
 
     def count_resized(frames, *args, **kwargs):
@@ -115,25 +120,46 @@ def count_decoded(video_processor, progress: Progress) -> Iterator[None]:
 
 
 @contextmanager
-def count_encoded(model, progress: Progress, total: int | None = None) -> Iterator[None]:
+def count_watched(processor, model, progress: Progress) -> Iterator[None]:
     """
-    Shows how many frames, tiles and audio windows have been encoded.
+    Shows how many of the sampled frames have been decoded, and how many frames, tiles and audio windows were encoded
+    meanwhile.
 
     Args:
-        model ([`OmniVinciForConditionalGeneration`]): The model that encodes them in this context.
-        progress (`rich.progress.Progress`): Where the bar is shown.
-        total (`int`, *optional*): How many there are, where that is known.
+        processor ([`OmniVinciProcessor`]): The processor that reads media in this context.
+        model ([`OmniVinciForConditionalGeneration`]): The model that encodes them.
+        progress (`rich.progress.Progress`): Where the bars are shown.
     """
-    task = progress.add_task("Encoding", total=total)
+    inner, total = model.model, 0
+    encode_media, encode_windows = inner.encode_media, inner.encode_windows
+
+    def expect(number: int) -> None:
+        nonlocal total
+        total += number
+        progress.update(task, total=total)
+
+    def count_tiles(**media):
+        expect(len(media.get("pixel_values", ())))
+        return encode_media(**media)
+
+    def count_windows(pieces, num_windows: int):
+        expect(num_windows)
+        return encode_windows(pieces, num_windows)
 
     def advance(module, args, output):
         progress.advance(task, len(output.last_hidden_state))
 
-    encoders = (model.model.vision_tower.encoder, model.model.audio_tower)
-    hooks = [encoder.register_forward_hook(advance) for encoder in encoders]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        progress.remove_task(task)
+    with ExitStack() as decoding:
+        decoding.enter_context(count_decoded(processor.video_processor, progress, expect))
+        task = progress.add_task("Encoding", total=None)
+        encoders = (inner.vision_tower.encoder, inner.audio_tower)
+        hooks = [encoder.register_forward_hook(advance) for encoder in encoders]
+        inner.encode_media, inner.encode_windows = count_tiles, count_windows
+        try:
+            yield
+        finally:
+            del inner.encode_media, inner.encode_windows
+            for hook in hooks:
+                hook.remove()
+            decoding.close()
+            progress.remove_task(task)

@@ -1,6 +1,7 @@
 """Where decoded samples are collected: in an array, or in a file where an hour of them is not to be held."""
 
 import tempfile
+import weakref
 
 import numpy as np
 
@@ -35,7 +36,8 @@ class SampleFile:
     """
 
     def __init__(self):
-        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="omnivinci-")  # noqa: SIM115  (closed with this)
+        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="omnivinci-")  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
         self._num_samples = 0
 
     def write(self, start: int, samples: np.ndarray) -> None:

@@ -51,7 +51,7 @@ def find_sources(
     """What there was to see and hear of each image, video and clip; arguments as of [`collect_evidence`]."""
     side = processor.image_processor.s2_scales[0]
     frames = media_inputs.get("pixel_values_videos")
-    frame_size = None if frames is None else tuple(frames.shape[-2:])
+    frame_size = read.frame_size if frames is None else tuple(frames.shape[-2:])
     return {
         "image": [
             _image_source(processor, image, facts, side)

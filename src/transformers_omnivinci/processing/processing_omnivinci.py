@@ -296,7 +296,7 @@ class OmniVinciProcessor(InstalledCode, AppliesChatTemplates, ProcessorMixin):
             data = {**text_inputs, **make_media_inputs(self, batch, media, plans, options)}
         else:
             encoded = encode_read_media(self, media_encoder, batch, media, plans, options)
-            data = {**text_inputs, "mm_encoder_outputs": encoded}
+            data = text_inputs | ({"mm_encoder_outputs": encoded} if encoded else {})
         if options["return_evidence"]:
             rows = text_inputs.get("attention_mask")
             rows = [len(row) for row in text_inputs["input_ids"]] if rows is None else map(sum, rows)

@@ -32,12 +32,14 @@ class ReadMedia:
         videos (`list[LoadedVideo]`):
             Sampled frames, or what an encoder made of them, with the waveform where the video is heard.
         clips (`list[np.ndarray | SampleFile]`): Waveforms of the audio clips, mono samples in [-1, 1].
+        frame_size (`tuple[int, int]`, *optional*): Height and width of frames that were encoded already.
     """
 
     facts: dict[str, list[MediumFacts]]
     images: MediaInputs
     videos: list[LoadedVideo]
     clips: list[Samples]
+    frame_size: tuple[int, int] | None = None
 
 
 def load_media(processor, batch: PromptBatch, options: dict, media_encoder=None) -> ReadMedia:
@@ -60,7 +62,7 @@ def load_media(processor, batch: PromptBatch, options: dict, media_encoder=None)
         images = processor.image_processor(batch.images_by_prompt, **image_options)
     in_file = media_encoder is not None
     clips = [load_clip(processor, clip, options["audio_kwargs"], in_file) for clip in batch.clips]
-    videos = _load_videos(processor, batch, options, media_encoder)
+    videos, frame_size = _load_videos(processor, batch, options, media_encoder)
     facts = {
         "image": [MediumFacts("image", tuple(grid)) for grid in images["image_grid_hw"].tolist()] if images else [],
         "video": [
@@ -68,7 +70,7 @@ def load_media(processor, batch: PromptBatch, options: dict, media_encoder=None)
         ],
         "audio": [MediumFacts("audio", num_samples=len(clip)) for clip in clips],
     }
-    return ReadMedia(facts, images, videos, clips)
+    return ReadMedia(facts, images, videos, clips, frame_size)
 
 
 def probe_media(processor, batch: PromptBatch, options: dict) -> dict[str, list[MediumFacts]]:
@@ -219,13 +221,21 @@ def probe_duration(clip, sampling_rate: int) -> float:
     return media.probe_audio(source_of(clip))
 
 
-def _load_videos(processor, batch: PromptBatch, options: dict, media_encoder) -> list[LoadedVideo]:
+def _load_videos(
+    processor, batch: PromptBatch, options: dict, media_encoder
+) -> tuple[list[LoadedVideo], tuple[int, int] | None]:
+    """Videos and, if their frames are encoded, the size that these had."""
     if not batch.videos:
-        return []
-    audio_options, layout, pieces = options["audio_kwargs"], processor.layout, {}
+        return [], None
+    audio_options, layout, pieces, frame_size = options["audio_kwargs"], processor.layout, {}, None
+
+    def encode(frames: torch.Tensor) -> torch.Tensor:
+        nonlocal frame_size
+        frame_size = tuple(frames.shape[-2:])
+        return media_encoder.encode_frames(frames)
+
     if media_encoder is not None:
-        chunk_size = media_encoder.config.vision_chunk_size
-        pieces = {"encode": media_encoder.encode_frames, "piece_size": chunk_size}
+        pieces = {"encode": encode, "piece_size": media_encoder.config.vision_chunk_size}
     loaded = processor.video_processor.load_videos(
         batch.videos,
         load_audio=[wanted and track is None for wanted, track in zip(batch.heard, batch.tracks, strict=True)],
@@ -243,7 +253,7 @@ def _load_videos(processor, batch: PromptBatch, options: dict, media_encoder) ->
         if waveform is not None and layout.interleave:
             _warn_of_late_sound(source, video.metadata.duration, len(waveform), layout)
         videos.append(replace(video, waveform=waveform))
-    return videos
+    return videos, frame_size
 
 
 def _warn_of_late_sound(source, duration: float, num_samples: int, layout: Layout) -> None:

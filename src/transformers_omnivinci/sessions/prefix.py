@@ -14,9 +14,16 @@ from .caches import CacheKind
 from .contents import Content
 
 CHUNK = 4096
-"""Positions that are read at a time, which bounds the memory of a long prefix."""
+"""The most positions that are read at a time."""
+MASK_SIZE, MASK_SIZE_ON_CPU = 2**26, 2**24
+"""The most elements of the mask of a pass: positions times all they attend to. On a CPU it is made in floats, too."""
 ASSISTANTS = ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit")
 """Options of `generate` that have another part guess the next tokens."""
+
+
+def positions_at_once(device: torch.device, length: int) -> int:
+    """How many positions of a prompt of `length` the language model reads at a time, which bounds the memory."""
+    return max(1, min(CHUNK, (MASK_SIZE_ON_CPU if device.type == "cpu" else MASK_SIZE) // max(length, 1)))
 
 
 @dataclass(frozen=True)
@@ -150,8 +157,9 @@ class Prefix:
         if start == stop and len(self) == stop:
             return
         self.cut(start)
-        for start in range(len(self), stop, CHUNK):
-            end = min(start + CHUNK, stop)
+        step = positions_at_once(self.model.device, stop)
+        for start in range(len(self), stop, step):
+            end = min(start + step, stop)
             ids = torch.from_numpy(prompt.ids[start:end])[None].to(self.model.device)
             media = prompt.media(start, end)
             with torch.no_grad():
