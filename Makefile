@@ -66,6 +66,7 @@ bench: $(STAMP) ## measure preprocessing, encoding, merging, decoding, loading, 
 	$(BIN)/python -m benchmarks.data
 	$(BIN)/python -m benchmarks.baselines
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.sessions
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.long_files
 
 conformance: $(STAMP) ## run the common tests of transformers on OmniVinci
 	$(BIN)/python conformance/run.py

@@ -216,9 +216,20 @@ def small_steps(name, load_checkpoint, settings):
     return made, processor
 
 
+QUICK = {("nano", "as they are"), ("nano", "two poolings, which divide nothing"), ("nano", "sound convolved")}
+QUICK |= {("published-tiny", "pooled over time"), ("published-tiny-maxpool", "as they are")}
+NAMES = ("published-tiny", "published-tiny-maxpool", "published-tiny-short-groups", "nano")
+
+
 @pytest.mark.compat
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-@pytest.mark.parametrize("name", ["published-tiny", "published-tiny-maxpool", "published-tiny-short-groups", "nano"])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        pytest.param(name, SETTINGS[one], id=f"{name}, {one}", marks=() if (name, one) in QUICK else pytest.mark.slow)
+        for name in NAMES
+        for one in SETTINGS
+    ],
+)
 def test_answers_are_those_of_one_generate_over_all_tensors(load_checkpoint, monkeypatch, film, name, settings):
     model, processor = small_steps(name, load_checkpoint, settings)
     monkeypatch.setattr(prefix, "MASK_SIZE_ON_CPU", 3000)  # several passes over the prompt, too
