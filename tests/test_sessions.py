@@ -167,6 +167,9 @@ def test_a_session_is_refused_what_it_cannot_do_and_stays_usable(model, processo
     session = Session(model, processor)
     with pytest.raises(ValueError, match="Nothing was watched yet"):
         session.ask("What?")
+    for options in ({"policy": {"max_tokens": 5}}, {"system": 5}):
+        with pytest.raises(TypeError, match=f"`{next(iter(options))}` of a session is a"):
+            Session(model, processor, **options)
     session.watch(video_item(num_frames=2))
     expected = session.ask("What?", **GREEDY)
     (tmp_path / "text.mp4").write_text("no video")

@@ -86,6 +86,10 @@ def test_what_always_stays_may_be_too_much():
         ({"share": 1.5}, ValueError),
         ({"older_every": "10"}, TypeError),
         ({"max_seconds": -1}, ValueError),
+        ({"max_tokens": float("nan")}, ValueError),
+        ({"max_seconds": float("inf")}, ValueError),
+        ({"recent_seconds": float("nan")}, ValueError),
+        ({"max_tokens": True}, TypeError),
     ],
 )
 def test_policies_that_cannot_be_followed_are_refused(options, error):
@@ -132,8 +136,16 @@ def test_a_file_is_forgotten_up_to_a_second(nano_as_it_is):
     assert [one.seen for one in session.timeline()] == [[], []]
     chat = [*user(image_item(), "What is seen?"), {"role": "assistant", "content": str(after)}, *user("And?")]
     assert session.ask("And?", **GREEDY).token_ids == generate(model, processor, chat)
-    with pytest.raises(ValueError, match="a number of seconds"):
-        session.forget(before=float("nan"))
+    told = session.timeline()
+    for before, error in (
+        (float("nan"), ValueError),
+        (float("-inf"), ValueError),
+        ("3", TypeError),
+        (None, TypeError),
+    ):
+        with pytest.raises(error, match="`before"):
+            session.forget(before=before)
+    assert session.timeline() == told
 
 
 def test_nothing_is_forgotten_before_the_first_second(nano_as_it_is):

@@ -11,6 +11,21 @@ from .positions import Positions
 
 JITTER = 0.02
 """Seconds by which the start of samples may differ from the end of those before them: clocks are rounded."""
+MAX_SILENCE = 86_400.0
+"""The most seconds of silence before samples: beyond, their start is wrong."""
+
+
+def to_number(value, name: str) -> float:
+    """
+    A number of Python, or one of numpy or torch.
+
+    Raises:
+        TypeError: it is none; `name` is what the message calls it.
+    """
+    plain = value.item() if getattr(value, "ndim", None) == 0 else value
+    if isinstance(plain, bool) or not isinstance(plain, (int, float)):
+        raise TypeError(f"{name} is a number, got {type(value).__name__} {value!r:.40}.")
+    return float(plain)
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,11 @@ class Clock:
                 raise ValueError(
                     f"Sound from {start:g} s on overlaps what was fed up to {self.num_samples / rate:g} s: each "
                     "second is heard once."
+                )
+            if silence > MAX_SILENCE * rate:
+                raise ValueError(
+                    f"Sound from {start:g} s on follows {self.num_samples / rate:g} s: at most {MAX_SILENCE:g} s of "
+                    "silence between are accepted."
                 )
             silence = silence if silence > JITTER * rate else 0
         total = self.num_samples + silence + num_samples

@@ -15,7 +15,7 @@ from ..processing.log_mel import DYNAMIC_RANGE, extract_frames, margin_of
 from ..processing.pixels import to_pixels
 from ..processing.waveforms import to_waveform
 from .contents import Block, Content, Keys
-from .feeding import Clock, count_settled
+from .feeding import Clock, count_settled, to_number
 from .policy import keep_around
 from .positions import Positions, spread
 
@@ -95,10 +95,16 @@ class LiveClip:
 
     def show(self, model, processor, frames, timestamps, fps: float | None, keys: Keys) -> "LiveClip":
         """The clip with further frames, which are encoded; arguments and errors are those of [`Session.feed`]."""
-        frames = list(frames)
+        try:
+            frames, timestamps = list(frames), list(timestamps)
+        except TypeError as error:
+            given = f"{type(frames).__name__} and {type(timestamps).__name__}"
+            raise TypeError(
+                f"Live frames and their timestamps are sequences of the same length, got {given}."
+            ) from error
         if len(frames) != len(timestamps):
             raise ValueError(f"Got {len(frames)} frames with {len(timestamps)} timestamps: one for each is accepted.")
-        clock, chosen = self.clock.show([float(second) for second in timestamps], fps)
+        clock, chosen = self.clock.show([to_number(second, "A timestamp") for second in timestamps], fps)
         pixels = [_read_frame(frames[index]) for index in chosen]
         size = self.size
         for frame in pixels:

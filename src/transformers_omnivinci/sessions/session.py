@@ -20,6 +20,7 @@ from .account import account_for
 from .answers import Answer, AnswerStream
 from .caches import CacheKind
 from .contents import Content, Keys
+from .feeding import to_number
 from .live import LiveClip
 from .media import read_recording
 from .policy import Policy, Watched, choose
@@ -76,6 +77,11 @@ class Session:
         cache_implementation: str | None = None,
         cache_config: Mapping | None = None,
     ):
+        for name, value, kind in (("policy", policy, Policy), ("system", system, str)):
+            if value is not None and not isinstance(value, kind):
+                raise TypeError(
+                    f"`{name}` of a session is a {kind.__name__}, got {type(value).__name__} {value!r:.40}."
+                )
         self.cache_kind = CacheKind(cache_implementation, {} if cache_config is None else cache_config)
         self.model, self.processor = model, processor
         self.system, self.policy, self.sanitize_control_tokens = system, policy, sanitize_control_tokens
@@ -156,8 +162,12 @@ class Session:
             RuntimeError: another thread is using the session, or it is closed.
         """
         for name, rate in (("fps", fps), ("source_fps", source_fps)):
-            if rate is not None and not 0 < rate < math.inf:
+            if rate is not None and not 0 < to_number(rate, f"`{name}`") < math.inf:
                 raise ValueError(f"`{name}={rate}` is not accepted: it must be positive.")
+        start, end = (
+            None if second is None else to_number(second, f"`{name}`")
+            for name, second in (("start", start), ("end", end))
+        )
         if (frames is None) != (timestamps is None):
             raise ValueError("Live frames come with their seconds: give both `frames` and `timestamps`, or none.")
         if start is not None and samples is None:
@@ -198,10 +208,10 @@ class Session:
             before (`float`): The first second that is kept.
 
         Raises:
-            ValueError: it is no number of seconds.
+            ValueError, TypeError: it is no number of seconds.
             RuntimeError: another thread is using the session, or it is closed.
         """
-        if not isinstance(before, (int, float)) or not math.isfinite(before):
+        if not math.isfinite(to_number(before, "`before`")):
             raise ValueError(f"`before={before!r:.40}` is not accepted: a number of seconds is.")
         with self._use():
             turns = (*self._turns, self._open)
