@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModel, AutoProcessor
 
 from transformers_omnivinci import NANO, Session
@@ -153,4 +154,18 @@ def test_nothing_is_left_where_a_session_cannot_be_written(model, processor, tmp
     with pytest.raises(OSError, match="No space left"):
         session.save(tmp_path / "session")
     assert not list(tmp_path.iterdir())
+    assert session.ask("What?", **GREEDY) == answer
+
+    def fail_as_safetensors_does(*args):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("transformers_omnivinci.sessions.saving.save_file", fail_as_safetensors_does)
+    with pytest.raises(OSError, match="session cannot be written: .*No space left"):
+        session.save(tmp_path / "session")
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(OSError, match="is there already"):
+        session.save(tmp_path / "file")
+    with pytest.raises(OSError, match="cannot be made"):
+        session.save(tmp_path / "file" / "session")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert session.ask("What?", **GREEDY) == answer

@@ -62,7 +62,10 @@ def save_session(path: Path, session, turns: Iterable[Turn], prefix: Prefix | No
     with new_folder(Path(path)) as folder:
         # Apart from each other, as views of one tensor are refused.
         tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-        save_file(tensors, folder / TENSORS_FILE)
+        try:
+            save_file(tensors, folder / TENSORS_FILE)
+        except SafetensorError as error:  # such as of a full disk
+            raise OSError(f"{path} cannot be written: {error}.") from error
         content["tensors"] = _digest_file(folder / TENSORS_FILE)
         text = json.dumps({"checksum": _checksum(content), "content": content}, indent=1)
         (folder / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
@@ -95,7 +98,7 @@ def read_session(path: Path, model, processor) -> tuple[dict, list[Turn], Prefix
         if _digest_file(path / TENSORS_FILE) != content["tensors"]:
             raise OSError(f"{path / TENSORS_FILE} is damaged: it is not the file that {SETTINGS_FILE} names.")
         tensors = load_file(path / TENSORS_FILE)
-    except (SafetensorError, FileNotFoundError) as error:
+    except (SafetensorError, FileNotFoundError, IsADirectoryError) as error:
         raise OSError(f"{path / TENSORS_FILE} cannot be read: {error}.") from error
     turns = [
         Turn(
