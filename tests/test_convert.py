@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModel, AutoProcessor
 from typer.testing import CliRunner
 
-from transformers_omnivinci import OmniVinciForConditionalGeneration, __version__
+from transformers_omnivinci import OmniVinciForConditionalGeneration, __version__, weight_shards
 from transformers_omnivinci.cli import app
 from transformers_omnivinci.conversion import convert, converter
 from transformers_omnivinci.conversion.settings import read_settings
@@ -360,7 +360,7 @@ def test_a_weight_that_arrives_changed_is_found(tmp_path, monkeypatch):
         changed.view(-1)[7] += 1e-3
         save_file({**tensors, key: changed}, path, metadata=metadata)
 
-    monkeypatch.setattr(converter, "save_file", save_changed)
+    monkeypatch.setattr(weight_shards, "save_file", save_changed)
     with pytest.raises(ValueError, match="layers.1.fc1.weight .*differs"):
         convert(TINY, tmp_path / "out", verify=True)
     assert not list(tmp_path.iterdir())

@@ -24,6 +24,17 @@ def check_vacant(destination: Path, force: bool = False) -> None:
         raise OSError(f"{destination} is not replaced, as it holds no checkpoint: it has no config.json.")
 
 
+def check_space(destination: Path, num_bytes: int) -> None:
+    """Refuses, with an `OSError`, a destination whose disk has less room than so many bytes."""
+    place = next(parent for parent in Path(os.path.abspath(destination)).parents if parent.exists())
+    free = shutil.disk_usage(place).free
+    if free < num_bytes:
+        raise OSError(
+            f"{destination} needs {num_bytes / 1e9:.2f} GB, but its disk has {free / 1e9:.2f} GB left: free some, or "
+            "choose another place."
+        )
+
+
 @contextmanager
 def new_folder(destination: Path, force: bool = False) -> Iterator[Path]:
     """

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub import HfApi, split_state_dict_into_shards_factory
+from huggingface_hub import HfApi
 from transformers import AutoConfig, GenerationConfig
 
 from ..checkpoint_formats import MODEL_TYPE, read_json
 from ..configuration_omnivinci import OmniVinciConfig
 from ..hub_options import hub_options, may_be_repository
-from ..weight_files import INDEX, TensorHeader, open_folder, quantization_of
+from ..weight_files import TensorHeader, open_folder, quantization_of
+from ..weight_shards import Shard, plan_shards
 from .loading import load_processor, published_generation_config
 from .published_files import check_can_be_published, published_configs
 from .published_layout import COMPONENTS, FILES, WEIGHTS, download, is_published
@@ -21,15 +22,6 @@ from .weights import by_model_names, check_weights, open_published, to_published
 LAYOUTS = ("transformers", "published")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """What `dtype` may be called."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A safetensors file to be written: its path in the folder, its tensors by the layout's names, and their size."""
-
-    name: str
-    tensors: dict[str, TensorHeader]
-    num_bytes: int
 
 
 @dataclass(frozen=True)
@@ -203,18 +195,7 @@ def _plan_shards(weights: dict, to: str, dtype, max_shard_size) -> tuple[list[Sh
         folders.setdefault(component, {})[key] = tensor
     shards, indices = [], {}
     for component, tensors in folders.items():
-        split = split_state_dict_into_shards_factory(
-            tensors,
-            get_storage_size=lambda tensor: tensor.num_bytes(dtype),
-            get_storage_id=lambda tensor: None,
-            filename_pattern="model{suffix}.safetensors",
-            max_shard_size=max_shard_size,
-        )
-        for name, keys in split.filename_to_tensors.items():
-            chosen = {key: tensors[key] for key in keys}
-            num_bytes = sum(tensor.num_bytes(dtype) for tensor in chosen.values())
-            shards.append(Shard(os.path.join(component, name), chosen, num_bytes))
-        if split.is_sharded:
-            index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
-            indices[os.path.join(component, INDEX)] = index
+        of_folder, index = plan_shards(tensors, dtype, max_shard_size, component)
+        shards += of_folder
+        indices |= index
     return shards, indices

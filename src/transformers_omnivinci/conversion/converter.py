@@ -4,21 +4,17 @@ Conversion of checkpoints: from the published layout into that of transformers, 
 A conversion is planned by `conversion_plan`, and carried out here, one shard after another.
 """
 
-import json
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 import torch
 from huggingface_hub.utils import tqdm
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 
-from ..new_folder import check_vacant, new_folder
+from ..new_folder import check_space, check_vacant, new_folder
 from ..version import __version__
 from ..weight_files import open_folder
-from .conversion_plan import Conversion, Shard, plan_conversion
+from ..weight_shards import write_shard
+from .conversion_plan import Conversion, plan_conversion
 from .published_files import write_published_files
 from .published_layout import write_json
 from .weights import check_checksum
@@ -85,13 +81,7 @@ def _check_place(destination: Path, conversion: Conversion) -> None:
     source, resolved = conversion.folder.resolve(), destination.resolve()
     if source == resolved or source in resolved.parents or resolved in source.parents:
         raise ValueError(f"{resolved} and the source {source} overlap: a folder apart from it is accepted.")
-    place = next(parent for parent in Path(os.path.abspath(destination)).parents if parent.exists())
-    needed, free = conversion.num_bytes, shutil.disk_usage(place).free
-    if free < needed:
-        raise OSError(
-            f"{destination} needs {needed / 1e9:.2f} GB, but its disk has {free / 1e9:.2f} GB left: free some, or "
-            "choose another place."
-        )
+    check_space(destination, conversion.num_bytes)
 
 
 def _write_weights(conversion: Conversion, folder: Path) -> None:
@@ -100,28 +90,10 @@ def _write_weights(conversion: Conversion, folder: Path) -> None:
         metadata["source_revision"] = conversion.revision
     with tqdm(total=conversion.num_bytes, unit="B", unit_scale=True, desc="Converting", disable=None) as progress:
         for shard in conversion.shards:
-            _write_shard(shard, folder, conversion.dtype, metadata)
+            write_shard(shard, folder, conversion.dtype, metadata)
             progress.update(shard.num_bytes)
     for name, index in conversion.indices.items():
         write_json(folder / name, index)
-
-
-def _write_shard(shard: Shard, folder: Path, dtype: torch.dtype | None, metadata: dict[str, str]) -> None:
-    path = folder / shard.name
-    path.parent.mkdir(exist_ok=True)
-    tensors = {key: tensor.read().to(dtype) for key, tensor in shard.tensors.items()}
-    try:
-        save_file(tensors, path, metadata=metadata)
-    except SafetensorError as error:
-        raise OSError(f"{shard.name} cannot be written: {error}.") from error
-    path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors lets nobody else read
-    with open(path, "r+b") as file:  # and leaves the order of the metadata to chance
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        file.seek(8)
-        file.write(text.ljust(length))
 
 
 def _write_files(conversion: Conversion, folder: Path, with_code: bool) -> None:
