@@ -117,3 +117,8 @@ def read_json(path) -> dict:
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds a {type(values).__name__}: a JSON object is accepted.")
     return values
+
+
+def write_json(path, values: dict) -> None:
+    """Writes a JSON file as transformers writes it."""
+    Path(path).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")

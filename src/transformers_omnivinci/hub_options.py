@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision")
 """The options of a `from_pretrained` that say how the Hub is asked."""
@@ -34,3 +35,12 @@ def plain_transfer_errors(what: str, kept: str) -> Iterator[None]:
         raise
     except (HTTPError, RuntimeError) as error:
         raise OSError(f"{what} broke off: {error or type(error).__name__}. {kept}") from error
+
+
+def download(repo_id, patterns: list[str], **options) -> Path:
+    """The folder of a repository's snapshot, with the files that match. If it breaks off, what arrived is kept."""
+    from huggingface_hub import snapshot_download
+
+    kept = "Another call does not fetch again the files that have arrived."
+    with plain_transfer_errors(f"The download of {repo_id!r}", kept):
+        return Path(snapshot_download(str(repo_id), allow_patterns=patterns, **options))

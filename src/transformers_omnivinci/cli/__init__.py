@@ -6,6 +6,7 @@ import typer
 
 from ..version import __version__
 from .ask import ask
+from .assemble import assemble
 from .chat import chat
 from .convert import convert
 from .demo import demo
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # in rich's boxes, four columns share 80 characters
 )
-for command in (ask, chat, watch, web, timeline, demo, convert, quantize, push, serve, synthesize):
+for command in (ask, chat, watch, web, timeline, demo, assemble, convert, quantize, push, serve, synthesize):
     app.command()(command)
 app.command("eval")(evaluate)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)

@@ -10,12 +10,12 @@ from transformers import AutoConfig, GenerationConfig
 
 from ..checkpoint_formats import MODEL_TYPE, read_json
 from ..configuration_omnivinci import OmniVinciConfig
-from ..hub_options import hub_options, may_be_repository
+from ..hub_options import download, hub_options, may_be_repository
 from ..weight_files import TensorHeader, open_folder, quantization_of
 from ..weight_shards import Shard, plan_shards
 from .loading import load_processor, published_generation_config
 from .published_files import check_can_be_published, published_configs
-from .published_layout import COMPONENTS, FILES, WEIGHTS, download, is_published
+from .published_layout import COMPONENTS, FILES, WEIGHTS, is_published
 from .settings import PublishedSettings, read_settings
 from .weights import by_model_names, check_weights, open_published, to_published
 

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from huggingface_hub.utils import tqdm
 
+from ..checkpoint_formats import write_json
 from ..new_folder import check_space, check_vacant, new_folder
 from ..version import __version__
 from ..weight_files import open_folder
 from ..weight_shards import write_shard
 from .conversion_plan import Conversion, plan_conversion
 from .published_files import write_published_files
-from .published_layout import write_json
 from .weights import check_checksum
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}

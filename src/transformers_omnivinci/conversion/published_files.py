@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..checkpoint_formats import PUBLISHED_MODEL_TYPE
+from ..checkpoint_formats import PUBLISHED_MODEL_TYPE, write_json
 from ..configuration_omnivinci import OmniVinciConfig
-from .published_layout import write_json
 from .settings import AUDIO_POOLINGS, PIXEL_OPTIONS, SPATIAL_MERGE_SIZES, convert_config
 
 NEUTRAL = {

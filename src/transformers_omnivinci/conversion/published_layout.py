@@ -4,15 +4,13 @@ The published layout: five component folders with a config and safetensors each,
 This module finds its files; `settings` reads and writes its configs, `weights` names its tensors.
 """
 
-import json
 import os
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
 from transformers.utils import cached_file
 
 from ..checkpoint_formats import PUBLISHED_MODEL_TYPE, model_type_of
-from ..hub_options import hub_options, plain_transfer_errors
+from ..hub_options import download, hub_options
 
 COMPONENTS = ("llm", "vision_tower", "sound_tower", "mm_projector", "sound_mm_projector")
 FILES = ["config.json", "generation_config.json", "llm/merges.txt", *(f"{name}/*.json" for name in COMPONENTS)]
@@ -47,15 +45,3 @@ def published_folder(name_or_path, /, weights: bool, **options) -> Path | None:
 def is_published(folder: Path) -> bool:
     """Whether a local folder is in the published layout."""
     return model_type_of(folder) == PUBLISHED_MODEL_TYPE
-
-
-def download(repo_id, patterns: list[str], **options) -> Path:
-    """The folder of a repository's snapshot, with the files that match. If it breaks off, what arrived is kept."""
-    kept = "Another call does not fetch again the files that have arrived."
-    with plain_transfer_errors(f"The download of {repo_id!r}", kept):
-        return Path(snapshot_download(str(repo_id), allow_patterns=patterns, **options))
-
-
-def write_json(path: Path, values: dict) -> None:
-    """Writes a JSON file as transformers writes it."""
-    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -10,7 +10,10 @@ MEDIA_BRACKETS = {
     "audio": ("<|sound_bos|>", "<|sound_eos|>"),
 }
 
-CHAT_TEMPLATE = (
+SYSTEM_PROMPT = "You are a helpful assistant"
+"""What the release says to the model where a chat has no system message."""
+
+_CONTENT = (
     "{% macro content(message) %}"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
     "{% for item in message['content'] %}"
@@ -21,9 +24,8 @@ CHAT_TEMPLATE = (
     "{% else %}{{ raise_exception('Unknown content type ' ~ item['type']) }}{% endif %}"
     "{% endfor %}{% endif %}"
     "{% endmacro %}"
-    "{% if messages[0]['role'] != 'system' %}"
-    "{{ '<|im_start|>system\nYou are a helpful assistant<|im_end|>\n' }}"
-    "{% endif %}"
+)
+_MESSAGES = (
     "{% for message in messages if message['content'] is not none %}"
     "{{ '<|im_start|>' + message['role'] + '\n' }}"
     "{% if message['role'] == 'assistant' %}"
@@ -33,3 +35,23 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+
+
+def build_chat_template(system_prompt: str | None) -> str:
+    """
+    ChatML as a Jinja template.
+
+    Args:
+        system_prompt (`str`, *optional*): What is said where a chat has no system message. `None`: nothing.
+    """
+    if system_prompt is None:
+        return _CONTENT + _MESSAGES
+    quoted = system_prompt.replace("\\", "\\\\").replace("'", "\\'")
+    return (
+        _CONTENT + "{% if messages[0]['role'] != 'system' %}"
+        "{{ '<|im_start|>system\n" + quoted + "<|im_end|>\n' }}"
+        "{% endif %}" + _MESSAGES
+    )
+
+
+CHAT_TEMPLATE = build_chat_template(SYSTEM_PROMPT)

@@ -71,7 +71,7 @@ def build_card(
         is_hub_id=is_hub_id,
         revision=revision,
         version=__version__,
-        weights=_describe_weights(num_parameters, dtype),
+        weights=describe_weights(num_parameters, dtype),
         quantization=quantization,
         results="\n\n".join(table.to_markdown() for table in PAPER_RESULTS),
     )
@@ -83,7 +83,7 @@ def name_repository(card: ModelCard, repo_id: str) -> ModelCard:
     return ModelCard(re.sub(r'^checkpoint = ".*$', f'checkpoint = "{repo_id}"', card.content, flags=re.MULTILINE))
 
 
-def _describe_weights(num_parameters: int | None, dtype: str | torch.dtype | None) -> str | None:
+def describe_weights(num_parameters: int | None, dtype: str | torch.dtype | None) -> str | None:
     """As in "8,730,535,584 parameters in bfloat16 (17.5 GB)", with what is known."""
     if dtype is None:
         return None if num_parameters is None else f"{num_parameters:,} parameters"

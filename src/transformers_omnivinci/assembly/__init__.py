@@ -1,0 +1,5 @@
+"""A new OmniVinci from pretrained parts: a language model, an image encoder and an audio encoder."""
+
+from .assembler import Assembly, assemble
+
+__all__ = ["Assembly", "assemble"]
