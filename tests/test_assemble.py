@@ -1,4 +1,4 @@
-"""`omnivinci assemble`: the parts compute in the new model what they compute alone, and what does not fit is refused."""
+"""`omnivinci assemble`: parts compute in the new model what they compute alone, and what does not fit is refused."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoProcessor
 from typer.testing import CliRunner
 
@@ -62,7 +62,7 @@ def logits_of(model, processor):
         return inputs["input_ids"], model(**inputs).logits
 
 
-# ------------------------------------------------------------------------------------------- the parts compute the same
+# -------------------------------------------------------------------------------------- the parts compute the same
 
 
 @pytest.mark.parametrize("is_tied", [True, False])
@@ -143,7 +143,7 @@ def test_pictures_get_the_hidden_states_of_siglip(make, tmp_path, save):
         expected = siglip(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
         assert torch.equal(model.model.vision_tower(pixels).last_hidden_state, expected)
     mean = 0.4 if save is parts.save_siglip else 0.5  # of its preprocessor, where it has one
-    assert processor.image_processor.image_mean == processor.video_processor.image_mean == [mean] * 3
+    assert {*processor.image_processor.image_mean, *processor.video_processor.image_mean} == {mean}
 
 
 def test_larger_pictures_get_the_positions_that_siglip_interpolates(make, tmp_path):
@@ -165,9 +165,13 @@ def test_placeholders_have_the_mean_of_all_embeddings(folder):
     processor = AutoProcessor.from_pretrained(folder / "whole")
     ids = [processor.tokenizer.convert_tokens_to_ids(token) for token in TOKENS.values()]
     assert ids == [259, 260, 261]
-    assert AutoConfig.from_pretrained(folder / "whole").text_config.vocab_size == 320  # for 262 tokens, of 64 a multiple
-    for old, new in (("model", "model.language_model"), ("lm_head", "lm_head")):
-        old, new = (f"{name}.embed_tokens.weight" if name != "lm_head" else "lm_head.weight" for name in (old, new))
+    config = AutoConfig.from_pretrained(folder / "whole")
+    assert config.text_config.vocab_size == 320  # for 262 tokens, a multiple of 64
+    names = {
+        "model.embed_tokens.weight": "model.language_model.embed_tokens.weight",
+        "lm_head.weight": "lm_head.weight",
+    }
+    for old, new in names.items():
         mean = before[old].double().mean(0).float()
         assert torch.equal(after[new][:259], before[old])
         torch.testing.assert_close(after[new][259:], mean.expand(61, -1))
@@ -229,12 +233,18 @@ def test_a_dtype_is_that_of_the_language_model(make, tmp_path):
 def test_the_card_names_the_origin_of_each_weight(folder):
     card = ModelCard.load(folder / "whole" / "README.md").text
     rows = [line for line in card.splitlines() if line.startswith("|")][2:]
-    told = ("language model", "`qwen2`"), ("audio encoder", "`whisper`"), ("image encoder", "`siglip`"), ("audio pr", "new")
+    told = (
+        ("language model", "`qwen2`"),
+        ("audio encoder", "`whisper`"),
+        ("image encoder", "`siglip`"),
+        ("audio pr", "new"),
+    )
     assert all(name in row and source in row for row, (name, source) in zip(rows, told, strict=True))
     assert "windows of 2 s" in rows[1] and "seed 0" in rows[3]
     numbers = [int(row.split("|")[2].replace(",", "")) for row in rows]
     assert sum(numbers) == sum(tensor.numel() for tensor in tensors_of(folder / "whole").values())
-    assert not any(str(folder).encode() in content for content in files_of(folder / "whole").values())
+    for name, content in files_of(folder / "whole").items():
+        assert str(folder).encode() not in content, name
 
 
 # ------------------------------------------------------------------------------------------------- it is a checkpoint
@@ -270,7 +280,10 @@ def test_the_command_makes_what_other_commands_take(folder, sound, tmp_path):
     content = [{"type": "audio", "path": str(sound)}, {"type": "text", "text": "What is said?"}]
     chat = {"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "Noise."}]}
     (tmp_path / "data.jsonl").write_text(json.dumps(chat) + "\n")
-    for recipe, changed, kept in (("audio-1", "audio_projector", "language_model"), ("omni", "language_model", "audio_t")):
+    for recipe, changed, kept in (
+        ("audio-1", "audio_projector", "language_model"),
+        ("omni", "language_model", "audio_t"),
+    ):
         options = ("--max-steps", 2, "--learning-rate", 0.01, "--use-cpu", "--report-to", "none", "--warmup-steps", 0)
         output = tmp_path / recipe
         data = ("--data", tmp_path / "data.jsonl")
@@ -280,6 +293,247 @@ def test_the_command_makes_what_other_commands_take(folder, sound, tmp_path):
         assert any(changed in name for name in differ) and not any(kept in name for name in differ)
 
 
-def test_a_part_may_come_from_the_hub(hub, folder, tmp_path, make):
-    for path in (folder / "whisper").iterdir():
-        hub.files.setdefault("tester/whisper", {})[path.name] = path.read_bytes()
+def test_a_part_may_come_from_the_hub(hub, make, folder, tmp_path):
+    hub.create_repo("tester/whisper")
+    commit = hub.add_commit("tester/whisper", folder / "whisper")
+    for name in ("tester/whisper", f"tester/whisper@{commit}"):
+        make(audio=name)
+        card = ModelCard.load(tmp_path / "made" / "README.md")
+        assert f"(https://huggingface.co/tester/whisper) (whisper), revision `{commit}`" in card.text
+        assert card.data.base_model == ["tester/whisper"]
+        shutil.rmtree(tmp_path / "made")
+    with pytest.raises(OSError, match="tester/none"):
+        make(audio="tester/none")
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(("made", ".made"))]
+
+
+# --------------------------------------------------------------------------------------------- what does not fit
+
+
+def copy_of(name, change):
+    """A damaged copy of a part, as the option that it is for."""
+    option = {"qwen2": "language_model", "llama": "language_model", "whisper": "audio", "siglip": "vision"}[name]
+
+    def damaged(folder, tmp_path):
+        shutil.copytree(folder / name, tmp_path / name)
+        change(tmp_path / name)
+        return {option: tmp_path / name}
+
+    return damaged
+
+
+def config(**changes):
+    return lambda place: edit(place / "config.json", **changes)
+
+
+def preprocessor(**changes):
+    return lambda place: edit(place / "preprocessor_config.json", **changes)
+
+
+def weights(change):
+    return lambda place: edit_weights(place / "model.safetensors", change)
+
+
+def template(text):
+    def change(place):
+        (place / "chat_template.jinja").unlink(missing_ok=True)
+        edit(place / "tokenizer_config.json", chat_template=text)
+
+    return change
+
+
+def file(text, option="chat_template"):
+    def written(folder, tmp_path):
+        (tmp_path / "template.jinja").write_text(text)
+        return {option: str(tmp_path / "template.jinja")}
+
+    return written
+
+
+def lies_at(name, option):
+    return lambda folder, tmp_path: {option: folder / name}
+
+
+def given(**options):
+    return lambda folder, tmp_path: options
+
+
+def swap(old, new):
+    return lambda tensors: tensors.update({new: tensors.pop(old)})
+
+
+PARTIAL = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
+HALF = "model.layers.0.mlp.up_proj.weight"
+MISFITS = {
+    "an encoder where a decoder is wanted": (
+        lies_at("whisper", "language_model"),
+        "whisper/config.json is that of a model of type 'whisper', which is no language model",
+    ),
+    "a decoder where an encoder is wanted": (lies_at("qwen2", "audio"), "qwen2/config.json .* no audio encoder"),
+    "no part at all": (copy_of("siglip", config(model_type="vit")), "siglip/config.json .*'vit'.* image encoder"),
+    "a config that says nothing": (copy_of("whisper", config(model_type=None)), "of type None"),
+    "no config": (copy_of("whisper", lambda place: (place / "config.json").unlink()), "whisper has no config.json"),
+    "no folder": (given(audio="nowhere"), "There is no folder 'nowhere'"),
+    "no weights": (
+        copy_of("siglip", lambda place: (place / "model.safetensors").unlink()),
+        "siglip lacks safetensors",
+    ),
+    "a damaged file": (
+        copy_of("siglip", lambda place: (place / "model.safetensors").write_bytes(b"\xff" * 99)),
+        "model.safetensors cannot be read",
+    ),
+    "a quantized model": (
+        copy_of("qwen2", config(quantization_config={"quant_method": "gptq"})),
+        "qwen2/config.json is that of a quantized",
+    ),
+    "integers": (
+        copy_of("qwen2", weights(lambda tensors: tensors.update({HALF: tensors[HALF].to(torch.int8)}))),
+        "model.safetensors holds .*up_proj.weight as I8",
+    ),
+    "other sizes": (
+        copy_of("qwen2", config(intermediate_size=40)),
+        "qwen2 do not fit config.json: of another shape: .*mlp.* and 2 more",
+    ),
+    "fewer layers": (
+        copy_of("whisper", config(encoder_layers=3)),
+        "whisper do not fit config.json: missing: model.encoder.layers.2",
+    ),
+    "more layers": (copy_of("whisper", config(encoder_layers=1)), "unexpected: model.encoder.layers.1"),
+    "no head": (
+        copy_of("qwen2", weights(lambda tensors: tensors.pop("lm_head.weight"))),
+        "qwen2 do not fit config.json: missing: lm_head.weight",
+    ),
+    "another model's weights": (
+        lambda folder, tmp_path: (
+            copy_of("whisper", config(**parts.AUDIO, model_type="qwen2_audio_encoder"))(folder, tmp_path)
+            | {"audio": shutil.copytree(folder / "siglip", tmp_path / "x") and _without_audio(tmp_path)}
+        ),
+        "no audio encoder among them",
+    ),
+    "other mel bins": (
+        copy_of("whisper", preprocessor(feature_size=128)),
+        "preprocessor_config.json makes .* 128 mel bins, but .*whisper/config.json says `num_mel_bins=80`",
+    ),
+    "another extractor": (
+        copy_of("whisper", preprocessor(feature_extractor_type="Wav2Vec2FeatureExtractor")),
+        "preprocessor_config.json is that of a Wav2Vec2FeatureExtractor",
+    ),
+    "pictures of another size": (
+        copy_of("siglip", preprocessor(size={"height": 64, "width": 64})),
+        "preprocessor_config.json makes images of .*64.*`image_size=32`",
+    ),
+    "raw pixels": (copy_of("siglip", preprocessor(do_normalize=False)), "says `do_normalize=false`"),
+    "grey pictures": (copy_of("siglip", config(vision_config=parts.VISION | {"num_channels": 1})), "num_channels=1"),
+    "half patches": (given(image_size=36), "36 pixels .*siglip/config.json .*such as 32 or 40"),
+    "scales of half tiles": (given(s2_scales=[32, 48]), "s2_scales"),
+    "a longer window": (
+        given(audio_window=31.0),
+        "`audio_window=31` .*whisper: a multiple of 0.04 seconds is, up to 30",
+    ),
+    "half a vector": (given(audio_window=2.02), "`audio_window=2.02`"),
+    "no window": (given(audio_window=0.0), "`audio_window=0`"),
+    "biases": (copy_of("llama", config(attention_bias=True)), "llama/config.json has `attention_bias=True`"),
+    "biases of the feed-forward": (copy_of("llama", config(mlp_bias=True)), "`mlp_bias=True`"),
+    "wide heads": (copy_of("llama", config(head_dim=16)), "`head_dim=16`.* needs 8"),
+    "half a rotation": (
+        copy_of(
+            "llama", config(rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5})
+        ),
+        "partial_rotary_factor=0.5",
+    ),
+    "tokens without embeddings": (
+        copy_of("qwen2", config(vocab_size=200)),
+        "tokenizer in .*qwen2 has 259 tokens, but config.json says `vocab_size=200`",
+    ),
+    "no tokenizer": (
+        copy_of("qwen2", lambda place: [path.unlink() for path in place.glob("tokenizer*")]),
+        "qwen2 has no tokenizer",
+    ),
+    "no chat template": (copy_of("qwen2", template(None)), "tokenizer in .*qwen2 has no chat template"),
+    "another chat template": (
+        copy_of("qwen2", template("{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}{% endfor %}")),
+        "tokenizer in .*qwen2 has a chat template that is not ChatML",
+    ),
+    "a chat template that fails": (copy_of("qwen2", template("{{ raise_exception('no system') }}")), "not ChatML"),
+    "no template file": (given(chat_template="none.jinja"), "none.jinja cannot be read"),
+    "a template without media": (file("{% for m in messages %}{{ m['role'] }}{% endfor %}"), "does not write <image>"),
+    "a template without answers": (
+        file("{% for m in messages %}<image><vila/video><sound>{% break %}{% endfor %}"),
+        "template.jinja has no .* generation",
+    ),
+    "a template that fails": (file("{% for"), "template.jinja cannot write a chat"),
+    "no image encoder": (given(vision=None), "`vision` is needed"),
+    "an unknown start": (given(vision_from="nothing"), "`vision_from='nothing'`"),
+    "an unknown dtype": (given(dtype="int8"), "`dtype='int8'`"),
+    "an unknown pooling": (given(audio_pooling="sum"), "audio_pooling"),
+    "a GGUF file as an encoder": (file("GGUF", "audio"), "There is no folder|GGUF file"),
+}
+
+
+def _without_audio(tmp_path):
+    """A folder whose config is that of an audio encoder, and whose weights are those of a SigLIP."""
+    shutil.copy(tmp_path / "whisper" / "config.json", tmp_path / "x" / "config.json")
+    (tmp_path / "x" / "preprocessor_config.json").unlink()
+    return tmp_path / "x"
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_what_does_not_fit_is_refused_in_a_sentence(folder, tmp_path, misfit):
+    change, message = MISFITS[misfit]
+    options = defaults(folder) | change(folder, tmp_path)
+    with pytest.raises((OSError, ValueError), match=message) as caught:
+        assemble(tmp_path / "out" / "made", **options)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_is_replaced_only_by_force(folder, tmp_path):
+    build(folder, tmp_path / "made")
+    before = files_of(tmp_path / "made")
+    with pytest.raises(OSError, match="is there already"):
+        build(folder, tmp_path / "made")
+    with pytest.raises(ValueError, match="language model .* overlap"):
+        build(folder, folder / "qwen2" / "made")
+    with pytest.raises(ValueError, match="audio_window"):
+        build(folder, tmp_path / "made", audio_window=99, force=True)
+    assert files_of(tmp_path / "made") == before
+    build(folder, tmp_path / "made", seed=1, force=True)
+    assert files_of(tmp_path / "made").keys() == before.keys() and files_of(tmp_path / "made") != before
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_what_breaks_off_leaves_nothing(folder, tmp_path, monkeypatch):
+    from transformers_omnivinci.assembly import assembler
+
+    def fail(*arguments):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(assembler, "write_shard", fail)
+    sources = ("--language-model", folder / "qwen2", "--audio", folder / "whisper", "--vision", folder / "siglip")
+    assert "error: No space left on device" in run("assemble", tmp_path / "made", *sources, code=1)
+    assert not list(tmp_path.iterdir())
+
+
+MEDIA_TEMPLATE = (
+    "{% set tokens = {'image': '<image>', 'video': '<vila/video>', 'audio': '<sound>'} %}"
+    "{% for m in messages %}[{{ m['role'] }}]{% generation %}{% if m['content'] is string %}{{ m['content'] }}"
+    "{% else %}{% for i in m['content'] %}{{ tokens[i['type']] or i['text'] }}{% endfor %}{% endif %}"
+    "{% endgeneration %}{% endfor %}"
+)
+
+
+def test_templates_of_other_models_can_be_given(make, tmp_path, folder):
+    options = file(MEDIA_TEMPLATE)(folder, tmp_path) | copy_of("qwen2", template("[{{ messages }}]"))(folder, tmp_path)
+    model, processor = make(**options)
+    assert processor.chat_template == MEDIA_TEMPLATE
+    chat = [{"role": "user", "content": [{"type": "audio"}, {"type": "text", "text": "Two?"}]}]
+    assert processor.apply_chat_template(chat) == "[user]<sound>Two?"
+    assert model.generation_config.eos_token_id == 2
+    shutil.rmtree(tmp_path / "made")
+    model, processor = make(**options | {"chat_template": "chatml"})
+    assert processor.apply_chat_template(chat).startswith("<|im_start|>system\nYou are a helpful assistant<|im_end|>")
+
+
+def test_scales_on_the_command_line_are_numbers(folder, tmp_path):
+    sources = ("--language-model", folder / "qwen2", "--audio", folder / "whisper", "--vision", folder / "siglip")
+    assert "448,896,1344 are" in run("assemble", tmp_path / "made", *sources, "--s2-scales", "big", code=1)

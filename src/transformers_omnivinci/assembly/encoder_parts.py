@@ -1,7 +1,5 @@
 """The encoders: their configs as those that OmniVinci builds, and how their inputs are prepared."""
 
-import copy
-
 from transformers import Qwen2AudioEncoderConfig, SiglipVisionConfig, WhisperFeatureExtractor
 
 from ..checkpoint_formats import read_json
@@ -23,6 +21,10 @@ OF_ENCODERS = (
     *("dropout", "attention_dropout", "activation_dropout"),
 )
 """What the configs of all audio encoders say."""
+OF_SIGLIP = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_channels", "image_size"),
+    *("patch_size", "hidden_act", "layer_norm_eps", "attention_dropout"),
+)
 PIXEL_OPTIONS = ("image_mean", "image_std", "rescale_factor", "resample")
 SMALL_VISION = {
     "hidden_size": 384,
@@ -51,7 +53,7 @@ def read_vision_config(source: PartSource | None, image_size: int | None) -> tup
         where = "The small image encoder"
     else:
         kind, config = read_part_config(source, VISION_MODELS)
-        config, where = copy.deepcopy(config), str(source.file)
+        where = str(source.file)
         if config.model_type != "siglip_vision_model":
             raise ValueError(f"{where} has an image encoder of type {config.model_type!r}: SigLIP is accepted.")
     own, patch = config.image_size, config.patch_size
@@ -67,8 +69,8 @@ def read_vision_config(source: PartSource | None, image_size: int | None) -> tup
             f"Images of {side} pixels are no whole number of the patches of {patch} pixels that {where} says: give "
             f"`image_size` as a multiple of them, such as {below} or {below + patch}."
         )
-    config.image_size, config.vision_use_head = side, False
-    return kind, config, own
+    values = {name: getattr(config, name) for name in OF_SIGLIP} | {"image_size": side, "vision_use_head": False}
+    return kind, SiglipVisionConfig(**values), own
 
 
 def read_pixel_options(source: PartSource | None, own_side: int) -> dict:

@@ -7,7 +7,7 @@ from transformers.configuration_utils import PreTrainedConfig
 
 from ..processing.prompts import TOKENS
 from .chat_formats import CHATML_TOKENS, choose_template, writes_bos
-from .part_sources import PartSource, read_part_config
+from .part_sources import PartSource, part_file, read_part_config
 
 LANGUAGE_MODELS = {"qwen2": None, "llama": None, "omnivinci": "text_config"}
 """By the types of models, where in their config that of a language model is; `None`: it is the whole."""
@@ -24,6 +24,8 @@ OF_BOTH = (
     *("tie_word_embeddings", "rope_parameters", "attention_dropout", "pad_token_id", "bos_token_id", "eos_token_id"),
 )
 """The settings of a Llama that say the same of a Qwen2."""
+OF_QWEN2 = ("use_sliding_window", "sliding_window", "max_window_layers", "layer_types")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model")
 MULTIPLE = 64
 """Of this, the vocabulary becomes a multiple where tokens are added to it, so that it can be split among devices."""
 
@@ -37,7 +39,7 @@ def read_language_config(source: PartSource) -> tuple[str, Qwen2Config]:
     """
     kind, config = read_part_config(source, LANGUAGE_MODELS)
     if config.model_type == "qwen2":
-        return kind, copy.deepcopy(config)
+        return kind, Qwen2Config(**{name: copy.deepcopy(getattr(config, name)) for name in OF_BOTH + OF_QWEN2})
     if config.model_type != "llama":  # within an OmniVinci
         raise ValueError(f"{source.file} has a language model of type {config.model_type!r}: qwen2 is accepted.")
     _check_llama(source, config)
@@ -77,6 +79,8 @@ def read_tokenizer(source: PartSource, vocab_size: int, chat_template: str | Non
     Raises:
         OSError, ValueError: there is no tokenizer, or it does not fit the model.
     """
+    if source.gguf_file is None and part_file(source, *TOKENIZER_FILES) is None:
+        raise OSError(f"{source.folder} has no tokenizer: one of {', '.join(TOKENIZER_FILES)} is needed.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.folder, padding_side="left", **source.options)
     except (ValueError, KeyError, IndexError, TypeError, OSError, RuntimeError) as error:
