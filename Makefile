@@ -13,6 +13,7 @@ PLOT   := demo/timeline.png
 .DELETE_ON_ERROR:
 .PHONY: help demo test quick lint format compat wheel-test fuzz bench conformance nano ablation clean
 .PHONY: vllm bench-serve quantize quantization weights lmms swift llamafactory web-test
+.PHONY: vllm bench-serve quantize quantization weights assemble-test lmms swift llamafactory
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +92,9 @@ quantization: ## measure recipes: size, memory, right answers, likeness and spee
 
 weights: ## test quantizers of transformers, and QLoRA
 	$(ENGINE) weights
+
+assemble-test: ## assemble a small model from real parts that packages carry
+	$(ENGINE) assemble
 
 lmms: ## run lmms-eval's evaluator on local data
 	$(ENGINE) lmms
