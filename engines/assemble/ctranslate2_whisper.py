@@ -1,11 +1,12 @@
 """
-Reads the weights of a Whisper from the file of CTranslate2, in which packages carry them, into transformers' own model.
+Reads the weights of a Whisper from a file of CTranslate2, as packages carry them, into transformers' own model.
 
     python -m engines.assemble.ctranslate2_whisper FOLDER DESTINATION
 
 The file `model.bin`, version 6: name and revision of the model, then the number of variables, and of each its name,
-rank, dimensions, dtype, bytes and values; then names that are others' aliases. Strings have their length in front and a
-zero behind. In self-attention, queries, keys and values are one matrix; the bias of keys, which Whisper lacks, is zero.
+rank, dimensions, dtype, bytes and values; then names that are others' aliases. Strings have their length in front and
+a zero behind. In self-attention, queries, keys and values are one matrix; the bias of keys, which no Whisper has, is
+zero.
 """
 
 import io
@@ -57,7 +58,10 @@ def read_variables(path: Path) -> dict[str, np.ndarray]:
         for _ in range(number("I")):
             name, shape = text(), [number("I") for _ in range(number("B"))]
             dtype, size = DTYPES[number("B")], number("I")
-            variables[name] = np.frombuffer(file.read(size), dtype).reshape(shape)
+            content = file.read(size)
+            if len(content) < size:
+                raise ValueError(f"{path} is cut off within {name}.")
+            variables[name] = np.frombuffer(content, dtype).reshape(shape)
         for _ in range(number("I")):
             alias, name = text(), text()
             variables[alias] = variables[name]
