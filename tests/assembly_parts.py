@@ -3,6 +3,8 @@
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    AudioFlamingo3Config,
+    AudioFlamingo3ForConditionalGeneration,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -92,6 +94,16 @@ def save_qwen2_audio(folder):
         audio_token_index=3,
     )
     model = _random(Qwen2AudioForConditionalGeneration(config))
+    model.save_pretrained(folder)
+    return model
+
+
+def save_audio_flamingo(folder):
+    """An Audio Flamingo 3 of 128 mel bins, whose encoder is AF-Whisper."""
+    audio = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    text = TEXT | {"model_type": "qwen2", "vocab_size": 60}
+    config = AudioFlamingo3Config(audio_config=audio, text_config=text, audio_token_id=3)
+    model = _random(AudioFlamingo3ForConditionalGeneration(config))
     model.save_pretrained(folder)
     return model
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoProcessor
 from typer.testing import CliRunner
 
-from transformers_omnivinci.assembly import assemble
+from transformers_omnivinci.assembly import assemble, part_sources
 from transformers_omnivinci.cli import app
 from transformers_omnivinci.processing.prompts import TOKENS
 
@@ -122,14 +122,16 @@ def test_sounds_get_the_hidden_states_of_whisper(make, tmp_path, window):
     assert processor.audio_pad_to_multiple_of == (window or 4.0)
 
 
-def test_sounds_get_the_vectors_of_qwen2_audio(make, tmp_path):
-    qwen2_audio = parts.save_qwen2_audio(tmp_path / "alone")
+@pytest.mark.parametrize("save", [parts.save_qwen2_audio, parts.save_audio_flamingo])
+def test_sounds_get_the_vectors_of_encoders_that_pool(make, tmp_path, save):
+    whole = save(tmp_path / "alone")
     model, processor = make(audio=tmp_path / "alone", audio_window=None)
     assert processor.feature_extractor.feature_size == 128
     features = windows(model, processor.feature_extractor, 30)
-    encoder = qwen2_audio.model.audio_tower if hasattr(qwen2_audio, "model") else qwen2_audio.audio_tower
+    encoder = next(module for name, module in whole.named_modules() if name.endswith("audio_tower"))
+    heard = {"input_features_mask": torch.ones(1, 3000)} if save is parts.save_audio_flamingo else {}
     with torch.no_grad():
-        expected = encoder(features).last_hidden_state
+        expected = encoder(features, **heard).last_hidden_state
         assert torch.equal(model.model.audio_tower(features).last_hidden_state, expected)
 
 
@@ -270,6 +272,7 @@ def sound(tmp_path_factory):
     return path
 
 
+@pytest.mark.compat
 def test_the_command_makes_what_other_commands_take(folder, sound, tmp_path):
     made = tmp_path / "made"
     sources = ("--language-model", folder / "llama", "--audio", folder / "whisper", "--vision", folder / "siglip")
@@ -346,6 +349,16 @@ def file(text, option="chat_template"):
     def written(folder, tmp_path):
         (tmp_path / "template.jinja").write_text(text)
         return {option: str(tmp_path / "template.jinja")}
+
+    return written
+
+
+def gguf(option, *names):
+    def written(folder, tmp_path):
+        (tmp_path / "gguf").mkdir()
+        for name in names:
+            (tmp_path / "gguf" / f"{name}.gguf").write_bytes(b"GGUF")
+        return {option: tmp_path / "gguf"}
 
     return written
 
@@ -466,7 +479,8 @@ MISFITS = {
     "an unknown start": (given(vision_from="nothing"), "`vision_from='nothing'`"),
     "an unknown dtype": (given(dtype="int8"), "`dtype='int8'`"),
     "an unknown pooling": (given(audio_pooling="sum"), "audio_pooling"),
-    "a GGUF file as an encoder": (file("GGUF", "audio"), "There is no folder|GGUF file"),
+    "a GGUF file as an encoder": (gguf("audio", "a"), "a.gguf is a GGUF file, .* not as the audio encoder"),
+    "several GGUF files": (gguf("language_model", "a", "b"), "has several GGUF files, a.gguf, b.gguf"),
 }
 
 
@@ -485,6 +499,12 @@ def test_what_does_not_fit_is_refused_in_a_sentence(folder, tmp_path, misfit):
         assemble(tmp_path / "out" / "made", **options)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_gguf_file_needs_its_package(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(part_sources, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="a.gguf needs the package gguf: pip install gguf"):
+        assemble(tmp_path / "made", **defaults(folder) | gguf("language_model", "a")(folder, tmp_path))
 
 
 def test_a_checkpoint_is_replaced_only_by_force(folder, tmp_path):

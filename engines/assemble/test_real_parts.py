@@ -72,7 +72,7 @@ def test_the_file_of_ctranslate2_is_read_to_its_end(whisper, loaded):
     with torch.no_grad():
         encoded = model.model.encoder(features).last_hidden_state
     expected = np.array(engine.encode(ctranslate2.StorageView.from_array(features.numpy())))
-    # Noise, which the two add up in different orders: of values up to 20.
+    # Noise, which the two add up in different orders.
     np.testing.assert_allclose(encoded.numpy(), expected, rtol=0, atol=5e-3)
     # Decoded from there, token by token.
     prompt = [50257, 50362]
@@ -95,6 +95,14 @@ def test_a_damaged_file_of_ctranslate2_is_refused(tmp_path, change):
     (tmp_path / "model.bin").write_bytes(damaged)
     with pytest.raises(ValueError, match="model.bin"):
         read_variables(tmp_path / "model.bin")
+
+
+def test_a_damaged_gguf_file_is_refused(whisper, tmp_path):
+    (tmp_path / "cut.gguf").write_bytes(LANGUAGE_MODEL.read_bytes()[:100_000])
+    parts = ("--language-model", tmp_path / "cut.gguf", "--audio", whisper[0], "--vision-from", "random")
+    result = CliRunner().invoke(app, ["assemble", str(tmp_path / "made"), *map(str, parts)])
+    assert result.exit_code == 1 and "cut.gguf cannot be read" in " ".join(result.output.split())
+    assert not (tmp_path / "made").exists()
 
 
 def test_text_gets_the_logits_and_answers_of_smollm2(loaded):
