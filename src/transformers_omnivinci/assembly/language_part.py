@@ -7,7 +7,7 @@ from transformers.configuration_utils import PreTrainedConfig
 
 from ..processing.prompts import TOKENS
 from .chat_formats import CHATML_TOKENS, choose_template, writes_bos
-from .part_sources import PartSource, part_file, read_part_config
+from .part_sources import UNREADABLE, PartSource, part_file, read_part_config
 
 LANGUAGE_MODELS = {"qwen2": None, "llama": None, "omnivinci": "text_config"}
 """By the types of models, where in their config that of a language model is; `None`: it is the whole."""
@@ -83,7 +83,7 @@ def read_tokenizer(source: PartSource, vocab_size: int, chat_template: str | Non
         raise OSError(f"{source.folder} has no tokenizer: one of {', '.join(TOKENIZER_FILES)} is needed.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.folder, padding_side="left", **source.options)
-    except (ValueError, KeyError, IndexError, TypeError, OSError, RuntimeError) as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())
         raise OSError(f"{source.folder} has no tokenizer that can be read: {reason}") from error
     for leftover in ("is_local", "local_files_only", "name_or_path", "gguf_file"):  # of where it was found

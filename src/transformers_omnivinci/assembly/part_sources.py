@@ -1,6 +1,7 @@
 """Where a part of the new model comes from: a folder, a repository of the Hub or a GGUF file."""
 
 import os
+import struct
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,8 @@ from ..weight_files import quantization_of
 
 FILES = ["*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
 WEIGHTS = ["model.safetensors", "model-*.safetensors"]
+UNREADABLE = (ValueError, KeyError, IndexError, TypeError, OSError, RuntimeError, struct.error)
+"""What transformers and gguf raise of files that are damaged or not what they seem."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ def read_part_config(source: PartSource, accepted: dict[str, str | None]) -> tup
         _check_type(source, kind, accepted)
     try:
         config = AutoConfig.from_pretrained(source.folder, **source.options)
-    except (ValueError, KeyError, IndexError, TypeError, OSError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{source.file} cannot be read: {' '.join(str(error).split())}") from error
     _check_type(source, config.model_type, accepted)
     name = accepted[config.model_type]

@@ -14,7 +14,7 @@ from ..configuration_omnivinci import OmniVinciConfig
 from ..modeling import OmniVinciForConditionalGeneration
 from ..processing.prompts import TOKENS
 from ..weight_files import FLOATS, TensorHeader, open_folder
-from .part_sources import PartSource
+from .part_sources import UNREADABLE, PartSource
 
 STORED_NAMES = {dtype: name for name, dtype in FLOATS.items()}
 ROWS = 2**14
@@ -48,7 +48,7 @@ def open_part(source: PartSource) -> dict[str, TensorHeader]:
         return open_folder(source.folder)
     try:
         model = AutoModelForCausalLM.from_pretrained(source.folder, dtype=torch.float32, **source.options)
-    except (ValueError, KeyError, IndexError, TypeError, OSError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise OSError(f"{source.file} cannot be read: {' '.join(str(error).split())}") from error
     return {name: given(source, name, tensor) for name, tensor in model.state_dict().items()}
 
