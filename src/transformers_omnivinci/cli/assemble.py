@@ -55,7 +55,9 @@ def assemble(
     traceback: Traceback = False,
 ) -> None:
     """
-    Make a checkpoint from a language model, SigLIP and an audio encoder.
+    Make a checkpoint from pretrained parts.
+
+    They are a language model, an image encoder and an audio encoder.
 
     The projectors between them are new: train them with audio-1 and vision-1, the first recipes of `omnivinci train`.
     A repository may be named with a revision, as owner/name@revision.
