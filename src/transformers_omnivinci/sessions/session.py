@@ -24,7 +24,7 @@ from .feeding import to_number
 from .live import LiveClip
 from .media import read_recording
 from .policy import Policy, Watched, choose
-from .prefix import ASSISTANTS, Prefix, Prompt
+from .prefix import Prefix, Prompt
 from .saving import read_session, save_session
 from .turns import Placed, Turn, place
 
