@@ -1,9 +1,9 @@
 """
 Rewards by rule: what an answer earns, as pure functions of text.
 
-Section 4.3 of the paper rewards format and accuracy. An answer is what stands in `<answer>…</answer>`; without the tags it
-is what follows `</think>`, or everything. An answer that names several options or numbers names none: to list all of
-them earns nothing.
+Section 4.3 of the paper rewards format and accuracy. An answer is what stands in `<answer>…</answer>`; without the
+tags it is what follows `</think>`, or everything. An answer that names several options or numbers names none: to list
+all of them earns nothing.
 """
 
 import math
