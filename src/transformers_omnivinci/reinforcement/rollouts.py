@@ -1,0 +1,82 @@
+"""Completions that are sampled from a policy: media encoded, and the prompt read, once for all of a prompt."""
+
+from collections.abc import Sequence
+
+import torch
+from transformers import DynamicCache, GenerationConfig
+
+from ..compat import CACHE
+from ..modeling.cached_prompt import ATTRIBUTE, describe
+from .held_prompts import HeldPrompt, encode, gather
+
+
+@torch.no_grad()
+def sample_completions(
+    model, prompts: Sequence[HeldPrompt], generation_config: GenerationConfig, batch_size: int | None = None
+) -> list[list[int]]:
+    """
+    Samples a completion for each prompt; one that is given G times gets G of them.
+
+    Args:
+        model ([`OmniVinciForConditionalGeneration`]): The policy, in eval mode, so that it keeps a cache.
+        prompts (`Sequence[HeldPrompt]`): The prompts. Their embeddings are kept in them, for who scores completions.
+        generation_config ([`~transformers.GenerationConfig`]): How it is sampled, with `pad_token_id`.
+        batch_size (`int`, *optional*): The most completions at a time. `None`: all.
+
+    Returns:
+        `list[list[int]]`: their tokens, up to and with the first that ends them, if there is any.
+    """
+    size = batch_size or len(prompts)
+    completions = []
+    for start in range(0, len(prompts), size):
+        completions += _sample(model, prompts[start : start + size], generation_config)
+    return completions
+
+
+def _sample(model, prompts: Sequence[HeldPrompt], config: GenerationConfig) -> list[list[int]]:
+    unique = list(dict.fromkeys(prompts))
+    new = [prompt for prompt in unique if prompt.embeddings is None]
+    for prompt, embeddings in zip(new, encode(model.model, new), strict=True):
+        prompt.embeddings = embeddings
+    ids, mask = _pad_left([prompt.input_ids for prompt in unique], config.pad_token_id, model.device)
+    # All but the last position: a generation reads that one itself.
+    cache, length = DynamicCache(config=model.config), ids.shape[1] - 1
+    if length:
+        media = gather(prompt.embeddings for prompt in unique)
+        model.model(
+            ids[:, :length],
+            attention_mask=mask[:, :length],
+            mm_encoder_outputs=media,
+            use_cache=True,
+            **{CACHE: cache},
+        )
+    rows = torch.tensor([unique.index(prompt) for prompt in prompts], device=ids.device)
+    cache.batch_select_indices(rows)
+    ids, mask = ids[rows], mask[rows]
+    setattr(cache, ATTRIBUTE, describe(model.config, ids, mask, {}).first(length))
+    sequences = model.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        mm_encoder_outputs={},
+        generation_config=config,
+        **{CACHE: cache},
+    )
+    ends = config.eos_token_id
+    ends = set(ends if isinstance(ends, (list, tuple)) else [ends])
+    return [_until(ends, row) for row in sequences[:, ids.shape[1] :].tolist()]
+
+
+def _until(ends: set[int], tokens: list[int]) -> list[int]:
+    end = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
+    return tokens[: end + 1]
+
+
+def _pad_left(rows: Sequence[torch.Tensor], value: int, device) -> tuple[torch.Tensor, torch.Tensor]:
+    """(num_rows, most tokens of one): the tokens, and where they are."""
+    length = max(map(len, rows))
+    ids = torch.full((len(rows), length), value)
+    mask = torch.zeros_like(ids)
+    for row, tokens in enumerate(rows):
+        ids[row, length - len(tokens) :] = tokens
+        mask[row, length - len(tokens) :] = 1
+    return ids.to(device), mask.to(device)
