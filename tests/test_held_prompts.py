@@ -143,6 +143,27 @@ def test_media_are_encoded_once_for_all_completions_and_policies(nano, prompts, 
     assert len(calls) == 1
 
 
+@torch.no_grad()
+def test_a_prompt_stands_once_in_a_batch(nano, prompts, shelf, make_reader, monkeypatch):
+    model, shapes = nano[0], []
+    read = model.model.language_model.forward
+    monkeypatch.setattr(
+        model.model.language_model,
+        "forward",
+        lambda **inputs: shapes.append(tuple(inputs["inputs_embeds"].shape[:2])) or read(**inputs),
+    )
+    reader = make_reader()
+    handles = shelf.hold("train", [prompts[0], prompts[2]])
+    completions = [[20, 30], [40], [50], [60, 70]]
+    ids, mask = batch_of([handles[0], handles[1], handles[0], handles[0]], completions)
+    together = model.model(input_ids=ids, attention_mask=mask).last_hidden_state
+    assert shapes == [(2, len(prompts[0].input_ids) + 5)]
+    monkeypatch.setattr(reader, "_group", lambda prompts: [[row] for row in range(len(prompts))])
+    apart = model.model(input_ids=ids, attention_mask=mask).last_hidden_state
+    assert shapes[1] == (4, len(prompts[0].input_ids) + 2)
+    torch.testing.assert_close(together[mask.bool()], apart[mask.bool()], atol=2e-5, rtol=1e-4)
+
+
 def test_other_batches_are_read_as_ever(nano, prompts, make_reader):
     model = nano[0]
     inputs = {"input_ids": prompts[0].input_ids[None], **select_media(prompts[0].media)}

@@ -128,8 +128,9 @@ def user_reward(completions, answer, row, trainer_state, **_):
 
 
 def test_rewards_of_users(problems, monkeypatch):
+    (given,) = make_rewards([user_reward], problems)
     (reward,) = make_rewards([f"{__name__}:user_reward"], problems)
-    assert reward.__name__ == "user_reward"
+    assert given.__name__ == reward.__name__ == "user_reward"
     asked = {"prompts": list(problems), "trainer_state": 2}
     assert reward(completions=["1.5", "?"], **asked) == [3.0, None]
     with pytest.raises(ValueError, match=r"'user_reward' gave nan for an answer to blue"):
@@ -165,5 +166,7 @@ def test_rewards_that_are_not_there(path, message):
 
 
 def test_rewards_count_once(problems):
-    with pytest.raises(ValueError, match="more than once"):
+    with pytest.raises(ValueError, match="several have the same name"):
         make_rewards(["format", "format"], problems)
+    with pytest.raises(ValueError, match="No reward is chosen"):
+        make_rewards([], problems)

@@ -11,6 +11,7 @@ from .chat import chat
 from .convert import convert
 from .demo import demo
 from .eval import evaluate
+from .grpo import grpo
 from .push import push
 from .quantize import quantize
 from .serve import serve
@@ -33,7 +34,8 @@ app = typer.Typer(
 for command in (ask, chat, watch, web, timeline, demo, assemble, convert, quantize, push, serve, synthesize):
     app.command()(command)
 app.command("eval")(evaluate)
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(train)
+for command in (train, grpo):
+    app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(command)
 
 
 def main() -> None:

@@ -6,15 +6,16 @@ negative number for a whole prompt, and the model's reader puts the prompt back:
 media, which are encoded once for all completions and all policies.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils.generic import is_flash_attention_requested
 
 from ..modeling.sharding import is_sharded
 from ..processing.batch import NAMES_OF, MediaInputs, join, select_media
+from ..training.collator import OmniVinciCollator
 
 Embeddings = dict[str, list[torch.Tensor]]
 """Those of each medium by modality, `(num_embeddings, hidden_size)`."""
@@ -108,22 +109,24 @@ def gather(embeddings: Iterable[Embeddings]) -> dict[str, BaseModelOutputWithPoo
 class PromptReader:
     """
     Lets a model read batches in which a negative number stands for a prompt, by hooks around the forward pass of its
-    [`OmniVinciModel`]. Hidden states come back in the shape of the batch: that of the number is the one of the
-    prompt's last position. Other batches are read as ever.
+    [`OmniVinciModel`]. Rows with the same prompt become one, in which it stands once and each completion attends to it
+    and to itself, as samples with shared media do in training. Hidden states come back in the shape of the batch: that
+    of the number is the one of the prompt's last position. Other batches are read as ever.
+
+    FlashAttention takes no mask of who attends to whom: with it, each row has its own copy of the prompt.
 
     Args:
-        model ([`OmniVinciForConditionalGeneration`]): The model, or one around it, such as one of PEFT.
+        model ([`OmniVinciModel`]): What reads.
         shelf ([`PromptShelf`]): Where the prompts are.
         embeds (`Callable`, *optional*):
             Whether the embeddings that prompts hold are this model's. If not, or where it is `None`, media are
             encoded in each pass, with a gradient if there is one: once for a prompt of the batch.
-        each_row (`bool`, *optional*, defaults to `False`): To encode for each row of the batch anew, as others do.
     """
 
-    def __init__(self, model, shelf: PromptShelf, embeds: Callable[[], bool] | None = None, each_row: bool = False):
+    def __init__(self, model, shelf: PromptShelf, embeds: Callable[[], bool] | None = None):
         self.model = model
-        self._shelf, self._embeds, self._each_row = shelf, embeds or (lambda: False), each_row
-        self._places: list[torch.Tensor | None] = []
+        self._shelf, self._embeds = shelf, embeds or (lambda: False)
+        self._places: list[tuple[torch.Tensor, torch.Tensor] | None] = []
         self._hooks = [
             model.register_forward_pre_hook(self._expand, with_kwargs=True),
             model.register_forward_hook(self._shrink),
@@ -142,44 +145,75 @@ class PromptReader:
             return None
         if not bool((is_handle.sum(1) == 1).all()):
             raise ValueError("Each row of a batch has one held prompt, or none of them has.")
-        starts = is_handle.long().argmax(1)  # the number of each row; before it is padding
         prompts = [self._shelf[handle] for handle in input_ids[is_handle].tolist()]
-        batch = _lay_out(prompts, input_ids, kwargs["attention_mask"], starts.tolist())
-        ends = torch.tensor([len(prompt.input_ids) for prompt in prompts], device=input_ids.device)
-        columns = torch.arange(input_ids.shape[1], device=input_ids.device)
-        # The hidden state of a column is that of the same token among the expanded ones.
-        self._places.append((ends - 1 - starts)[:, None] + columns)
+        starts = is_handle.long().argmax(1).tolist()  # the number of each row; before it is padding
+        completions = [
+            row[start + 1 :][mask[start + 1 :].bool()]
+            for row, mask, start in zip(input_ids, kwargs["attention_mask"], starts, strict=True)
+        ]
+        groups = self._group(prompts)
+        batch, firsts = _lay_out([(prompts[rows[0]], [completions[row] for row in rows]) for rows in groups])
+        self._places.append(_find(prompts, starts, groups, firsts, input_ids.shape[1], input_ids.device))
         others = {name: value for name, value in kwargs.items() if name not in ("input_ids", "attention_mask")}
-        return (), {**others, **batch, "mm_encoder_outputs": gather(self._embeddings(prompts))}
+        embeddings = self._embeddings([prompts[rows[0]] for rows in groups])
+        return (), {**others, **batch, "mm_encoder_outputs": gather(embeddings)}
 
     def _shrink(self, model, args: tuple, output):
         places = self._places.pop()
         if places is not None:
+            rows, columns = places
             hidden = output.last_hidden_state
-            places = places.clamp(0, hidden.shape[1] - 1).to(hidden.device)
-            output.last_hidden_state = hidden.gather(1, places[..., None].expand(-1, -1, hidden.shape[-1]))
+            output.last_hidden_state = hidden[rows[:, None], columns.clamp(0, hidden.shape[1] - 1)]
         return output
+
+    def _group(self, prompts: list[HeldPrompt]) -> list[list[int]]:
+        """The rows of a batch that are read as one."""
+        if is_flash_attention_requested(self.model.language_model.config):
+            return [[row] for row in range(len(prompts))]
+        rows: dict[HeldPrompt, list[int]] = {}
+        for row, prompt in enumerate(prompts):
+            rows.setdefault(prompt, []).append(row)
+        return list(rows.values())
 
     def _embeddings(self, prompts: list[HeldPrompt]) -> list[Embeddings]:
         if self._embeds() and all(prompt.embeddings is not None for prompt in prompts):
             return [prompt.embeddings for prompt in prompts]
-        if self._each_row:
-            return encode(self.model, prompts)
         unique = list(dict.fromkeys(prompts))
         encoded = dict(zip(unique, encode(self.model, unique), strict=True))
         return [encoded[prompt] for prompt in prompts]
 
 
-def _lay_out(
-    prompts: list[HeldPrompt], input_ids: torch.Tensor, attention_mask: torch.Tensor, starts: list[int]
-) -> Mapping[str, torch.Tensor]:
-    """Ids and mask with the prompts in the place of their numbers, padded on the right."""
-    ids, masks = [], []
-    for prompt, row, mask, start in zip(prompts, input_ids, attention_mask, starts, strict=True):
-        tokens = prompt.input_ids.to(row.device)
-        ids.append(torch.cat([tokens, row[start + 1 :]]))
-        masks.append(torch.cat([torch.ones_like(tokens, dtype=mask.dtype), mask[start + 1 :]]))
-    return {
-        "input_ids": pad_sequence(ids, batch_first=True),
-        "attention_mask": pad_sequence(masks, batch_first=True),
-    }
+def _lay_out(groups: list[tuple[HeldPrompt, list[torch.Tensor]]]) -> tuple[dict[str, torch.Tensor], list[list[int]]]:
+    """Inputs in which each prompt is followed by its completions, and where each of these begins."""
+    samples, firsts = [], []
+    for prompt, completions in groups:
+        tokens = prompt.input_ids.to(completions[0].device)
+        start, lengths = len(tokens), [len(one) for one in completions]
+        firsts.append([start + sum(lengths[:place]) for place in range(len(lengths))])
+        positions = [torch.arange(start), *(torch.arange(start, start + length) for length in lengths)]
+        segments = torch.arange(len(lengths) + 1).repeat_interleave(torch.tensor([start, *lengths]))
+        ids = torch.cat([tokens, *completions])
+        shared = {"position_ids": torch.cat(positions), "segment_ids": segments} if len(lengths) > 1 else {}
+        samples.append({"input_ids": ids, "labels": ids, "sample_ids": []} | _to(shared, ids.device))
+    batch = OmniVinciCollator(pad_token_id=0)(samples)
+    names = ("input_ids", "attention_mask", "position_ids")
+    return {name: batch[name] for name in names if name in batch}, firsts
+
+
+def _find(
+    prompts: list[HeldPrompt], starts: list[int], groups: list[list[int]], firsts: list[list[int]], width: int, device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Where the tokens of a batch are read: the row, (batch_size,), and the columns, (batch_size, width), of which those
+    of padding may lie outside.
+    """
+    rows, columns = [0] * len(prompts), [torch.empty(0)] * len(prompts)
+    for index, (members, begins) in enumerate(zip(groups, firsts, strict=True)):
+        for row, first in zip(members, begins, strict=True):
+            rows[row], columns[row] = index, torch.arange(width) + first - starts[row] - 1
+            columns[row][starts[row]] = len(prompts[row].input_ids) - 1
+    return torch.tensor(rows, device=device), torch.stack(columns).to(device)
+
+
+def _to(tensors: dict[str, torch.Tensor], device) -> dict[str, torch.Tensor]:
+    return {name: value.to(device) for name, value in tensors.items()}

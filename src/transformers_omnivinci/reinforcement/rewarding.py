@@ -24,11 +24,13 @@ class Reward:
             Takes `prompts`, `completions`, `answer` (what is right) and `row` (the rows of the data), a list each,
             and what else TRL gives; returns a number for each completion, or `None` where it has no opinion.
         problems (`Mapping[str, Problem]`): The problems by their prompts.
+        tells (`bool`, *optional*, defaults to `False`):
+            Whether TRL's table of completions gets what is right, and which completions were cut, from here.
     """
 
-    def __init__(self, name: str, function: Callable, problems: Mapping[str, Problem]):
+    def __init__(self, name: str, function: Callable, problems: Mapping[str, Problem], tells: bool = False):
         self.__name__ = name
-        self._function, self._problems = function, problems
+        self._function, self._problems, self._tells = function, problems, tells
 
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], truncated: Sequence[bool] = (), **others
@@ -41,6 +43,9 @@ class Reward:
         """
         problems = [self._problems[prompt] for prompt in prompts]
         facts = {"answer": [problem.answer for problem in problems], "row": [problem.row for problem in problems]}
+        if self._tells and "log_extra" in others:
+            others["log_extra"]("answer", [str(answer) for answer in facts["answer"]])
+            others["log_extra"]("truncated", list(truncated))
         try:
             earned = self._function(prompts=list(prompts), completions=list(completions), **{**others, **facts})
         except Exception as error:
@@ -77,20 +82,27 @@ class Reward:
         return min(number, 0.0) if is_cut else number
 
 
-def make_rewards(names: Sequence[str], problems: Mapping[str, Problem], tags: Sequence[str] = TAGS) -> list[Reward]:
+def make_rewards(
+    chosen: Sequence[str | Callable], problems: Mapping[str, Problem], tags: Sequence[str] = TAGS
+) -> list[Reward]:
     """
-    The rewards of those names.
+    The rewards that are chosen.
 
     Args:
-        names (`Sequence[str]`): `format`, `accuracy`, or the import path of a function, `package.module:function`.
+        chosen (`Sequence[str | Callable]`):
+            `format`, `accuracy`, or a function as [`Reward`] takes it, or its import path, `package.module:function`.
         problems (`Mapping[str, Problem]`): The problems by their prompts.
         tags (`Sequence[str]`, *optional*): What an answer consists of, for `format`.
 
     Raises:
         ValueError: there is no such reward.
     """
+    if not chosen:
+        raise ValueError(f"No reward is chosen: {', '.join(RULES)}, or the import path of a function is accepted.")
+    rewards = [(_name_of(one), one) for one in chosen]
+    names = [name for name, _ in rewards]
     if len(set(names)) != len(names):
-        raise ValueError(f"The rewards {', '.join(names)} are named more than once: each counts once.")
+        raise ValueError(f"Of the rewards {', '.join(names)} several have the same name: each counts once.")
     format_reward("", tags)  # which says what is wrong with the tags
 
     def format_of(completions, **_):
@@ -100,7 +112,14 @@ def make_rewards(names: Sequence[str], problems: Mapping[str, Problem], tags: Se
         return [problems[prompt].accuracy(text) for prompt, text in zip(prompts, completions, strict=True)]
 
     rules = dict(zip(RULES, (format_of, accuracy_of), strict=True))
-    return [Reward(name.rpartition(":")[2], rules.get(name) or load_function(name), problems) for name in names]
+    return [
+        Reward(name, one if callable(one) else rules.get(one) or load_function(one), problems, tells=index == 0)
+        for index, (name, one) in enumerate(rewards)
+    ]
+
+
+def _name_of(reward: str | Callable) -> str:
+    return reward.rpartition(":")[2] if isinstance(reward, str) else getattr(reward, "__name__", type(reward).__name__)
 
 
 def load_function(path: str) -> Callable:

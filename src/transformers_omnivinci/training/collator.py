@@ -86,11 +86,11 @@ class OmniVinciCollator:
 
 def _text_of(sample: dict, item: int) -> dict[str, torch.Tensor]:
     """The columns of an item of a row. Its first token is not learnt: that would be from the item before."""
-    length = len(sample["input_ids"])
+    length, device = len(sample["input_ids"]), sample["input_ids"].device
     return {
         "input_ids": sample["input_ids"],
-        "labels": torch.cat([torch.tensor([IGNORED]), sample["labels"][1:]]),
-        "position_ids": sample.get("position_ids", torch.arange(length)),
-        "segment_ids": sample.get("segment_ids", torch.zeros(length, dtype=torch.long)),
-        "items": torch.full((length,), item),
+        "labels": torch.cat([torch.tensor([IGNORED], device=device), sample["labels"][1:]]),
+        "position_ids": sample.get("position_ids", torch.arange(length, device=device)),
+        "segment_ids": sample.get("segment_ids", torch.zeros(length, dtype=torch.long, device=device)),
+        "items": torch.full((length,), item, device=device),
     }

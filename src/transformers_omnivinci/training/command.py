@@ -20,12 +20,17 @@ from .encoding import SampleEncoder
 from .recipes import PARTS, Recipe
 from .trainer import OmniVinciTrainer
 
+ADAPTED_LAYERS = r".*language_model\.layers\..*_proj"
+"""What LoRA adds to, as a pattern of names."""
 
-class _Parser(HfArgumentParser):
+
+class PlainParser(HfArgumentParser):
     """Says what is wrong in one sentence, without 150 options."""
 
+    options = "transformers' TrainingArguments"
+
     def error(self, message: str):
-        raise ValueError(f"{message}. Options beyond those of `--help` are those of transformers' TrainingArguments.")
+        raise ValueError(f"{message}. Options beyond those of `--help` are those of {self.options}.")
 
 
 def training_arguments(
@@ -44,7 +49,7 @@ def training_arguments(
     Raises:
         ValueError: an option is unknown or has no such value.
     """
-    parser = _Parser(TrainingArguments, allow_abbrev=False)
+    parser = PlainParser(TrainingArguments, allow_abbrev=False)
     parser.set_defaults(
         output_dir=str(output),
         report_to=["tensorboard"] if is_tensorboard_available() else [],
@@ -159,8 +164,9 @@ def _add_adapters(network: OmniVinciForConditionalGeneration, recipe: Recipe, ra
         for name, module in recipe.trained_modules(network).items()
         if name not in PARTS["language_model"] and any(True for _ in module.parameters())
     }
-    layers = r".*language_model\.layers\..*_proj"
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=layers, modules_to_save=sorted(whole) or None)
+    config = LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules=ADAPTED_LAYERS, modules_to_save=sorted(whole) or None
+    )
     return get_peft_model(network, config)
 
 
