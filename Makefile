@@ -13,6 +13,7 @@ PLOT   := demo/timeline.png
 .DELETE_ON_ERROR:
 .PHONY: help demo test quick lint format compat wheel-test fuzz bench conformance nano ablation clean
 .PHONY: vllm bench-serve quantize quantization weights assemble-test lmms swift llamafactory web-test
+.PHONY: vllm bench-serve quantize quantization weights lmms swift llamafactory grpo-test bench-grpo
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -107,6 +108,11 @@ llamafactory: ## train nano with LLaMA-Factory
 web-test: ## open the page of `omnivinci web` in Chromium, which is installed where it is missing and may be
 	@$(PYTHON) engines/web/chromium.py
 	$(ENGINE) web
+grpo-test: ## train nano by GRPO with TRL
+	$(ENGINE) rl
+
+bench-grpo: ## measure steps of GRPO with media encoded once and each time
+	$(ENGINE) rl -- python -m benchmarks.grpo
 
 # The shipped model: data, nine stages of training, and the result. What is there is not made again.
 NANO    := build/nano

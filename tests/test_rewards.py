@@ -151,6 +151,8 @@ def test_right_sets_are_lists(answer):
 def test_texts():
     assert text_reward("<think>?</think><answer>The red  square.</answer>", "the red square") == 1
     assert text_reward("The blue square.", "the red square") == 0
+    assert text_reward("9.0 seconds.", "9.0 seconds") == 1
+    assert text_reward("90 seconds", "9.0 seconds") == text_reward("9..0 seconds", "9.0 seconds") == 0
 
 
 @given(st.floats(-1e6, 1e6), st.floats(0, 100), st.floats(-1e4, 1e4))

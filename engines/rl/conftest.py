@@ -25,3 +25,11 @@ def hard(tmp_path_factory):
     path = data.with_name("hard.jsonl")
     path.write_text("".join(json.dumps(rows[index]) + "\n" for index in HARD))
     return path
+
+
+@pytest.fixture(scope="session")
+def hardest(hard):
+    """A file of two of them, of which nano answers less than two of ten samples right."""
+    path = hard.with_name("hardest.jsonl")
+    path.write_text("".join(hard.read_text().splitlines(keepends=True)[2:]))
+    return path

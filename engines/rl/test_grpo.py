@@ -31,6 +31,8 @@ SMALL = {
     "lr-scheduler-type": "constant",
     "save-strategy": "no",
     "max-steps": 1,
+    "gradient-checkpointing": False,
+    "beta": 0,
 }
 
 
@@ -70,13 +72,16 @@ def completions_of(folder):
 # --------------------------------------------------------------------------------------------------------- it learns
 
 
+STEPS = 24
+
+
 @pytest.fixture(scope="module")
-def learned(hard, tmp_path_factory):
-    """A run that overfits on four questions, 8 completions each."""
+def learned(hardest, tmp_path_factory):
+    """A run that overfits on two questions, 16 completions each."""
     output = tmp_path_factory.mktemp("learned") / "run"
     words = ("--reward", "accuracy", "--instruction", "")
-    changed = {"per_device_train_batch_size": 32, "num_generations": 8, "max_steps": 30, "beta": 0.01}
-    result = run(hard, output, *words, **changed, learning_rate=2e-4)
+    changed = {"per_device_train_batch_size": 32, "num_generations": 16, "max_steps": STEPS, "learning_rate": 2e-4}
+    result = run(hardest, output, *words, **changed)
     assert result.exit_code == 0, result.output
     return output, result.output
 
@@ -85,19 +90,19 @@ def test_the_reward_rises_from_below_04_to_above_09(learned):
     output, told = learned
     events = EventAccumulator(str(next(output.glob("runs/*")))).Reload()
     curve = [event.value for event in events.Scalars("train/rewards/accuracy/mean")]
-    assert len(curve) == 30
-    assert curve[0] < 0.4
+    assert len(curve) == STEPS
+    assert sum(curve[:2]) / 2 < 0.4, curve
     assert sum(curve[-5:]) / 5 > 0.9, curve
-    assert "holds the model after 30 steps" in told
+    assert f"holds the model after {STEPS} steps" in told
     # As learned, some groups have nothing left to tell.
     equal, groups = map(int, re.search(r"In (\d+) of (\d+) groups all completions earned the same", told).groups())
     shares = [event.value for event in events.Scalars("train/frac_reward_zero_std")]
-    assert (equal, groups) == (round(sum(shares) * 4), 30 * 4)
+    assert (equal, groups) == (round(sum(shares) * 2), STEPS * 2)
 
 
 def test_completions_are_in_a_table_with_their_rewards_and_advantages(learned):
     table = completions_of(learned[0])
-    assert len(table) == 30 * 32
+    assert len(table) == STEPS * 32
     assert {"step", "prompt", "completion", "accuracy", "advantage", "answer", "truncated"} <= set(table.columns)
     for _, group in table.groupby(["step", "prompt"]):
         rewards = torch.tensor(group["accuracy"].tolist())
@@ -105,18 +110,18 @@ def test_completions_are_in_a_table_with_their_rewards_and_advantages(learned):
         expected = (rewards - rewards.mean()) / (rewards.std() + 1e-4)
         torch.testing.assert_close(torch.tensor(group["advantage"].tolist()), expected, atol=1e-4, rtol=0)
     for answer, completion, reward in table[["answer", "completion", "accuracy"]].itertuples(index=False):
-        assert reward == (answer == completion)
+        assert reward == (answer == completion.strip(" ."))
 
 
-def test_the_result_answers_right(learned, hard):
+def test_the_result_answers_right(learned, hardest):
     model = OmniVinciForConditionalGeneration.from_pretrained(learned[0], dtype=torch.float32).eval()
     processor = OmniVinciProcessor.from_pretrained(learned[0])
     right = 0
-    for problem in read_problems(hard, ""):
+    for problem in read_problems(hardest, ""):
         prompt = HeldPrompt.of(processor, problem.messages, num_frames=64)
         out = model.generate(prompt.input_ids[None], **prompt.media, max_new_tokens=8, do_sample=False)
         right += problem.accuracy(processor.decode(out[0, len(prompt.input_ids) :], skip_special_tokens=True))
-    assert right == 4
+    assert right == 2
 
 
 # ------------------------------------------------------------------------------------------------------- its numbers
@@ -243,7 +248,9 @@ def test_media_are_encoded_once_for_rollouts_and_all_policies(hard, tmp_path, en
 
 def test_media_that_learn_are_encoded_with_gradients(hard, tmp_path, encoded):
     before = weights_of(NANO)
-    trainer = train(hard, tmp_path / "run", trained=["audio_projector", "language_model"], learning_rate=1e-3)
+    trainer = train(
+        hard, tmp_path / "run", trained=["audio_projector", "language_model"], learning_rate=1e-3, beta=0.04
+    )
     assert not trainer.encodes_once
     # For the rollouts, the reference and the new policy: each clip once.
     assert [with_gradient for with_gradient, _ in encoded] == [False, False, True]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from datasets import Dataset
 from torch import nn
-from transformers import AutoConfig
+from transformers import AutoConfig, TrainerCallback
 from transformers.utils import logging
 from trl import GRPOConfig, GRPOTrainer
 from trl.models import unwrap_model_for_generation
@@ -101,6 +101,7 @@ class OmniVinciGRPOTrainer(GRPOTrainer):
             **kwargs,
         )
         policy.config.name_or_path = own_name
+        self.add_callback(_ShuffleByEpoch())
         self.encodes_once = share_media and not _learns_media(policy)
         PromptReader(policy.model, self._shelf, embeds=lambda: self.encodes_once)
         if self.ref_model is not None:
@@ -196,6 +197,18 @@ class OmniVinciGRPOTrainer(GRPOTrainer):
                 f"Step {self.state.global_step}: all completions of each of {groups} groups earned the same, so that "
                 "their advantages are 0 and nothing was learned from rewards."
             )
+
+
+class _ShuffleByEpoch(TrainerCallback):
+    """
+    Makes the order of problems a function of seed and epoch. TRL's sampler draws one order after another, and would
+    begin with the first again where a run is resumed.
+    """
+
+    def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        generator = getattr(train_dataloader.get_sampler(), "generator", None)
+        if generator is not None:
+            generator.manual_seed(args.seed + int(state.epoch or 0))
 
 
 def base_of(model: nn.Module) -> OmniVinciForConditionalGeneration:

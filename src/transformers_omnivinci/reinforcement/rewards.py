@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Sequence
 
 from ..evaluation.letters import choice_letter
-from ..evaluation.metrics import exact_match
 
 TAGS = ("think", "answer")
 """What an answer consists of, in this order."""
@@ -133,13 +132,14 @@ def set_reward(text: str, answer: Iterable[str]) -> float:
 
 def text_reward(text: str, answer: str) -> float:
     """
-    1 if a text answers with the right words, but for case, punctuation and spaces, else 0.
+    1 if a text answers with the right words, but for case, spaces and the punctuation around them, else 0. What stands
+    inside counts: `90 seconds` are not `9.0 seconds`.
 
     Args:
         text (`str`): What a model wrote.
         answer (`str`): The right words.
     """
-    return exact_match(final_answer(text), [answer])
+    return float(_plain(final_answer(text)) == _plain(answer))
 
 
 def _check_number(answer: float, tolerance: float) -> None:
@@ -154,4 +154,4 @@ def _is_near(given: float, right: float, tolerance: float) -> bool:
 
 
 def _plain(text: str) -> str:
-    return " ".join(re.sub(r"[^\w\s'-]", " ", str(text)).casefold().split()).strip("-' ")
+    return " ".join(str(text).casefold().split()).strip(" .,:;!?\"'`*_-()[]{}")
