@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks._harness import PeakMemory, in_fresh_process
+from benchmarks.grpo_memory import TEXT, compute_grpo_need
 from benchmarks.memory import (
     GIB,
     RECIPES,
@@ -140,3 +141,21 @@ def measure() -> dict[str, tuple[int, int]]:
 def test_activations_are_near_those_that_are_measured():
     for stage, (measured, computed) in in_fresh_process(measure).items():
         assert computed == pytest.approx(measured, rel=0.25), stage
+
+
+def test_memory_of_grpo_is_split_over_gpus():
+    config = OmniVinciConfig()
+    prompt = plan_prompt(config, 64, 60.0, TEXT)
+    eight, more = (compute_grpo_need(config, prompt, gpus, 1) for gpus in (8, 64))
+    weights = count_weights(config)
+    learned = (weights["layers"] + weights["embeddings"]) // 2
+    assert eight.policy == (2 * (PARAMETERS - learned) + 16 * learned) // 8
+    assert (eight.policy // 8, eight.reference // 8) == (more.policy, more.reference)
+    assert (eight.rollouts, eight.update) == (more.rollouts, more.update)
+    assert eight.rollouts == 8 * count_cache(config, prompt.positions + 2048)
+    assert eight.media == 8 * (prompt.video + prompt.audio) * config.text_config.hidden_size * 2 == 8 * more.media
+    adapters = compute_grpo_need(config, prompt, 8, 1, adapters=True)
+    assert (adapters.policy, adapters.reference) == (PARAMETERS * 2 // 8, 0)
+    # Completions of one prompt share it; those of several, as TRL shuffles them, have it each.
+    together, apart = (compute_grpo_need(config, prompt, gpus, 8).update for gpus in (64, 8))
+    assert eight.update < together < apart == 8 * eight.update
