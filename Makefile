@@ -14,6 +14,7 @@ PLOT   := demo/timeline.png
 .PHONY: help demo test quick lint format compat wheel-test fuzz bench conformance nano ablation clean
 .PHONY: vllm bench-serve quantize quantization weights assemble-test lmms swift llamafactory web-test
 .PHONY: vllm bench-serve quantize quantization weights lmms swift llamafactory grpo-test bench-grpo
+.PHONY: vllm bench-serve quantize quantization weights lmms swift llamafactory curate-test
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -113,6 +114,8 @@ grpo-test: ## train nano by GRPO with TRL
 
 bench-grpo: ## measure steps of GRPO with media encoded once and each time
 	$(ENGINE) rl -- python -m benchmarks.grpo
+curate-test: ## run the data engine on Ray, on two local nodes too
+	$(ENGINE) curate
 
 # The shipped model: data, nine stages of training, and the result. What is there is not made again.
 NANO    := build/nano

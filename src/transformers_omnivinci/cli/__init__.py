@@ -9,6 +9,7 @@ from .ask import ask
 from .assemble import assemble
 from .chat import chat
 from .convert import convert
+from .curate import curate
 from .demo import demo
 from .eval import evaluate
 from .grpo import grpo
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # in rich's boxes, four columns share 80 characters
 )
-for command in (ask, chat, watch, web, timeline, demo, assemble, convert, quantize, push, serve, synthesize):
+for command in (ask, chat, watch, web, timeline, demo, assemble, convert, quantize, push, serve, synthesize, curate):
     app.command()(command)
 app.command("eval")(evaluate)
 for command in (train, grpo):

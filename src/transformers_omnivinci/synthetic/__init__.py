@@ -8,6 +8,7 @@ A synthetic world: short clips whose events are known exactly, and questions abo
 - `candidates`: what each form of question can ask about a scene.
 - `questions`: types, forms, wordings and right answers, and what can be asked about each modality.
 - `dataset`: balanced data sets, generated on access or written to a folder.
+- `reels`: films of several scenes, with the list of their events.
 
 None of these modules imports torch.
 """
@@ -26,6 +27,7 @@ from .questions import (
     split_words,
     vocabulary,
 )
+from .reels import Event, events_of, read_events, write_reel, write_reels
 from .scenes import COLOURS, FORMS, MOTIONS, SOUNDS, SPLITS, Scene, held_out, plan_scene
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "SOUNDS",
     "SPLITS",
     "Clip",
+    "Event",
     "Modality",
     "Question",
     "Sample",
@@ -46,11 +49,15 @@ __all__ = [
     "SyntheticDataset",
     "WorldConfig",
     "ask",
+    "events_of",
     "held_out",
     "plan_scene",
+    "read_events",
     "render",
     "split_words",
     "vocabulary",
     "write_clip",
     "write_dataset",
+    "write_reel",
+    "write_reels",
 ]

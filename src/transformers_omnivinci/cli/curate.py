@@ -1,0 +1,58 @@
+"""`omnivinci curate`: videos become captions and questions to train on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Traceback
+from .terminal import plain_errors, show_progress
+
+
+def curate(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCES", help="Videos, URLs, folders of videos, and .txt files that list them."),
+    ],
+    config: Annotated[Path, typer.Option(metavar="FILE", help="YAML file: back ends, stages and what is written.")],
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder to write to. What an earlier run finished there is kept.")
+    ],
+    here: Annotated[
+        bool, typer.Option("--here", help="Work in this process, one batch after another, without Ray.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option(help="Ask each server from this machine first whether it is there.", show_default=False)
+    ] = True,
+    traceback: Traceback = False,
+) -> None:
+    """
+    Make training data of videos: captions that rest on both senses.
+
+    Videos are split into segments of clips. One model sees each clip, another one hears it, and a language model
+    corrects the captions of both by each other. DIR/chats.jsonl is what `omnivinci train` reads; DIR/rejects.jsonl
+    lists what could not be used, with the reason.
+
+    Run the same command again to complete an interrupted run, or to try what was rejected once more.
+    """
+    with plain_errors(traceback):
+        from ..data_engine.config import read_config
+        from ..data_engine.engine import HereRunner
+        from ..data_engine.engine import curate as run
+        from ..data_engine.split import list_sources
+
+        settings = read_config(config)
+        videos = list_sources(sources)
+        with show_progress() as progress:
+            task = progress.add_task("Segments", total=None)
+            report = run(
+                settings, videos, output, HereRunner(), on_row=lambda row: progress.advance(task), check=check
+            )
+        chats = ", ".join(f"{number} {category}" for category, number in sorted(report.chats.items())) or "none"
+        typer.echo(
+            f"{output}: {report.finished} segments finished, {report.known} known before, {report.rejected} rejected."
+        )
+        typer.echo(f"Chats: {chats}.")
+        if report.prompt_tokens or report.completion_tokens:
+            cost = f", which cost {report.cost:.2f}" if report.cost else ""
+            typer.echo(f"Tokens: {report.prompt_tokens} read, {report.completion_tokens} written{cost}.")

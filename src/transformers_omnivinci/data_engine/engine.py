@@ -1,0 +1,151 @@
+"""A run: sources through all stages into a folder, by a runner that decides where the work is done."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+from ..synthetic.clips import replaced
+from .assembly import build_stages, check_backends, check_config, settings_of
+from .chat_rows import chats_of, name_of
+from .config import EngineConfig
+from .segment_ledger import SegmentLedger, key_of
+from .split import Split
+from .stage import PROVENANCE, REJECTED, Stage
+
+CHATS, REJECTS = "chats.jsonl", "rejects.jsonl"
+
+
+class Runner(Protocol):
+    """Where the work is done."""
+
+    def __call__(self, config: EngineConfig, sources: Sequence[str], done: set[int]) -> Iterator[dict]:
+        """The rows of all segments that are not in `done`, see [`key_of`], finished or rejected, in any order."""
+
+
+class HereRunner:
+    """
+    Does the work in this process, a few segments at a time: for tests, and to try a config.
+
+    Args:
+        made (`dict[str, Backend]`, *optional*): Back ends by name that take the place of those of the config.
+    """
+
+    def __init__(self, made: dict | None = None):
+        self.made = made
+
+    def __call__(self, config: EngineConfig, sources: Sequence[str], done: set[int]) -> Iterator[dict]:
+        split, stages = Split(config.split), build_stages(config, self.made)
+        wanted = (row for source in sources for row in split([{"source": source}]) if key_of(row["id"]) not in done)
+        size = max(options.batch_size for _, options in config.named_stages())
+        while rows := list(islice(wanted, size)):
+            yield from apply(stages, rows)
+
+
+def apply(stages: Iterable[Stage], rows: list[dict]) -> list[dict]:
+    """Rows after all stages."""
+    for stage in stages:
+        rows = stage(rows)
+    return rows
+
+
+@dataclass
+class Report:
+    """
+    What a run has done.
+
+    Attributes:
+        finished (`int`), known (`int`), rejected (`int`): Segments of this run and of earlier ones, and rejects.
+        chats (`dict[str, int]`): Chats that were written, by category.
+        prompt_tokens (`int`), completion_tokens (`int`), cost (`float`): Of this run.
+        seconds (`dict[str, float]`): Which back ends took in this run, by stage.
+    """
+
+    finished: int = 0
+    known: int = 0
+    rejected: int = 0
+    chats: dict[str, int] = field(default_factory=dict)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def count(self, row: dict) -> None:
+        """Counts the row of a segment."""
+        if row.get(REJECTED):
+            self.rejected += 1
+        else:
+            self.finished += 1
+        for one in row.get(PROVENANCE, []):
+            self.prompt_tokens += one["prompt_tokens"]
+            self.completion_tokens += one["completion_tokens"]
+            self.cost += one["cost"]
+            self.seconds[one["stage"]] = self.seconds.get(one["stage"], 0.0) + one["seconds"]
+
+
+def curate(
+    config: EngineConfig,
+    sources: Sequence[str],
+    output: str | Path,
+    runner: Runner,
+    on_row: Callable[[dict], object] | None = None,
+    check: bool = True,
+) -> Report:
+    """
+    Runs the engine. What an earlier run with the same settings finished in the folder is kept and not done again.
+
+    Args:
+        config ([`EngineConfig`]): What is done.
+        sources (`Sequence[str]`): Paths and URLs of videos, see [`list_sources`].
+        output (`str` or `Path`): The folder; made if it is missing.
+        runner ([`Runner`]): Where it is done.
+        on_row (`Callable`, *optional*): Gets the row of each segment once it is on disk.
+        check (`bool`, *optional*, defaults to `True`):
+            Whether back ends are checked from this machine first: servers that are down, programs that are missing.
+
+    Returns:
+        [`Report`]: what was done.
+
+    Raises:
+        ValueError: the config does not fit together, or the folder holds results of another one.
+        OSError: the folder cannot be written, another run has it, or a server does not answer.
+    """
+    check_config(config)
+    if check:
+        check_backends(config)
+    output = Path(output)
+    with SegmentLedger(output, settings_of(config)) as ledger:
+        report = Report(known=len(ledger.done))
+        for row in runner(config, sources, ledger.done):
+            ledger.add(row)
+            report.count(row)
+            if on_row is not None:
+                on_row(row)
+        report.chats = dict(write_results(ledger, config, output))
+    return report
+
+
+def write_results(ledger: SegmentLedger, config: EngineConfig, output: Path) -> Counter:
+    """
+    Writes what the config asks for from the finished segments, one by one. Each file appears whole or not at all.
+
+    Returns:
+        `Counter`: the chats by category.
+    """
+    for abandoned in output.glob(".*.incomplete*"):  # of a run that was killed; no other one has the folder
+        abandoned.unlink()
+    counts: Counter = Counter()
+    with replaced(output / CHATS) as part, part.open("w", encoding="utf-8", newline="\n") as file:
+        for row in ledger.rows():
+            for chat in chats_of(row, config.write, output):
+                counts[chat["category"]] += 1
+                file.write(json.dumps(chat, ensure_ascii=False) + "\n")
+    with replaced(output / REJECTS) as part, part.open("w", encoding="utf-8", newline="\n") as file:
+        for row in ledger.rejects():
+            told = {"id": row["id"], "source": name_of(row["source"], output)}
+            told |= {name: row[name] for name in ("start", "end") if name in row}
+            file.write(json.dumps({**told, **row[REJECTED]}, ensure_ascii=False) + "\n")
+    return counts
