@@ -145,6 +145,15 @@ def test_sources_are_files_folders_lists_and_urls(films, tmp_path):
 # The config
 
 
+def test_without_ray_a_run_says_what_to_install(config_file, films, tmp_path):
+    """This environment has no Ray; `make curate-test` has one."""
+    arguments = ["curate", films[0], "--config", str(config_file), "--output", str(tmp_path / "out")]
+    result = RUNNER.invoke(app, arguments)
+    assert result.exit_code == 1 and "transformers-omnivinci[curate]" in result.stderr
+    result = RUNNER.invoke(app, [*arguments, "--here", "--address", "auto"])
+    assert result.exit_code == 1 and "give one of them" in result.stderr and not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [

@@ -18,6 +18,10 @@ def curate(
     output: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder to write to. What an earlier run finished there is kept.")
     ],
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST", help="Ray cluster to work on, such as auto. Default: Ray on this machine alone."),
+    ] = None,
     here: Annotated[
         bool, typer.Option("--here", help="Work in this process, one batch after another, without Ray.")
     ] = False,
@@ -39,15 +43,17 @@ def curate(
         from ..data_engine.config import read_config
         from ..data_engine.engine import HereRunner
         from ..data_engine.engine import curate as run
+        from ..data_engine.ray_runner import RayRunner
         from ..data_engine.split import list_sources
 
+        if here and address is not None:
+            raise ValueError("`--here` works without Ray, and `--address` on a cluster of it: give one of them.")
         settings = read_config(config)
         videos = list_sources(sources)
         with show_progress() as progress:
             task = progress.add_task("Segments", total=None)
-            report = run(
-                settings, videos, output, HereRunner(), on_row=lambda row: progress.advance(task), check=check
-            )
+            runner = HereRunner() if here else RayRunner(address)
+            report = run(settings, videos, output, runner, on_row=lambda row: progress.advance(task), check=check)
         chats = ", ".join(f"{number} {category}" for category, number in sorted(report.chats.items())) or "none"
         typer.echo(
             f"{output}: {report.finished} segments finished, {report.known} known before, {report.rejected} rejected."

@@ -18,7 +18,16 @@ STAGES: dict[str, type[Stage]] = {stage.name: stage for stage in (VisualCaption,
 """The stages after [`Split`], by the names that configs give them."""
 WHERE_AND_HOW_MANY = {"batch_size", "workers", "num_cpus", "num_gpus"}
 """Entries of stages that change no result."""
-HOW_A_BACKEND_IS_REACHED = ("url", "api_key_env", "concurrency", "requests_per_minute", "timeout", "retries", "device")
+HOW_A_BACKEND_IS_REACHED = (
+    "url",
+    "api_key_env",
+    "concurrency",
+    "requests_per_minute",
+    "timeout",
+    "retries",
+    "device",
+    "delay",
+)
 """Options of back ends that change none either."""
 
 

@@ -6,6 +6,7 @@ sense is made up.
 """
 
 import random
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,7 @@ class WorldCaptionerOptions:
         invent (`float`): Made-up events of its own sense, on average in each clip; at most 1.
         imagine (`float`): Made-up events of the sense that it lacks, on average in each clip; at most 1.
         seconds_off (`float`): In seconds.
+        delay (`float`): Seconds that it takes for each caption.
     """
 
     drop: float = 0.0
@@ -35,6 +37,7 @@ class WorldCaptionerOptions:
     invent: float = 0.0
     imagine: float = 0.0
     seconds_off: float = 4.0
+    delay: float = 0.0
 
     def __post_init__(self):
         for name in ("drop", "mistime", "invent", "imagine"):
@@ -57,6 +60,7 @@ class WorldCaptioner:
         return [self._complete(request) for request in requests]
 
     def _complete(self, request: Request) -> Reply:
+        time.sleep(self.options.delay)
         try:
             (medium,) = request.media
             events = read_events(medium.source)
