@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 
+from .answerability import Answerability
 from .asking_stage import Bench
 from .audio_caption import AudioCaption
 from .backends.protocol import Backend
@@ -9,12 +10,24 @@ from .backends.registry import make_backend
 from .config import EngineConfig, backend_options
 from .cross_modal_correction import CrossModalCorrection
 from .prompt_files import find_prompt
+from .question_answering import QuestionAnswering
 from .split import Split
+from .spoken import SpeechPrompts
 from .stage import Stage, check_chain
 from .typed import plain
 from .visual_caption import VisualCaption
 
-STAGES: dict[str, type[Stage]] = {stage.name: stage for stage in (VisualCaption, AudioCaption, CrossModalCorrection)}
+STAGES: dict[str, type[Stage]] = {
+    stage.name: stage
+    for stage in (
+        VisualCaption,
+        AudioCaption,
+        CrossModalCorrection,
+        QuestionAnswering,
+        Answerability,
+        SpeechPrompts,
+    )
+}
 """The stages after [`Split`], by the names that configs give them."""
 WHERE_AND_HOW_MANY = {"batch_size", "workers", "num_cpus", "num_gpus"}
 """Entries of stages that change no result."""

@@ -65,7 +65,7 @@ def chats_of(row: dict, config: WriteConfig, folder: Path, item_of: Callable | N
         yield _chat(f"{segment.id}-caption", [item, _text(prompt)], caption, "caption", provenance)
     questions = _columns(row, Questions).questions if "questions" in row else []
     for number, question in enumerate(questions):
-        if question.marks and not config.keep_marked:
+        if not {*question.marks}.isdisjoint(config.drop):
             continue
         content = [item, _text(written_question(question))]
         if question.speech:

@@ -11,6 +11,7 @@ from typing import Literal
 
 Sense = Literal["visual", "audio"]
 CATEGORIES = ("perception", "order", "synchrony", "counting", "cause", "anti-shortcut")
+Mark = Literal["text only", "deaf", "blind", "unsupported", "duplicate"]
 Category = Literal["perception", "order", "synchrony", "counting", "cause", "anti-shortcut"]
 
 
@@ -120,7 +121,7 @@ class QuestionAnswer:
         options (`list[str]`): Those of a multiple choice, without letters; none for an open question.
         answer (`str`): Of a multiple choice, one of the options.
         reasoning (`str`): The steps from what is seen and heard to the answer.
-        marks (`list[str]`): What the filter found, see [`MARKS`]; a question with any is not trained on by default.
+        marks (`list[str]`): What the filter found, see `MARKS` of `answerability`.
         speech (`str`): The path of the spoken question, relative to the output; empty if it is written.
     """
 
@@ -138,6 +139,18 @@ class Questions:
     """The questions about a segment."""
 
     questions: list[QuestionAnswer]
+
+
+@dataclass(frozen=True)
+class Sounds:
+    """
+    Sounds on their way to the output folder, in whose file of rows they do not stand.
+
+    Attributes:
+        sounds (`dict[str, str]`): WAV files in base64, by their paths relative to the output.
+    """
+
+    sounds: dict[str, str]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from .backends.registry import BACKENDS
-from .columns import CATEGORIES
+from .columns import CATEGORIES, Mark
 from .prompt_files import find_prompt
 from .typed import nearest, read
 
@@ -136,7 +136,8 @@ class FilterConfig(AskingConfig):
         prompt (`str`): With which the questions are asked without a sense.
         support (`str`, *optional*): The back end that says whether the caption supports an answer. `None`: not asked.
         support_prompt (`str`): With which it is asked.
-        senses (`list[str]`): Without which senses questions are asked: `"text only"`, `"deaf"`, `"blind"`.
+        senses (`list[str]`): With which senses alone questions are asked: `"text only"`, `"deaf"`, `"blind"`.
+        rounds (`int`): In how many orders of its options a multiple choice is asked.
         duplicates (`float`): The share of common word triples from which questions count as the same.
     """
 
@@ -145,7 +146,12 @@ class FilterConfig(AskingConfig):
     support: str | None = None
     support_prompt: str = "support.txt"
     senses: list[Literal["text only", "deaf", "blind"]] = field(default_factory=lambda: ["text only", "deaf", "blind"])
+    rounds: int = 2
     duplicates: float = 0.8
+
+    def __post_init__(self):
+        if self.rounds < 1 or not 0 < self.duplicates <= 1:
+            raise ValueError("`filter` asks for `rounds` from 1 on and for `duplicates` above 0, up to 1.")
 
 
 @dataclass(frozen=True)
@@ -193,7 +199,7 @@ class WriteConfig:
             Whether chats name seconds of the videos where they are, or files that are cut out of them.
         captions (`bool`): Whether the omni caption of each segment is a chat, too.
         reasoning (`bool`): Whether answers begin with their reasoning.
-        keep_marked (`bool`): Whether questions that the filter marked are written to the chats.
+        drop (`list[str]`): With which marks of the filter questions are left out of the chats.
         shard_megabytes (`float`): Of WebDataset shards.
     """
 
@@ -201,7 +207,7 @@ class WriteConfig:
     media: Literal["reference", "cut"] = "reference"
     captions: bool = True
     reasoning: bool = True
-    keep_marked: bool = False
+    drop: list[Mark] = field(default_factory=lambda: ["text only", "unsupported", "duplicate"])
     shard_megabytes: float = 256.0
 
 

@@ -1,5 +1,6 @@
 """A run: sources through all stages into a folder, by a runner that decides where the work is done."""
 
+import base64
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from .split import Split
 from .stage import PROVENANCE, REJECTED, Stage
 
 CHATS, REJECTS = "chats.jsonl", "rejects.jsonl"
+SOUNDS = "sounds"
 
 
 class Runner(Protocol):
@@ -120,12 +122,24 @@ def curate(
     with SegmentLedger(output, settings_of(config)) as ledger:
         report = Report(known=len(ledger.done))
         for row in runner(config, sources, ledger.done):
+            _write_sounds(output, row.pop(SOUNDS, {}))
             ledger.add(row)
             report.count(row)
             if on_row is not None:
                 on_row(row)
         report.chats = dict(write_results(ledger, config, output))
     return report
+
+
+def _write_sounds(output: Path, sounds: dict[str, str]) -> None:
+    for name, content in sounds.items():
+        path = output / name
+        path.parent.mkdir(exist_ok=True)
+        try:
+            with replaced(path) as part:
+                part.write_bytes(base64.b64decode(content))
+        except OSError as error:
+            raise OSError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
 def write_results(ledger: SegmentLedger, config: EngineConfig, output: Path) -> Counter:
