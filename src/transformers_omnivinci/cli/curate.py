@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .options import Traceback
-from .terminal import plain_errors, show_progress
+from .terminal import plain_errors, print_table, show_progress
 
 
 def curate(
@@ -28,6 +28,10 @@ def curate(
     check: Annotated[
         bool, typer.Option(help="Ask each server from this machine first whether it is there.", show_default=False)
     ] = True,
+    audit: Annotated[
+        bool,
+        typer.Option("--audit", help="Compare what was written about films of the synthetic world with what happens."),
+    ] = False,
     traceback: Traceback = False,
 ) -> None:
     """
@@ -62,3 +66,23 @@ def curate(
         if report.prompt_tokens or report.completion_tokens:
             cost = f", which cost {report.cost:.2f}" if report.cost else ""
             typer.echo(f"Tokens: {report.prompt_tokens} read, {report.completion_tokens} written{cost}.")
+        if audit:
+            from ..data_engine.assembly import settings_of
+            from ..data_engine.truth_audit import audit_folder
+
+            _print_audit(audit_folder(output, settings_of(settings), settings.write.drop))
+
+
+def _print_audit(found) -> None:
+    columns = {
+        "captions": list(found.captions),
+        "claims": [str(one.claims) for one in found.captions.values()],
+        "precision": [f"{one.precision:.1%}" for one in found.captions.values()],
+        "recall": [f"{one.recall:.1%}" for one in found.captions.values()],
+        "wrong time": [str(one.wrong_time) for one in found.captions.values()],
+        "invented": [str(one.invented) for one in found.captions.values()],
+        "other sense": [str(one.wrong_modality) for one in found.captions.values()],
+    }
+    print_table(columns, numbers=[name for name in columns if name != "captions"])
+    typer.echo(f"Rejected statements: {found.rejected}, of which {found.rightly_rejected} are false.")
+    typer.echo(f"Answers: {found.answers}, of which {found.right_answers} are right.")
