@@ -194,21 +194,14 @@ class WriteConfig:
     What is written.
 
     Attributes:
-        formats (`list[str]`): `"chats"` (JSONL for `omnivinci train`), `"parquet"`, `"webdataset"`, `"datasets"`.
-        media (`"reference"` or `"cut"`):
-            Whether chats name seconds of the videos where they are, or files that are cut out of them.
         captions (`bool`): Whether the omni caption of each segment is a chat, too.
         reasoning (`bool`): Whether answers begin with their reasoning.
         drop (`list[str]`): With which marks of the filter questions are left out of the chats.
-        shard_megabytes (`float`): Of WebDataset shards.
     """
 
-    formats: list[Literal["chats", "parquet", "webdataset", "datasets"]] = field(default_factory=lambda: ["chats"])
-    media: Literal["reference", "cut"] = "reference"
     captions: bool = True
     reasoning: bool = True
     drop: list[Mark] = field(default_factory=lambda: ["text only", "unsupported", "duplicate"])
-    shard_megabytes: float = 256.0
 
 
 @dataclass(frozen=True)
