@@ -1,6 +1,7 @@
 """Opens and decodes videos with their sound, audio and images. No other folder of the package reads media files."""
 
 from .backends import AUDIO_BACKENDS, VIDEO_BACKENDS
+from .cutting import cut_video
 from .images import (
     check_transparency,
     is_still,
@@ -28,6 +29,7 @@ __all__ = [
     "OmniVinciVideoMetadata",
     "SampleFile",
     "check_transparency",
+    "cut_video",
     "download",
     "is_self_contained",
     "is_still",
