@@ -13,8 +13,7 @@ PLOT   := demo/timeline.png
 .DELETE_ON_ERROR:
 .PHONY: help demo test quick lint format compat wheel-test fuzz bench conformance nano ablation clean
 .PHONY: vllm bench-serve quantize quantization weights assemble-test lmms swift llamafactory web-test
-.PHONY: vllm bench-serve quantize quantization weights lmms swift llamafactory grpo-test bench-grpo
-.PHONY: vllm bench-serve quantize quantization weights lmms swift llamafactory curate-test
+.PHONY: grpo-test bench-grpo curate-test
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
