@@ -43,7 +43,10 @@ FROM_DEEPSEEKMATH = {
     "beta": 0.04,
     "learning_rate": 1e-6,
 }
-"""What it leaves to the work that it builds on (arXiv 2402.03300, sections 4.1 and 4.2), or to equations 6 and 7."""
+"""
+What it leaves to the work that it builds on (arXiv 2402.03300, sections 4.1 and 4.2), or to equations 6 and 7; `epsilon`,
+for which neither has a number, is TRL's.
+"""
 
 
 class _GRPOParser(PlainParser):
