@@ -68,6 +68,7 @@ bench: $(STAMP) ## measure preprocessing, encoding, merging, decoding, loading, 
 	$(BIN)/python -m benchmarks.baselines
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.sessions
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.long_files
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.serve_cache
 
 conformance: $(STAMP) ## run the common tests of transformers on OmniVinci
 	$(BIN)/python conformance/run.py

@@ -258,7 +258,8 @@ def test_in_the_pipeline_of_the_library_without_torchvision(model, processor):
 
 @pytest.fixture(scope="module")
 def handler():
-    return EndpointHandler(str(PARITY / "published-tiny"), device="cpu", trust_remote_code=False)
+    """One without a cache, so that the usage of a request does not depend on those before."""
+    return EndpointHandler(str(PARITY / "published-tiny"), device="cpu", trust_remote_code=False, cache_gb=0)
 
 
 def chat_request(**options) -> dict:
