@@ -359,3 +359,12 @@ def test_a_tree_gives_what_was_read_of_the_longest_beginning(prompts, asked, ran
         for (keys, values), (wanted_keys, wanted_values) in zip(join_layers(path), layers_of(asked), strict=True):
             assert torch.equal(keys, wanted_keys[..., :length, :])
             assert torch.equal(values, wanted_values[..., :length, :])
+
+
+def test_the_processor_returns_the_plans_of_prompts(processor, path):
+    chats = [CHATS["a file"], CHATS["text"]]
+    options = {"tokenize": True, "return_dict": True, "add_generation_prompt": True, "return_tensors": "pt", **SILENT}
+    inputs = processor.apply_chat_template(chats, return_plan=True, **options)
+    rows = [row[mask.bool()].tolist() for row, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
+    assert [plan.ids() for plan in inputs["plan"]] == rows
+    assert "plan" not in processor.apply_chat_template(chats, **options)
