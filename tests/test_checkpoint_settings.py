@@ -108,6 +108,8 @@ def test_clips_of_their_own_stand_beside_videos_that_the_checkpoint_hears(proces
 @pytest.mark.parametrize("is_hearing", [True, False], ids=["heard", "silent"])
 def test_pipelines_follow_the_checkpoint(model, processor, deaf, task, is_hearing):
     pipe = pipeline(task, model=model, processor=processor if is_hearing else deaf)
+    if task == "video-text-to-text":
+        pipe.memory.max_bytes = 0  # so that all tensors reach the model
     with patch.object(pipe, "_forward", wraps=pipe._forward) as forward:
         for options in ({}, {"load_audio_from_video": not is_hearing}):
             pipe(text=CHAT, max_new_tokens=1, num_frames=2, **options)

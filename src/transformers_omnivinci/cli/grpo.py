@@ -60,7 +60,7 @@ def grpo(
     traceback: Traceback = False,
 ) -> None:
     """
-    Train a model by GRPO on questions with media, with rewards by rule.
+    Train a model by GRPO on chats with media, rewarded by rule.
 
     Defaults are those of the paper's section 4.3: 64 prompts an update, 8 completions each.
 
