@@ -470,7 +470,7 @@ def test_muon_without_matrices_is_refused(fresh):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("packed_length", "share_media", "muon"),
-    [pytest.param(None, True, False, marks=pytest.mark.compat), (1000, False, False), (None, False, True)],
+    [pytest.param(None, True, False, marks=pytest.mark.compat), (1000, False, True)],
 )
 def test_a_resumed_run_is_the_run_that_never_stopped(
     packed_length, share_media, muon, make_fresh, processor, dataset, tmp_path

@@ -44,8 +44,8 @@ FROM_DEEPSEEKMATH = {
     "learning_rate": 1e-6,
 }
 """
-What it leaves to the work that it builds on (arXiv 2402.03300, sections 4.1 and 4.2), or to equations 6 and 7; `epsilon`,
-for which neither has a number, is TRL's.
+What it leaves to the work that it builds on (arXiv 2402.03300, sections 4.1 and 4.2), or to equations 6 and 7. Neither
+has a number for `epsilon`, which is TRL's.
 """
 
 
