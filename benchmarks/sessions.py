@@ -17,6 +17,7 @@ from transformers import AutoModel, AutoProcessor
 
 from transformers_omnivinci import NANO, LiveSource, OmniVinciConfig, OmniVinciForConditionalGeneration, Session
 from transformers_omnivinci.processing.batch import take_media
+from transformers_omnivinci.sessions import Policy
 
 from ._harness import Report, take_turns
 
@@ -28,6 +29,7 @@ OPTIONS = {"tokenize": True, "return_dict": True, "add_generation_prompt": True,
 FIRST = "What happens in the clip?"
 SECOND = "Which sound is heard at the end?"
 RATE = 16_000
+PARTS = ("asking", "stream", "live")
 # Sends the packets of a clip when they are due, and says first when it has begun.
 CAMERA = """
 import sys, time, av
@@ -153,9 +155,9 @@ def ask_again(model, processor, clip: Path, options: dict, repeats: int) -> list
     ]
 
 
-def watch_live(model, processor, seconds: list[int], repeats: int) -> list[dict]:
+def watch_live(model, processor, seconds: list[int], repeats: int, policy: Policy | None) -> list[dict]:
     """Time to the first token after so many seconds of a clip of 2 frames a second, and what feeding a second took."""
-    session, rows, fed = Session(model, processor), [], []
+    session, rows, fed = Session(model, processor, policy=policy), [], []
     for second in range(max(seconds)):
         frames = [draw(60 * second + step, 180, 320) for step in (0, 30)]
         start = time.perf_counter()
@@ -205,21 +207,27 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the clip (default: 60)")
     parser.add_argument("--live", type=int, nargs="+", default=[10, 100, 1000], help="default: 10 100 1000")
     parser.add_argument("--repeats", type=int, default=5, help="rounds that count (default: 5)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what is measured (default: all)")
     arguments = parser.parse_args()
     report = Report("sessions", vars(arguments), NOTE)
     processor = AutoProcessor.from_pretrained(NANO)
     nano = AutoModel.from_pretrained(NANO, dtype=torch.float32).eval()
     # Without the warning that nano was made for 4,096 positions: its answers are not looked at here.
     processor.tokenizer.model_max_length = 100_000
-    random = build_random(processor)
-    size = sum(weight.numel() for weight in random.parameters()) / 1e6
     with tempfile.TemporaryDirectory() as folder:
-        clip = render(Path(folder, "clip.mp4"), arguments.seconds)
-        for name, model in (("nano", nano), (f"random, {size:.0f} million parameters", random)):
-            rows = ask_again(model, processor, clip, {"fps": 2.0}, arguments.repeats)
-            report.add(f"Asking again about {arguments.seconds:g} s of 720p30 with sound at 2 fps, {name}", rows)
-        report.add("Behind a 720p30 stream with sound, nano", [follow_stream(nano, processor, clip, 20.0)])
-    report.add("From question to first token while watching, nano", watch_live(nano, processor, arguments.live, 5))
+        clip = render(Path(folder, "clip.mp4"), arguments.seconds) if {*arguments.parts} != {"live"} else None
+        if "asking" in arguments.parts:
+            random = build_random(processor)
+            size = sum(weight.numel() for weight in random.parameters()) / 1e6
+            for name, model in (("nano", nano), (f"random, {size:.0f} million parameters", random)):
+                rows = ask_again(model, processor, clip, {"fps": 2.0}, arguments.repeats)
+                report.add(f"Asking again about {arguments.seconds:g} s of 720p30 with sound at 2 fps, {name}", rows)
+        if "stream" in arguments.parts:
+            report.add("Behind a 720p30 stream with sound, nano", [follow_stream(nano, processor, clip, 20.0)])
+    if "live" in arguments.parts:
+        for limit, policy in (("without a limit", None), ("within 1,000 positions", Policy(max_tokens=1000))):
+            rows = watch_live(nano, processor, arguments.live, 5, policy)
+            report.add(f"From question to first token while watching, nano, {limit}", rows)
     report.save()
 
 
