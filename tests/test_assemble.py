@@ -523,12 +523,12 @@ def test_a_checkpoint_is_replaced_only_by_force(folder, tmp_path):
 
 
 def test_what_breaks_off_leaves_nothing(folder, tmp_path, monkeypatch):
-    from transformers_omnivinci.assembly import assembler
+    from transformers_omnivinci import weight_shards
 
     def fail(*arguments):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(assembler, "write_shard", fail)
+    monkeypatch.setattr(weight_shards, "write_shard", fail)
     sources = ("--language-model", folder / "qwen2", "--audio", folder / "whisper", "--vision", folder / "siglip")
     assert "error: No space left on device" in run("assemble", tmp_path / "made", *sources, code=1)
     assert not list(tmp_path.iterdir())

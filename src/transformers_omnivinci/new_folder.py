@@ -24,6 +24,13 @@ def check_vacant(destination: Path, force: bool = False) -> None:
         raise OSError(f"{destination} is not replaced, as it holds no checkpoint: it has no config.json.")
 
 
+def check_apart(destination: Path, source: Path, name: str) -> None:
+    """Refuses a destination that is, holds or lies in a source, which errors call by its `name`, with a ValueError."""
+    one, other = source.resolve(), destination.resolve()
+    if one == other or one in other.parents or other in one.parents:
+        raise ValueError(f"{other} and the {name} {one} overlap: a folder apart from it is accepted.")
+
+
 def check_space(destination: Path, num_bytes: int) -> None:
     """Refuses, with an `OSError`, a destination whose disk has less room than so many bytes."""
     place = next(parent for parent in Path(os.path.abspath(destination)).parents if parent.exists())

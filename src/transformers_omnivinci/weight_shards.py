@@ -2,14 +2,17 @@
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from huggingface_hub import split_state_dict_into_shards_factory
+from huggingface_hub.utils import tqdm
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from .checkpoint_formats import write_json
 from .weight_files import INDEX, TensorHeader
 
 
@@ -50,6 +53,31 @@ def plan_shards(
         return shards, {}
     index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
     return shards, {os.path.join(subfolder, INDEX): index}
+
+
+def write_shards(
+    shards: Sequence[Shard],
+    indices: Mapping[str, dict],
+    folder: Path,
+    dtype: torch.dtype | None,
+    metadata: dict[str, str],
+    doing: str,
+) -> None:
+    """
+    Writes what [`plan_shards`] planned, one file after another, with a bar of progress.
+
+    Args:
+        shards, indices: The files, and the content of indices by their paths.
+        folder, dtype, metadata: As of [`write_shard`], with its errors.
+        doing (`str`): What the bar says, such as `"Converting"`.
+    """
+    num_bytes = sum(shard.num_bytes for shard in shards)
+    with tqdm(total=num_bytes, unit="B", unit_scale=True, desc=doing, disable=None) as progress:
+        for shard in shards:
+            write_shard(shard, folder, dtype, metadata)
+            progress.update(shard.num_bytes)
+    for name, index in indices.items():
+        write_json(folder / name, index)
 
 
 def write_shard(shard: Shard, folder: Path, dtype: torch.dtype | None, metadata: dict[str, str]) -> None:

@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub.utils import tqdm
 from transformers import GenerationConfig
 
-from ..checkpoint_formats import write_json
 from ..configuration_omnivinci import OmniVinciConfig
-from ..new_folder import check_space, check_vacant, new_folder
+from ..new_folder import check_apart, check_space, check_vacant, new_folder
 from ..processing import OmniVinciImageProcessor, OmniVinciProcessor, OmniVinciVideoProcessor
 from ..processing.prompts import TOKENS
 from ..publishing.assembled_card import PartOrigin, build_assembled_card
 from ..version import __version__
 from ..weight_files import TensorHeader
-from ..weight_shards import Shard, plan_shards, write_shard
+from ..weight_shards import Shard, plan_shards, write_shards
 from .encoder_parts import (
     cut_window,
     read_audio_config,
@@ -151,7 +149,7 @@ def assemble(
     is_trained = vision_from == "weights"
     sight = _Sight(vision and find_part("image encoder", vision, weights=is_trained, **hub), is_trained, image_size)
     for source in filter(None, (language.source, hearing.source, sight.source)):
-        _check_apart(destination, source)
+        check_apart(destination, source.folder, source.part)
     config = OmniVinciConfig(
         text_config=language.config,
         vision_config=sight.config,
@@ -297,22 +295,10 @@ def _make_processor(config: OmniVinciConfig, language: _Language, hearing: _Hear
     )
 
 
-def _check_apart(destination: Path, source: PartSource) -> None:
-    """Refuses a destination that overlaps a source."""
-    one, other = source.folder.resolve(), destination.resolve()
-    if one == other or one in other.parents or other in one.parents:
-        raise ValueError(f"{other} and the {source.part} {one} overlap: a folder apart from it is accepted.")
-
-
 def _write(done: Assembly, folder: Path) -> None:
     """The files of a checkpoint. The config, without which nothing loads the folder, comes last."""
     metadata = {"format": "pt", "transformers_omnivinci_version": __version__}
-    with tqdm(total=done.num_bytes, unit="B", unit_scale=True, desc="Assembling", disable=None) as progress:
-        for shard in done.shards:
-            write_shard(shard, folder, done.dtype, metadata)
-            progress.update(shard.num_bytes)
-    for name, index in done.indices.items():
-        write_json(folder / name, index)
+    write_shards(done.shards, done.indices, folder, done.dtype, metadata, "Assembling")
     done.generation_config.save_pretrained(folder)
     build_assembled_card(done.origins, num_parameters=done.num_parameters, dtype=done.dtype).save(folder / "README.md")
     done.processor.save_pretrained(folder)

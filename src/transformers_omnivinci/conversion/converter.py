@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from huggingface_hub.utils import tqdm
 
-from ..checkpoint_formats import write_json
-from ..new_folder import check_space, check_vacant, new_folder
+from ..new_folder import check_apart, check_space, check_vacant, new_folder
 from ..version import __version__
 from ..weight_files import open_folder
-from ..weight_shards import write_shard
+from ..weight_shards import write_shards
 from .conversion_plan import Conversion, plan_conversion
 from .published_files import write_published_files
 from .weights import check_checksum
@@ -78,9 +77,7 @@ def convert(
 
 def _check_place(destination: Path, conversion: Conversion) -> None:
     """Refuses a destination that overlaps the source, or whose disk is too full."""
-    source, resolved = conversion.folder.resolve(), destination.resolve()
-    if source == resolved or source in resolved.parents or resolved in source.parents:
-        raise ValueError(f"{resolved} and the source {source} overlap: a folder apart from it is accepted.")
+    check_apart(destination, conversion.folder, "source")
     check_space(destination, conversion.num_bytes)
 
 
@@ -88,12 +85,7 @@ def _write_weights(conversion: Conversion, folder: Path) -> None:
     metadata = {"format": "pt", "source": conversion.source, "transformers_omnivinci_version": __version__}
     if conversion.revision is not None:
         metadata["source_revision"] = conversion.revision
-    with tqdm(total=conversion.num_bytes, unit="B", unit_scale=True, desc="Converting", disable=None) as progress:
-        for shard in conversion.shards:
-            write_shard(shard, folder, conversion.dtype, metadata)
-            progress.update(shard.num_bytes)
-    for name, index in conversion.indices.items():
-        write_json(folder / name, index)
+    write_shards(conversion.shards, conversion.indices, folder, conversion.dtype, metadata, "Converting")
 
 
 def _write_files(conversion: Conversion, folder: Path, with_code: bool) -> None:

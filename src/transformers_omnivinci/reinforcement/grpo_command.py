@@ -11,12 +11,11 @@ from transformers.integrations import is_tensorboard_available
 from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig
 
-from ..compat import fsdp_options
 from ..configuration_omnivinci import OmniVinciConfig
 from ..modeling.modeling_omnivinci import OmniVinciForConditionalGeneration
 from ..modeling.parts import PARTS
 from ..processing import OmniVinciProcessor
-from ..training.command import ADAPTED_LAYERS, PlainParser
+from ..training.command import ADAPTED_LAYERS, PlainParser, parse_options
 from ..training.recipes import Recipe
 from ..training.trainer import SHARDED_LAYERS
 from .grpo_trainer import OmniVinciGRPOTrainer
@@ -84,7 +83,7 @@ def grpo_arguments(output: Path, arguments: Sequence[str], with_evaluation: bool
         **PAPER,
         **FROM_DEEPSEEKMATH,
     )
-    values = vars(parser.parse_args(fsdp_options(arguments)))
+    values = parse_options(parser, arguments, with_evaluation)
     if values["fsdp"] and not values["fsdp_config"]:
         values["fsdp_config"] = {"transformer_layer_cls_to_wrap": list(SHARDED_LAYERS)}
     if values["gradient_accumulation_steps"] is None:
@@ -96,10 +95,6 @@ def grpo_arguments(output: Path, arguments: Sequence[str], with_evaluation: bool
                 "time do not divide: give another `--per-device-train-batch-size`, or `--gradient-accumulation-steps`."
             )
         values["gradient_accumulation_steps"] = wanted // in_a_step
-    if values["eval_strategy"] is None:
-        values["eval_strategy"] = values["save_strategy"] if with_evaluation else "no"
-    if values["eval_steps"] is None:
-        values["eval_steps"] = values["save_steps"]
     return GRPOConfig(**values)
 
 

@@ -61,12 +61,17 @@ def training_arguments(
         load_best_model_at_end=with_evaluation,
         **recipe.training_arguments,
     )
+    return TrainingArguments(**parse_options(parser, arguments, with_evaluation))
+
+
+def parse_options(parser: PlainParser, arguments: Sequence[str], with_evaluation: bool) -> dict:
+    """The values of options: where evaluation is not spoken of, it comes whenever the model is saved, or never."""
     values = vars(parser.parse_args(fsdp_options(arguments)))
     if values["eval_strategy"] is None:
         values["eval_strategy"] = values["save_strategy"] if with_evaluation else "no"
     if values["eval_steps"] is None:
         values["eval_steps"] = values["save_steps"]
-    return TrainingArguments(**values)
+    return values
 
 
 def train(
