@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from transformers_omnivinci.assembly import assemble, part_sources
 from transformers_omnivinci.cli import app
+from transformers_omnivinci.conversion import convert
 from transformers_omnivinci.processing.prompts import TOKENS
 
 from . import assembly_parts as parts
@@ -247,6 +248,11 @@ def test_the_card_names_the_origin_of_each_weight(folder):
     assert sum(numbers) == sum(tensor.numel() for tensor in tensors_of(folder / "whole").values())
     for name, content in files_of(folder / "whole").items():
         assert str(folder).encode() not in content, name
+
+
+def test_a_conversion_keeps_its_card(folder, tmp_path):
+    convert(folder / "whole", tmp_path / "half", dtype="float16")
+    assert (tmp_path / "half" / "README.md").read_text() == (folder / "whole" / "README.md").read_text()
 
 
 # ------------------------------------------------------------------------------------------------- it is a checkpoint

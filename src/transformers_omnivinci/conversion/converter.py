@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from huggingface_hub import ModelCard
 from huggingface_hub.utils import tqdm
 
 from ..new_folder import check_apart, check_space, check_vacant, new_folder
@@ -95,21 +96,31 @@ def _write_files(conversion: Conversion, folder: Path, with_code: bool) -> None:
     if conversion.to == "published":
         write_published_files(config, processor, folder)
         return
-    from ..publishing.card import build_card
     from ..publishing.code import write_code
 
-    card = build_card(
-        source=conversion.source if conversion.revision else Path(conversion.source),
-        revision=conversion.revision,
-        with_code=with_code,
-        num_parameters=conversion.num_parameters,
-        dtype=config.dtype,
-    )
-    card.save(folder / "README.md")
+    _card(conversion, with_code).save(folder / "README.md")
     processor.save_pretrained(folder)
     config.save_pretrained(folder)
     if with_code:
         write_code(folder)
+
+
+def _card(conversion: Conversion, with_code: bool) -> ModelCard:
+    """The source's own card if it tells of another model than the release, whose card is built anew."""
+    from ..publishing.card import build_card
+
+    own = conversion.folder / "README.md"
+    if conversion.settings is None and own.is_file():
+        card = ModelCard.load(own)
+        if card.data.model_name != "OmniVinci":
+            return card
+    return build_card(
+        source=conversion.source if conversion.revision else Path(conversion.source),
+        revision=conversion.revision,
+        with_code=with_code,
+        num_parameters=conversion.num_parameters,
+        dtype=conversion.config.dtype,
+    )
 
 
 def _verify(conversion: Conversion, folder: Path) -> None:
