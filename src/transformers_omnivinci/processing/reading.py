@@ -14,7 +14,7 @@ from ..planning import Layout, MediumFacts, MediumPlan, PromptPlan, plan_medium
 from .batch import MediaInputs, OmniVinciBatchFeature, pad_seconds
 from .log_mel import Samples, extract_log_mel
 from .prompts import PromptBatch
-from .video_inputs import flatten_metadata
+from .video_inputs import OneVideo, flatten_metadata
 from .waveforms import count_samples, is_waveform, source_of, to_waveform
 
 # Seconds by which sound may outlast its picture without a word.
@@ -304,4 +304,5 @@ def _without(options: dict, *names: str) -> dict:
 
 def _name(source) -> str:
     """What messages call a source."""
+    source = source.source if isinstance(source, OneVideo) else source
     return repr(str(source)[:200]) if isinstance(source, (str, Path)) else f"<{type(source).__name__}>"
