@@ -1,7 +1,8 @@
 """
-Builds nano, its tokenizer and its processor before training, and puts the trained model into the package.
+Builds nano, its tokenizer and its processor before training, makes it deeper between two stages, and puts the trained
+model into the package.
 
-Run as `python -m benchmarks.nano build DIR` and `... ship RUN`; `make nano` does both.
+Run as `python -m benchmarks.nano build DIR`, `... grow RUN DIR` and `... ship RUN`; `make nano` does all of it.
 """
 
 import argparse
@@ -29,6 +30,9 @@ SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *TOKENS.values(
 HOP_LENGTH = 400  # samples, so 40 mel frames a second; 8 of them become one embedding
 MEL_BINS = 64
 MAX_AUDIO_POSITIONS = 60  # after a convolution of stride 2: windows have 120 mel frames, or 3 seconds
+NUM_LAYERS, NUM_FRAMES = 4, WORLD.num_frames
+GROWN_LAYERS, GROWN_FRAMES = 6, 48
+"""What it has after its growth: with 48 frames of 12 s, no two of them are more than 0.26 s apart."""
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -62,12 +66,13 @@ def _texts() -> Iterator[str]:
         yield from (word, f" {word}") * 3
 
 
-def build_config(tokenizer: PreTrainedTokenizerFast) -> OmniVinciConfig:
+def build_config(tokenizer: PreTrainedTokenizerFast, num_layers: int = NUM_LAYERS) -> OmniVinciConfig:
     """
     The architecture. A frame becomes one embedding for the language model, and a second of sound five.
 
     Args:
         tokenizer (`PreTrainedTokenizerFast`): Its tokenizer, which has the placeholders of media.
+        num_layers (`int`, *optional*, defaults to 4): Layers of the language model.
     """
     side, longest = WORLD.height, WORLD.clip_seconds[1]
     return OmniVinciConfig(
@@ -75,7 +80,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> OmniVinciConfig:
             "model_type": "qwen2",
             "hidden_size": 192,
             "intermediate_size": 480,
-            "num_hidden_layers": 4,
+            "num_hidden_layers": num_layers,
             "num_attention_heads": 6,
             "num_key_value_heads": 6,
             "vocab_size": len(tokenizer),
@@ -117,18 +122,21 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> OmniVinciConfig:
     )
 
 
-def build_processor(config: OmniVinciConfig, tokenizer: PreTrainedTokenizerFast) -> OmniVinciProcessor:
+def build_processor(
+    config: OmniVinciConfig, tokenizer: PreTrainedTokenizerFast, num_frames: int = NUM_FRAMES
+) -> OmniVinciProcessor:
     """
     The processor, which resizes images to a single small tile.
 
     Args:
         config ([`OmniVinciConfig`]): The config of the model.
         tokenizer (`PreTrainedTokenizerFast`): Its tokenizer.
+        num_frames (`int`, *optional*, defaults to 16): Frames of a clip.
     """
     side = config.vision_config.image_size
     return OmniVinciProcessor(
         OmniVinciImageProcessor(s2_scales=config.s2_scales, max_tiles=1),
-        OmniVinciVideoProcessor(size={"height": side, "width": side}, num_frames=WORLD.num_frames),
+        OmniVinciVideoProcessor(size={"height": side, "width": side}, num_frames=num_frames),
         WhisperFeatureExtractor(feature_size=MEL_BINS, hop_length=HOP_LENGTH, padding_side="left"),
         tokenizer,
         group_duration=1.0,
@@ -156,6 +164,38 @@ def build(folder: str | Path, seed: int = 0) -> None:
     build_processor(config, tokenizer).save_pretrained(folder)
 
 
+def grow(run: str | Path, folder: str | Path, seed: int = 0) -> None:
+    """
+    Makes a trained nano deeper, and lets it see more frames. Behind every two layers of the language model comes a new
+    one that adds nothing yet: the last matrix of its attention and that of its perceptron are zero. Answers stay those
+    of before until it is trained.
+
+    Args:
+        run (`str` or `Path`): The output folder of `omnivinci train`.
+        folder (`str` or `Path`): The folder to write the checkpoint to.
+        seed (`int`, *optional*, defaults to 0): Seed of the new weights.
+    """
+    set_seed(seed)
+    tokenizer = OmniVinciProcessor.from_pretrained(run).tokenizer
+    small = OmniVinciForConditionalGeneration.from_pretrained(run, dtype=torch.float32)
+    config = build_config(tokenizer, GROWN_LAYERS)
+    grown = OmniVinciForConditionalGeneration(config)
+    grown.generation_config = small.generation_config
+    added = range(2, GROWN_LAYERS, 3)
+    kept = [layer for layer in range(GROWN_LAYERS) if layer not in added]
+    small_layers, grown_layers = (model.model.language_model.layers for model in (small, grown))
+    prefix = "model.language_model.layers."
+    weights = {name: value for name, value in small.state_dict().items() if not name.startswith(prefix)}
+    grown.load_state_dict(weights, strict=False)
+    for old, new in zip(small_layers, kept, strict=True):
+        grown_layers[new].load_state_dict(old.state_dict())
+    for new in added:
+        torch.nn.init.zeros_(grown_layers[new].self_attn.o_proj.weight)
+        torch.nn.init.zeros_(grown_layers[new].mlp.down_proj.weight)
+    grown.to(torch.bfloat16).save_pretrained(folder)
+    build_processor(config, tokenizer, GROWN_FRAMES).save_pretrained(folder)
+
+
 def ship(run: str | Path, folder: str | Path = NANO) -> None:
     """
     Puts a trained nano into the package, in bfloat16.
@@ -170,7 +210,11 @@ def ship(run: str | Path, folder: str | Path = NANO) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("command", choices=("build", "ship"))
-    parser.add_argument("folder", metavar="DIR", help="The checkpoint to build, or the run to ship.")
-    arguments = parser.parse_args()
-    {"build": build, "ship": ship}[arguments.command](arguments.folder)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("build").add_argument("folder", metavar="DIR", help="The checkpoint to write.")
+    growing = commands.add_parser("grow")
+    growing.add_argument("run", metavar="RUN", help="The run to start from.")
+    growing.add_argument("folder", metavar="DIR", help="The checkpoint to write.")
+    commands.add_parser("ship").add_argument("run", metavar="RUN", help="The run to ship.")
+    arguments = vars(parser.parse_args())
+    {"build": build, "grow": grow, "ship": ship}[arguments.pop("command")](**arguments)

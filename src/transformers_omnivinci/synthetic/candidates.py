@@ -6,11 +6,13 @@ everything in the scene that the form can ask about. What a question names must 
 not a candidate.
 """
 
+import random
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import NamedTuple
 
 from .config import WorldConfig
-from .scenes import AudibleSound, Combination, Scene, VisibleShape
+from .scenes import COLOURS, FORMS, SOUNDS, AudibleSound, Combination, Scene, VisibleShape
 
 SIDES = ("left", "right", "top", "bottom")
 # Parts of the frame by which a still shape must be further off-centre towards its side than along the other axis.
@@ -18,6 +20,7 @@ _CLEAR_OFFSET = 0.05
 
 THE_SHAPE = "the {colour} {form}"
 THE_SHAPE_AT_A_SIDE = "the {colour} {form} at the {side}"
+THERE_IS_NO = "There is no {name}."
 CAPTION_WORDINGS = (
     "From {start} to {end} seconds, the {colour} {form} moves {motion}.",
     "From {start} to {end} seconds, the {colour} {form} stands still.",
@@ -150,6 +153,29 @@ def sound_beside_shape(scene: Scene, config: WorldConfig, step: int) -> Iterator
             if sound is not None:
                 combination = (shape.colour, shape.form, sound.kind)
                 yield Candidate(sound.kind, name_shape(shape), len(scene.sounds) - abs(step), combination)
+
+
+def absent(scene: Scene, config: WorldConfig, named: tuple[str, ...]) -> Iterator[Candidate]:
+    """
+    Finds what a question can name that is not in the scene. Every other shape with an unknown combination of `"colour"`
+    and `"form"` shares one of them, or both, with shapes that are there, so that neither alone gives the answer away.
+    """
+    if named == ("sound",):
+        kinds = {sound.kind for sound in scene.sounds}
+        names = [(kind,) for kind in SOUNDS if kind not in kinds]
+    else:
+        values = {"colour": COLOURS, "form": FORMS}
+        there = {tuple(getattr(shape, name) for name in named) for shape in scene.shapes}
+        names = [name for name in product(*(values[one] for one in named)) if name not in there]
+        known = [{getattr(shape, one) for shape in scene.shapes} for one in named]
+        near = [name for name in names if any(value in values for value, values in zip(name, known, strict=True))]
+        if near:
+            rng = random.Random(scene.seed)
+            names = near + rng.sample(sorted({*names} - {*near}), min(len(near), len(names) - len(near)))
+    for name in names:
+        called = [*name, "shape"] if named == ("colour",) else name
+        # Two answers are possible: that it is not there, and any other.
+        yield Candidate(THERE_IS_NO.format(name=" ".join(called)), dict(zip(named, name, strict=True)), 2)
 
 
 def caption(scene: Scene, config: WorldConfig) -> Iterator[Candidate]:

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from .clips import SUFFIXES, Clip, render, replaced, write_clip
 from .config import WorldConfig
-from .questions import MODALITIES, Question, QuestionForm, ask
+from .questions import MODALITIES, QUESTION_TYPES, Question, QuestionForm, ask
 from .scenes import SPLITS, Scene, held_out, plan_scene
 
 # How many scenes are drawn to find one with the wanted answer; a few hundred suffice for the rarest answer.
@@ -79,7 +79,7 @@ class SyntheticDataset(Sequence[Sample]):
         num_clips (`int`): Number of samples.
         seed (`int`, *optional*, defaults to 0): Seed of the clips and questions.
         config ([`WorldConfig`], *optional*): The world's config.
-        types (`Sequence[str]`, *optional*): Types of questions. `None`: all that the modality has.
+        types (`Sequence[str]`, *optional*): Types of questions. `None`: all that the modality has, but for `"absent"`.
         questions_per_clip (`int`, *optional*, defaults to 1):
             The maximum; short clips have fewer. Further questions have other forms, with types in turn. Their answers
             are as frequent as the clips make them: early times, for example, are more frequent than late ones.
@@ -114,7 +114,10 @@ class SyntheticDataset(Sequence[Sample]):
         known = MODALITIES[modality].forms
         forms = _choose("Forms", forms, [form.name for form in known])
         known = [form for form in known if form.name in forms]
-        types = _choose("Types", types, list(dict.fromkeys(form.type for form in known)))
+        possible = list(dict.fromkeys(form.type for form in known))
+        if types is None:
+            types = [type for type in possible if type in QUESTION_TYPES] or possible
+        types = _choose("Types", types, possible)
         self.forms = tuple(form.name for form in known if form.type in types)
         if not 1 <= questions_per_clip <= len(self.forms):
             raise ValueError(

@@ -12,6 +12,9 @@ likely.
 **Matching.** Each form that names a shape or a sound has a twin for practice that asks about all of them at once:
 "Which sound is heard while each shape is shown?", "white star middle tone, cyan circle noise". Each answer directly
 follows the name that it belongs to, so that nothing has to be carried over the tokens in between.
+
+**Absent.** Each form that names a shape or a sound has another twin that asks about one that is not there, in the same
+words: "Where does the green star go?", "There is no green star."
 """
 
 import random
@@ -36,13 +39,13 @@ class Question:
     A question about a scene.
 
     Attributes:
-        type (`str`): One of `QUESTION_TYPES`.
+        type (`str`): One of `QUESTION_TYPES`, or `"absent"`.
         form (`str`): The name of one of the type's forms.
         text (`str`): The question.
         answer (`str`): The right answer.
         num_candidates (`int`):
             How many answers are equally likely given a single modality, the one that leaves fewer: chance is one in
-            `num_candidates`. 0 for captions and matching.
+            `num_candidates`. 2 where it asks about what is not there, 0 for captions and matching.
         combination (`tuple[str, str, str]`, *optional*):
             The colour, form and sound that a question across modalities relates.
     """
@@ -60,7 +63,7 @@ class QuestionForm(NamedTuple):
     A form of question.
 
     Attributes:
-        type (`str`): One of `QUESTION_TYPES`.
+        type (`str`): One of `QUESTION_TYPES`, or `"absent"`.
         name (`str`): Unique among all forms.
         wordings (`tuple[str, ...]`): With the fields `{colour}`, `{form}` and `{sound}`.
         answers (`Callable`): From the world's config to all possible answers; empty if the answer is free text.
@@ -82,7 +85,7 @@ def ask(
 
     Args:
         scene ([`Scene`]): The scene.
-        form ([`QuestionForm`]): One of `QUESTION_FORMS`, `PICTURE_FORMS` or `SOUND_FORMS`.
+        form ([`QuestionForm`]): One of `QUESTION_FORMS`, `ABSENT_FORMS`, `PICTURE_FORMS` or `SOUND_FORMS`.
         answer (`str`, *optional*): The answer that the question must have. `None`: any of the form's.
         config ([`WorldConfig`]): The world's config.
         rng (`random.Random`): The generator to draw from; only advanced if there is a question.
@@ -126,7 +129,7 @@ def vocabulary(config: WorldConfig | None = None) -> list[str]:
     """
     config = config or WorldConfig()
     forms = (*QUESTION_FORMS, *PICTURE_FORMS)
-    wordings = [*candidates.CAPTION_WORDINGS, candidates.THE_SHAPE_AT_A_SIDE, *candidates.SIDES]
+    wordings = [*candidates.CAPTION_WORDINGS, candidates.THERE_IS_NO, candidates.THE_SHAPE_AT_A_SIDE, *candidates.SIDES]
     wordings += [wording for form in forms for wording in form.wordings]
     texts = [re.sub(r"\{\w+\}", "", wording) for wording in wordings]
     texts += [answer for form in forms for answer in form.answers(config)]
@@ -171,6 +174,13 @@ def _matching(form: QuestionForm) -> QuestionForm:
     for one, each in _ALL_OF.items():
         wordings = tuple(wording.replace(one, each) for wording in wordings)
     return QuestionForm("matching", f"{form.name}_each", wordings, _among(), find)
+
+
+def _absent(form: QuestionForm) -> QuestionForm:
+    """The twin of a form that names a shape or a sound which the scene does not have."""
+    named = tuple(name for name in ("colour", "form", "sound") if f"{{{name}}}" in form.wordings[0])
+    find = partial(candidates.absent, named=named)
+    return QuestionForm("absent", f"absent_{form.name}", form.wordings, _among(), find)
 
 
 _WORDINGS = {
@@ -267,6 +277,8 @@ QUESTION_FORMS = (
     *(_matching(form) for form in _SINGLE_FORMS if "{" in form.wordings[0]),
     _form("caption", "caption", _among(), candidates.caption),
 )
+# Only asked if they are asked for.
+ABSENT_FORMS = tuple(_absent(form) for form in _SINGLE_FORMS if "{" in form.wordings[0])
 QUESTION_TYPES = tuple(dict.fromkeys(form.type for form in QUESTION_FORMS))
 # Types whose answers come from a closed set, so that they are either right or wrong.
 CLOSED_TYPES = tuple(dict.fromkeys(form.type for form in _SINGLE_FORMS))
@@ -305,7 +317,7 @@ class Modality(NamedTuple):
 
 
 MODALITIES = {
-    "video": Modality(QUESTION_FORMS, take_all),
+    "video": Modality(QUESTION_FORMS + ABSENT_FORMS, take_all),
     "image": Modality(PICTURE_FORMS, take_picture),
     "audio": Modality(SOUND_FORMS, take_sound),
 }
