@@ -29,6 +29,8 @@ from transformers_omnivinci.synthetic import (
     SPLITS,
     SyntheticDataset,
     WorldConfig,
+    contexts_of,
+    events_of,
     held_out,
     plan_scene,
     render,
@@ -581,6 +583,32 @@ def test_the_command_writes_a_data_set(tmp_path):
     assert (tmp_path / "out" / f"media/test/{expected[0].id}.mp4").read_bytes() == (tmp_path / "clip.mp4").read_bytes()
 
 
+def test_unrolled_chats_tell_what_is_seen_heard_and_both_before_the_answer(tmp_path):
+    options = ["--num-clips", "1", "--split", "test", "--seed", "4", "--questions-per-clip", "3", "--unroll"]
+    result = CliRunner().invoke(app, ["synthesize", "--output", str(tmp_path), *options])
+    assert result.exit_code == 0, result.output
+    see, hear, timeline, *asked = read_rows(tmp_path / "test.jsonl")
+    [sample] = SyntheticDataset("test", 1, 4, questions_per_clip=3)
+    for row in (see, hear, timeline):  # the events as reels tell them, which are tested on their own
+        told = row["messages"][1]["content"][0]["text"].split(", ")
+        senses = {"see": ["visual"], "hear": ["audio"], "timeline": ["visual", "audio"]}[row["question_type"]]
+        events = [event for event in events_of(sample.scene) if event.sense in senses]
+        assert len(told) == len(events)
+        for text, event in zip(told, events):
+            words = event.sentence.replace(",", "").split()
+            assert event.what in text and set(re.findall(r"[\d.]+", text)) <= set(words)
+            assert text.endswith(event.motion or event.what) or row is timeline
+    shown = [row["messages"][0]["content"][0] for row in (see, hear, timeline, *asked)]
+    assert [one["type"] for one in shown] == ["video", "audio", "video", "video", "video", "video"]
+    silent, clip = (media.probe_video(tmp_path / one["path"]) for one in shown[::2][:2])
+    assert (silent.audio_duration, silent.duration) == (None, clip.duration) and clip.audio_duration
+    for number, (row, question) in enumerate(zip(asked, sample.questions, strict=True)):
+        text = row["messages"][0]["content"][1]["text"]
+        assert text.endswith(f"\n{question.text}") and row["messages"][1]["content"][0]["text"] == question.answer
+        told = [context for context in contexts_of(sample.scene).values() if f"\n{context}\n" in text]
+        assert len(told) == 3 - number
+
+
 # ----------------------------------------------------------------------------------------------------------- bad input
 
 
@@ -619,6 +647,7 @@ def test_worlds_that_cannot_be(fields, message):
         (("train", 1, 0, None, None, 3, "video", ["motion", "first_form"]), "from 1 to 2"),
         (("train", 1, 0, None, None, 1, "audio", ["motion"]), "Forms .'motion'.: some of .'first_sound', "),
         (("train", 1, 0, None, ["audio"], 1, "video", ["motion"]), "Types .'audio'.: some of .'visual'. are"),
+        (("train", 1, 0, None, None, 1, "image", None, True), "'image' have no contexts: video, audio have some"),
     ),
 )
 def test_data_sets_that_cannot_be(arguments, message):

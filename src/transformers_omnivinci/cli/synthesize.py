@@ -31,6 +31,9 @@ def synthesize(
     questions_per_clip: Annotated[
         int, typer.Option(metavar="N", min=1, help="Maximum number of questions about each clip.")
     ] = 1,
+    unroll: Annotated[
+        bool, typer.Option("--unroll", help="Write what is seen, heard and both in order before each answer.")
+    ] = False,
     world: World = None,
     num_workers: Annotated[int, typer.Option(metavar="N", min=1, help="Number of rendering processes.")] = 1,
     traceback: Traceback = False,
@@ -39,7 +42,8 @@ def synthesize(
     Write a synthetic data set of clips and questions.
 
     All events of a clip are known, and so are the right answers. Clips are mp4 files, and questions with their answers
-    are chats in a JSONL file. --modality gives PNG pictures or WAV sounds instead of clips.
+    are chats in a JSONL file. --modality gives PNG pictures or WAV sounds instead of clips. --unroll asks about each
+    clip what is seen, heard, and both in their order, and writes these contexts before the questions.
 
     Run the same command again to complete an interrupted data set.
     """
@@ -48,7 +52,7 @@ def synthesize(
 
         config = WorldConfig() if world is None else WorldConfig.from_json(world)
         dataset = SyntheticDataset(
-            split, num_clips, seed, config, types or None, questions_per_clip, modality, forms or None
+            split, num_clips, seed, config, types or None, questions_per_clip, modality, forms or None, unroll
         )
         with show_progress() as progress:
             task = progress.add_task("Rendering", total=num_clips)

@@ -8,6 +8,7 @@ A synthetic world: short clips whose events are known exactly, and questions abo
 - `candidates`: what each form of question can ask about a scene.
 - `questions`: types, forms, wordings and right answers, and what can be asked about each modality.
 - `dataset`: balanced data sets, generated on access or written to a folder.
+- `unrolled`: chats in which contexts are written down before the answer.
 - `reels`: films of several scenes, with the list of their events.
 
 None of these modules imports torch.
@@ -29,6 +30,7 @@ from .questions import (
 )
 from .reels import Event, events_of, read_events, write_reel, write_reels
 from .scenes import COLOURS, FORMS, MOTIONS, SOUNDS, SPLITS, Scene, held_out, plan_scene
+from .unrolled import contexts_of, unrolled_rows
 
 __all__ = [
     "CLOSED_TYPES",
@@ -49,12 +51,14 @@ __all__ = [
     "SyntheticDataset",
     "WorldConfig",
     "ask",
+    "contexts_of",
     "events_of",
     "held_out",
     "plan_scene",
     "read_events",
     "render",
     "split_words",
+    "unrolled_rows",
     "vocabulary",
     "write_clip",
     "write_dataset",

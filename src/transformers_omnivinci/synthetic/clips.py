@@ -68,13 +68,14 @@ def render(scene: Scene, config: WorldConfig, modality: str = "video") -> Clip:
     return Clip(frames, waveform, config.fps, config.sampling_rate)
 
 
-def write_clip(path: str | Path, clip: Clip) -> None:
+def write_clip(path: str | Path, clip: Clip, with_sound: bool = True) -> None:
     """
     Writes a clip to an mp4, PNG or WAV file. The file appears complete or not at all.
 
     Args:
         path (`str` or `Path`): With the suffix of the clip's modality, see `SUFFIXES`.
         clip ([`Clip`]): What to write.
+        with_sound (`bool`, *optional*, defaults to `True`): Whether an mp4 file has the sound of the clip.
 
     Raises:
         ValueError: the suffix is another one, or a picture has several frames.
@@ -85,7 +86,10 @@ def write_clip(path: str | Path, clip: Clip) -> None:
     if path.suffix != suffix:
         raise ValueError(f"{path.name!r} cannot hold a clip of modality {clip.modality!r}: {suffix} is accepted.")
     with replaced(path) as part:
-        {"video": _write_mp4, "image": _write_png, "audio": _write_wav}[clip.modality](part, clip)
+        if clip.modality == "video":
+            _write_mp4(part, clip, with_sound)
+        else:
+            {"image": _write_png, "audio": _write_wav}[clip.modality](part, clip)
 
 
 @contextmanager
@@ -116,24 +120,26 @@ def _write_wav(path: Path, clip: Clip) -> None:
         file.writeframes((32767 * clip.waveform).round().astype("<i2").tobytes())
 
 
-def _write_mp4(path: Path, clip: Clip) -> None:
+def _write_mp4(path: Path, clip: Clip, with_sound: bool) -> None:
     height, width = clip.frames.shape[1:3]
     # The same clip must give the same bytes: one thread, no dates, and no macroblock tree, which makes x264 vary.
     options = {"crf": "16", "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0"}
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         video = container.add_stream("libx264", rate=clip.fps, options=options)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
-        # The default coder takes ten times as long as encoding the frames.
-        audio = container.add_stream("aac", rate=clip.sampling_rate, layout="mono", options={"aac_coder": "fast"})
-        audio.bit_rate = 64_000
+        if with_sound:
+            # The default coder takes ten times as long as encoding the frames.
+            audio = container.add_stream("aac", rate=clip.sampling_rate, layout="mono", options={"aac_coder": "fast"})
+            audio.bit_rate = 64_000
         packets = []
         for index, picture in enumerate(clip.frames):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = index, Fraction(1, clip.fps)
             packets += video.encode(frame)
         packets += video.encode()
-        block = av.AudioFrame.from_ndarray(clip.waveform[None], "fltp", "mono")
-        block.pts, block.sample_rate, block.time_base = 0, clip.sampling_rate, Fraction(1, clip.sampling_rate)
-        packets += [*audio.encode(block), *audio.encode()]
+        if with_sound:
+            block = av.AudioFrame.from_ndarray(clip.waveform[None], "fltp", "mono")
+            block.pts, block.sample_rate, block.time_base = 0, clip.sampling_rate, Fraction(1, clip.sampling_rate)
+            packets += [*audio.encode(block), *audio.encode()]
         for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
             container.mux(packet)

@@ -17,6 +17,7 @@ from .clips import SUFFIXES, Clip, render, replaced, write_clip
 from .config import WorldConfig
 from .questions import MODALITIES, QUESTION_TYPES, Question, QuestionForm, ask
 from .scenes import SPLITS, Scene, held_out, plan_scene
+from .unrolled import ORDERS, unrolled_rows
 
 # How many scenes are drawn to find one with the wanted answer; a few hundred suffice for the rarest answer.
 _MAX_ATTEMPTS = 50_000
@@ -88,6 +89,9 @@ class SyntheticDataset(Sequence[Sample]):
             sounds, with questions of types "audio", "time", "counting" and "matching". See [`Modality`] for what
             is held out.
         forms (`Sequence[str]`, *optional*): Names of the only forms to ask. `None`: all of the types.
+        unrolled (`bool`, *optional*, defaults to `False`):
+            Whether its chats have contexts before each answer and ask for these, see [`unrolled_rows`]. There are none
+            of pictures.
 
     Raises:
         ValueError: a split, type, form or modality is unknown, or a number is out of range.
@@ -104,6 +108,7 @@ class SyntheticDataset(Sequence[Sample]):
         questions_per_clip: int = 1,
         modality: str = "video",
         forms: Sequence[str] | None = None,
+        unrolled: bool = False,
     ):
         if split not in SPLITS:
             raise ValueError(f"Unknown split {split!r}: {', '.join(map(repr, SPLITS))} are accepted.")
@@ -111,6 +116,8 @@ class SyntheticDataset(Sequence[Sample]):
             raise ValueError(f"`num_clips={num_clips}`: a data set has at least one clip.")
         if modality not in MODALITIES:
             raise ValueError(f"Unknown modality {modality!r}: {', '.join(map(repr, MODALITIES))} are accepted.")
+        if unrolled and modality not in ORDERS:
+            raise ValueError(f"Chats about the modality {modality!r} have no contexts: {', '.join(ORDERS)} have some.")
         known = MODALITIES[modality].forms
         forms = _choose("Forms", forms, [form.name for form in known])
         known = [form for form in known if form.name in forms]
@@ -126,6 +133,7 @@ class SyntheticDataset(Sequence[Sample]):
             )
         self.split, self.num_clips, self.seed, self.config = split, num_clips, seed, config or WorldConfig()
         self.types, self.questions_per_clip, self.modality = types, questions_per_clip, modality
+        self.unrolled = unrolled
 
     @property
     def name(self) -> str:
@@ -263,6 +271,7 @@ def _describe(dataset: SyntheticDataset) -> dict:
     names = ("split", "modality", "num_clips", "seed", "types", "forms", "questions_per_clip")
     settings = {name: getattr(dataset, name) for name in names}
     settings |= {"media": SUFFIXES[dataset.modality][1:], "world": asdict(dataset.config)}
+    settings |= {"unrolled": True} if dataset.unrolled else {}  # which older data sets do not tell
     return json.loads(json.dumps(settings))
 
 
@@ -297,7 +306,13 @@ def _map(function: Callable, items: Sequence, num_workers: int) -> Iterator:
 
 def _write_sample(dataset: SyntheticDataset, folder: Path, index: int) -> list[dict]:
     sample = dataset[index]
-    path = (_media_folder(dataset) / f"{sample.id}{SUFFIXES[dataset.modality]}").as_posix()
-    if not os.path.exists(folder / path):
-        write_clip(folder / path, dataset.render(sample))
-    return sample.rows(path)
+    path, silent = (
+        (_media_folder(dataset) / f"{sample.id}{ending}{SUFFIXES[dataset.modality]}").as_posix()
+        for ending in ("", "-silent")
+    )
+    wanted = {path: True, silent: False} if dataset.unrolled and dataset.modality == "video" else {path: True}
+    missing = [one for one in wanted if not os.path.exists(folder / one)]
+    clip = dataset.render(sample) if missing else None
+    for one in missing:
+        write_clip(folder / one, clip, with_sound=wanted[one])
+    return unrolled_rows(sample, path, silent) if dataset.unrolled else sample.rows(path)
