@@ -63,6 +63,8 @@ def _texts() -> Iterator[str]:
         yield "user\n"
         yield "assistant\n"
     for word in vocabulary(WORLD):
+        if word in ("There", "no"):  # of answers that came later, which it spells
+            continue
         yield from (word, f" {word}") * 3
 
 

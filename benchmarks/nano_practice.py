@@ -3,7 +3,8 @@ The last stage of nano's training: practice of everything, on clips that are ren
 
 Processes render clips of the synthetic world and prepare batches of them; the model trains on each new batch, and on
 those that it has had already while no new one is ready. Every clip is one sequence in which all of its questions share
-the media: questions of all types, about what is not there too, its caption, and chats of several turns.
+the media: questions of all types, about what is not there too, its caption, chats of several turns, and questions
+behind unrolled contexts. Some clips are shown without their sound, and of some the sound is heard alone.
 
     python -m benchmarks.nano_practice RUN DIR --clips 100000 --batch-size 8 --num-workers 1
     python -m benchmarks.nano_practice RUN DIR --seconds 300 --batch-size 64 --num-workers 14 --device cuda
@@ -19,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
+from dataclasses import replace
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,23 +29,33 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from benchmarks.nano import MAX_AUDIO_POSITIONS
 from transformers_omnivinci import OmniVinciForConditionalGeneration, OmniVinciProcessor
 from transformers_omnivinci.media import LoadedVideo, OmniVinciVideoMetadata
 from transformers_omnivinci.planning import sample_at_fps, sample_uniformly
+from transformers_omnivinci.reasoning.contexts import HEAR, PROMPTS, SEE, TIMELINE, ask_with
 from transformers_omnivinci.synthetic import CLOSED_TYPES, Question, SyntheticDataset, WorldConfig, write_clip
 from transformers_omnivinci.synthetic.rendering import draw_frames, synthesise
+from transformers_omnivinci.synthetic.unrolled import contexts_of
 from transformers_omnivinci.training.muon import MuonWithAdamW
 
 WORLDS = ((0.75, WorldConfig()), (0.25, WorldConfig(clip_seconds=(9.0, 12.0))))
 """Worlds and their shares: long clips, in which most goes wrong, more often than they are among all."""
 TYPES = (*CLOSED_TYPES, "matching", "caption", "absent")
-WEIGHTS = {"matching": 0.3, "caption": 0.3}
+WEIGHTS = {"matching": 0.3, "caption": 0.4, SEE: 0.3, HEAR: 0.3, TIMELINE: 0.3}
 """How much a token of an answer counts in the loss, if not 1: long answers would outweigh the short ones."""
 NUM_CHATS, MAX_TURNS = 2, 4
+VIEWS = ((0.84, "whole"), (0.08, "silent"), (0.08, "sound"))
+"""What is shown of a clip, and how often."""
+SEEN = ("visual", "shape_start", "count_of_shapes", "motion", "colour_of_form", "form_of_colour")
+HEARD = ("audio", "sound_start", "count_of_sounds", "count_of_one_sound", "sound_after_sound", "sound_before_sound")
+"""Types and forms of questions that the picture or the sound alone answers, their twins included."""
 SAMPLINGS = ((0.75, {}), (0.1, {"num_frames": 16}), (0.08, {"fps": 4.0}), (0.07, {"fps": 2.0}))
 """How frames are sampled, and how often: mostly as the processor does, and sometimes fewer."""
 KEPT_BATCHES = 400
 """Batches that are kept on the device, to be trained on again."""
+VECTORS_PER_WINDOW = MAX_AUDIO_POSITIONS // 4
+"""Embeddings that a window of the audio encoder becomes: two poolings halve its positions."""
 WARMUP = 0.02
 IGNORED = -100
 
@@ -111,14 +123,19 @@ class ClipEncoder:
             weights += [0.0] * len(question) + [WEIGHTS.get(turn.type, 1.0)] * len(answer) + [0.0]
         return ids, weights, turns[0].type if len(turns) == 1 else "chat"
 
-    def encode(self, video: LoadedVideo, chats: list[list[Question]]) -> dict:
+    def encode(self, video: LoadedVideo, chats: list[list[Question]], view: str = "whole") -> dict:
         """One sequence of a clip and chats, each of which sees the clip and itself."""
         content = [{"type": "video", "video": video}]
+        if view == "silent":
+            video = replace(video, waveform=None, metadata=replace(video.metadata, audio_duration=None))
+            content = [{"type": "video", "video": video}]
+        elif view == "sound":
+            content = [{"type": "audio", "audio": video.waveform}]
         encoded = self.processor.apply_chat_template(
             [{"role": "user", "content": content}],
             tokenize=True,
             return_dict=True,
-            load_audio_from_video=True,
+            load_audio_from_video=view != "silent",
             return_tensors="pt",
         )
         prefix = encoded["input_ids"][0, : -len(self.turn_end)].tolist()
@@ -131,33 +148,34 @@ class ClipEncoder:
             positions += range(start, start + len(read))
             segments += [number] * len(read)
             types.append(type)
-        # Windows that are silent padding are not read: those that hold what stands in the sequence suffice.
-        num_vectors = encoded["audio_timestamps"].shape[1]
-        features = encoded["input_features"]
-        seconds = self.processor.max_source_positions * 2 * self.processor.feature_extractor.hop_length
-        per_window = round(num_vectors_of(seconds / self.processor.feature_extractor.sampling_rate))
-        num_windows = min(-(-num_vectors // per_window), len(features))
-        return {
+        item = {
             "ids": torch.tensor(ids, dtype=torch.int16),
             "weights": torch.tensor(weights, dtype=torch.float16),
             "positions": torch.tensor(positions, dtype=torch.int16),
             "segments": torch.tensor(segments, dtype=torch.int16),
             "types": types,
-            "frames": video.frames,
-            "frame_seconds": encoded["video_timestamps"][0],
-            "windows": features[:num_windows].half(),
-            "sound_seconds": encoded["audio_timestamps"][0],
         }
+        if view != "sound":
+            item |= {"frames": video.frames, "frame_seconds": encoded["video_timestamps"][0]}
+        if view != "silent":
+            # Windows that are silent padding are not read: those that hold what stands in the sequence suffice.
+            seconds, windows = encoded["audio_timestamps"][0], encoded["input_features"]
+            num_windows = min(-(-len(seconds) // VECTORS_PER_WINDOW), len(windows))
+            item |= {"windows": windows[:num_windows].half(), "sound_seconds": seconds}
+        return item
 
 
-def num_vectors_of(seconds: float, per_second: float = 5.0) -> float:
-    """How many embeddings a sound of that length becomes."""
-    return seconds * per_second
+ITEM = ("ids", "weights", "positions", "segments", "types", "frames", "frame_seconds", "windows", "sound_seconds")
 
 
 def join(items: list[dict]) -> dict:
     """A batch of encoded clips."""
-    rows = {name: [item[name] for item in items] for name in items[0]}
+    rows = {name: [item[name] for item in items if name in item] for name in ITEM}
+    width = max(map(len, rows["ids"]))
+    for name, fill in (("ids", 0), ("weights", 0), ("positions", 0), ("segments", -1)):
+        # Attention with a mask is faster on GPUs if rows have a multiple of 16 tokens.
+        missing = -(-width // 16) * 16 - len(rows[name][0])
+        rows[name][0] = torch.nn.functional.pad(rows[name][0], (0, missing), value=fill)
     batch = {name: pad_sequence(rows[name], True, 0) for name in ("ids", "weights", "positions")}
     batch["segments"] = pad_sequence(rows["segments"], True, -1)  # padding
     batch["frames"], batch["windows"] = torch.cat(rows["frames"]), torch.cat(rows["windows"])
@@ -178,7 +196,7 @@ def join(items: list[dict]) -> dict:
 
 
 def make_batches(worker: int, arguments: argparse.Namespace, names, folder: str) -> None:
-    """What a process does: it writes batches, and puts their paths into a queue. The first also writes held-out ones."""
+    """What a process does: it writes batches and queues their paths. The first one writes held-out ones, too."""
     torch.set_num_threads(1)
     encoder = ClipEncoder(OmniVinciProcessor.from_pretrained(arguments.run))
     if worker == 0:
@@ -202,23 +220,44 @@ def save(encoder, split: str, number: int, arguments, names, folder: Path, is_he
         sample = dataset[rng.randrange(10**9)]
         options = {} if is_held_out else choose(SAMPLINGS, rng)
         coded = is_held_out or rng.random() < arguments.coded
-        items.append(encoder.encode(encoder.look(sample, config, options, coded, folder), chats_of(sample, rng)))
+        view = "whole" if is_held_out else choose(VIEWS, rng)
+        video = encoder.look(sample, config, options, coded, folder)
+        items.append(encoder.encode(video, chats_of(sample, view, rng), view))
     path = folder / f"{split}-{number}.pt"
     torch.save(join(items), path)
     names.put((str(path), is_held_out))
 
 
-def chats_of(sample, rng: random.Random) -> list[list[Question]]:
-    """Every question alone, and chats of several."""
-    chats = [[question] for question in sample.questions]
-    topics = [question for question in sample.questions if question.type not in ("matching", "caption")]
-    captions = [question for question in sample.questions if question.type == "caption"]
+def chats_of(sample, view: str, rng: random.Random) -> list[list[Question]]:
+    """Every question alone, chats of several, what `unroll` asks, and questions behind contexts."""
+    contexts, questions = contexts_of(sample.scene), list(sample.questions)
+    if view != "whole":
+        names = SEEN if view == "silent" else HEARD
+        questions = [
+            question
+            for question in questions
+            if question.type in names or question.form.removesuffix("_each").removeprefix("absent_") in names
+        ]
+        context = SEE if view == "silent" else HEAR
+        return [[_question(context, PROMPTS[context], contexts[context])], *([one] for one in questions)]
+    topics = [question for question in questions if question.type not in ("matching", "caption")]
+    captions = [question for question in questions if question.type == "caption"]
+    chats = [[question] for question in questions]
     for _ in range(NUM_CHATS):
         turns = rng.sample(topics, min(rng.randint(2, MAX_TURNS), len(topics)))
         if captions and rng.random() < 0.25:
             turns.insert(rng.choice((0, 0, 1)), captions[0])
         chats.append(turns)
+    known = {SEE: contexts[SEE], HEAR: contexts[HEAR]}
+    chats.append([_question(TIMELINE, ask_with(known, PROMPTS[TIMELINE]), contexts[TIMELINE])])
+    asked = rng.choice(topics)
+    names = rng.choice(([SEE], [SEE, HEAR], [SEE, HEAR, TIMELINE]))
+    chats.append([_question("unrolled", ask_with({name: contexts[name] for name in names}, asked.text), asked.answer)])
     return chats
+
+
+def _question(type: str, text: str, answer: str) -> Question:
+    return Question(type, type, text, answer, 0)
 
 
 class Practice:
@@ -240,7 +279,7 @@ class Practice:
         self.chunk_sizes = config.vision_chunk_size, config.audio_chunk_size
         config.vision_chunk_size = config.audio_chunk_size = 10**6  # all at once
         self.optimizer = MuonWithAdamW(self.model, arguments.learning_rate, 0.01, (0.9, 0.98), 1e-8)
-        self.log_file = open(Path(arguments.output) / "log.jsonl", "a", encoding="utf-8", buffering=1)
+        self.log_path = Path(arguments.output) / "log.jsonl"
         self.losses, self.num_steps, self.num_clips, self.num_new = [], 0, 0, 0
 
     def predict(self, batch: dict) -> torch.Tensor:
@@ -296,10 +335,9 @@ class Practice:
         if self.losses:
             values["loss"] = round(torch.stack(self.losses).mean().item(), 4)
             self.losses.clear()
-        line = json.dumps(
-            {"step": self.num_steps, "clips": self.num_clips, "new_clips": self.num_new, **values}
-        )
-        self.log_file.write(line + "\n")
+        line = json.dumps({"step": self.num_steps, "clips": self.num_clips, "new_clips": self.num_new, **values})
+        with self.log_path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
         print(line, flush=True)
 
     def save(self, name: str = "") -> None:

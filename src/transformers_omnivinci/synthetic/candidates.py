@@ -157,8 +157,8 @@ def sound_beside_shape(scene: Scene, config: WorldConfig, step: int) -> Iterator
 
 def absent(scene: Scene, config: WorldConfig, named: tuple[str, ...]) -> Iterator[Candidate]:
     """
-    Finds what a question can name that is not in the scene. Every other shape with an unknown combination of `"colour"`
-    and `"form"` shares one of them, or both, with shapes that are there, so that neither alone gives the answer away.
+    Finds what a question can name that is not in the scene. Half of the shapes share their `"colour"` or `"form"`, or
+    both, with shapes that are there, so that neither alone gives the answer away.
     """
     if named == ("sound",):
         kinds = {sound.kind for sound in scene.sounds}

@@ -129,7 +129,8 @@ def vocabulary(config: WorldConfig | None = None) -> list[str]:
     """
     config = config or WorldConfig()
     forms = (*QUESTION_FORMS, *PICTURE_FORMS)
-    wordings = [*candidates.CAPTION_WORDINGS, candidates.THERE_IS_NO, candidates.THE_SHAPE_AT_A_SIDE, *candidates.SIDES]
+    wordings = [*candidates.CAPTION_WORDINGS, candidates.THERE_IS_NO, candidates.THE_SHAPE_AT_A_SIDE]
+    wordings += candidates.SIDES
     wordings += [wording for form in forms for wording in form.wordings]
     texts = [re.sub(r"\{\w+\}", "", wording) for wording in wordings]
     texts += [answer for form in forms for answer in form.answers(config)]
