@@ -13,6 +13,7 @@ The learning rate rises for 2% of the way and then falls to zero: by the clips t
 """
 
 import argparse
+import copy
 import json
 import queue
 import random
@@ -42,6 +43,8 @@ from transformers_omnivinci.training.muon import MuonWithAdamW
 WORLDS = ((0.75, WorldConfig()), (0.25, WorldConfig(clip_seconds=(9.0, 12.0))))
 """Worlds and their shares: long clips, in which most goes wrong, more often than they are among all."""
 TYPES = (*CLOSED_TYPES, "matching", "caption", "absent")
+FIRST = tuple(({"time": 3.0, "counting": 2.0}.get(type, 0.6), type) for type in TYPES)
+"""The type of the first question of a clip, whose answers are balanced, and how often."""
 WEIGHTS = {"matching": 0.3, "caption": 0.4, SEE: 0.3, HEAR: 0.3, TIMELINE: 0.3}
 """How much a token of an answer counts in the loss, if not 1: long answers would outweigh the short ones."""
 NUM_CHATS, MAX_TURNS = 2, 4
@@ -52,7 +55,7 @@ HEARD = ("audio", "sound_start", "count_of_sounds", "count_of_one_sound", "sound
 """Types and forms of questions that the picture or the sound alone answers, their twins included."""
 SAMPLINGS = ((0.75, {}), (0.1, {"num_frames": 16}), (0.08, {"fps": 4.0}), (0.07, {"fps": 2.0}))
 """How frames are sampled, and how often: mostly as the processor does, and sometimes fewer."""
-KEPT_BATCHES = 400
+KEPT_BATCHES = 200
 """Batches that are kept on the device, to be trained on again."""
 VECTORS_PER_WINDOW = MAX_AUDIO_POSITIONS // 4
 """Embeddings that a window of the audio encoder becomes: two poolings halve its positions."""
@@ -217,7 +220,8 @@ def save(encoder, split: str, number: int, arguments, names, folder: Path, is_he
         dataset = SyntheticDataset(
             split, 10**9, arguments.seed + 1000, config, TYPES, questions_per_clip=arguments.questions_per_clip
         )
-        sample = dataset[rng.randrange(10**9)]
+        place = TYPES.index(choose(FIRST, rng))
+        sample = dataset[rng.randrange(10**8) * len(TYPES) + place]
         options = {} if is_held_out else choose(SAMPLINGS, rng)
         coded = is_held_out or rng.random() < arguments.coded
         view = "whole" if is_held_out else choose(VIEWS, rng)
@@ -322,11 +326,11 @@ class Practice:
         right, asked = defaultdict(int), Counter()
         for batch in batches:
             is_right = self.predict(batch).argmax(-1) == batch["targets"]
-            exact = torch.ones(len(batch["types"]), dtype=torch.int, device=self.device)
-            exact = exact.scatter_reduce(0, batch["chats"], is_right.int(), "amin").tolist()
-            for type, value in zip(batch["types"], exact, strict=True):
+            wrong = torch.zeros(len(batch["types"]), device=self.device)
+            wrong = wrong.index_add(0, batch["chats"], (~is_right).float()).tolist()
+            for type, tokens in zip(batch["types"], wrong, strict=True):
                 asked[type] += 1
-                right[type] += value
+                right[type] += tokens == 0
         self.model.train()
         return {type: round(right[type] / asked[type], 4) for type in sorted(asked)}
 
@@ -343,15 +347,9 @@ class Practice:
     def save(self, name: str = "") -> None:
         """Writes the checkpoint in bfloat16."""
         folder = Path(self.arguments.output) / name
-        config = self.model.config
-        config.vision_chunk_size, config.audio_chunk_size = self.chunk_sizes
-        weights = {key: value.to(torch.bfloat16) for key, value in self.model.state_dict().items()}
-        if config.tie_word_embeddings:
-            weights.pop("lm_head.weight", None)
-        dtype, config.dtype = config.dtype, torch.bfloat16
-        self.model.save_pretrained(folder, state_dict=weights)
-        config.dtype = dtype
-        config.vision_chunk_size = config.audio_chunk_size = 10**6
+        model = copy.deepcopy(self.model).to(torch.bfloat16).eval()
+        model.config.vision_chunk_size, model.config.audio_chunk_size = self.chunk_sizes
+        model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 
 
