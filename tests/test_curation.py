@@ -23,8 +23,8 @@ from transformers_omnivinci.data_engine.segmentation import cut_at_scenes, cut_e
 from transformers_omnivinci.data_engine.split import Split, list_sources
 from transformers_omnivinci.data_engine.stage import Failed, Stage
 from transformers_omnivinci.data_engine.typed import plain, read
-from transformers_omnivinci.data_engine.world_claims import claims_of, cut_to
-from transformers_omnivinci.synthetic import Clip, read_events, write_clip, write_reels
+from transformers_omnivinci.data_engine.world_claims import cut_to
+from transformers_omnivinci.synthetic import Clip, claims_of, read_events, write_clip, write_reels
 
 RUNNER = CliRunner()
 CONFIG = """

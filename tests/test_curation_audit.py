@@ -11,8 +11,8 @@ from transformers_omnivinci.data_engine.assembly import build_stages
 from transformers_omnivinci.data_engine.engine import apply
 from transformers_omnivinci.data_engine.split import Split
 from transformers_omnivinci.data_engine.truth_audit import Tally, audit, tally
-from transformers_omnivinci.data_engine.world_claims import claims_of, tell
-from transformers_omnivinci.synthetic import Event, WorldConfig, read_events, write_reels
+from transformers_omnivinci.data_engine.world_claims import tell
+from transformers_omnivinci.synthetic import Event, WorldConfig, claims_of, read_events, write_reels
 
 from .test_curation import CONFIG, configured, films  # noqa: F401
 

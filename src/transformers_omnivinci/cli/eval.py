@@ -248,10 +248,14 @@ def _show_types(scores) -> None:
     for score in scores:
         columns.setdefault(score.senses, []).append(_type_cell(score))
     print_table(columns, numbers=list(columns)[1:])
+    if "caption" in by_type:
+        typer.secho("Captions: precision, recall, and the share of what is told that is invented.", dim=True)
     typer.secho("Deaf, blind and text only: the same model without the sound, the picture, or both.", dim=True)
 
 
 def _type_cell(score) -> str:
+    if score.precision is not None:
+        return f"{score.precision:.1%} / {score.recall:.1%} / {score.invention:.1%}"
     if score.median_error is None:
         return f"{score.accuracy:.1%}"
     return f"{score.accuracy:.1%}, ±{score.median_error:.1f} s"

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..synthetic import Event, read_events
+from ..synthetic import Event, claims_of, read_events
 from .columns import AudioCaptions, OmniCaption, Questions, Segment, VisualCaptions
 from .segment_ledger import SegmentLedger
 from .typed import hints, read
-from .world_claims import claims_of, cut_to
+from .world_claims import cut_to
 from .world_questions import answer
 
 TOLERANCE = 1.0

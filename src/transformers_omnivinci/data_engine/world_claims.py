@@ -1,33 +1,9 @@
-"""What captions of the synthetic world claim: its sentences read back as events."""
+"""Events of films of the synthetic world, told as captions and cut to stretches of a film."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ..synthetic import COLOURS, FORMS, MOTIONS, SOUNDS, Event
-
-_NUMBER = r"(\d+(?:\.\d+)?)"
-_SHAPE = re.compile(
-    rf"From {_NUMBER} to {_NUMBER} seconds, the ({'|'.join(COLOURS)}) ({'|'.join(FORMS)}) "
-    rf"(?:moves ({'|'.join(MOTIONS[:-1])})|(stands still))",
-    re.IGNORECASE,
-)
-_SOUND = re.compile(rf"At {_NUMBER} seconds, the ({'|'.join(SOUNDS)}) is heard", re.IGNORECASE)
-SOUND_SECONDS = 1.0
-"""How long a sound is taken to be, of which captions tell the start alone."""
-
-
-def claims_of(text: str) -> list[Event]:
-    """The events that a text claims, in the words of the world's captions, in the order of the text."""
-    found = []
-    for match in _SHAPE.finditer(text):
-        start, end, colour, form, motion, _ = match.groups()
-        what = f"{colour} {form}".lower()
-        found.append((match.start(), Event("visual", what, float(start), float(end), (motion or "nowhere").lower())))
-    for match in _SOUND.finditer(text):
-        start = float(match[1])
-        found.append((match.start(), Event("audio", match[2].lower(), start, start + SOUND_SECONDS)))
-    return [event for _, event in sorted(found, key=lambda pair: pair[0])]
+from ..synthetic import Event
 
 
 def tell(events: Iterable[Event]) -> str:

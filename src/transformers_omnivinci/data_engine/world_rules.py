@@ -7,9 +7,9 @@ one sound heard, at a time.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..synthetic import Event
+from ..synthetic import Event, claims_of
 from .columns import RejectedStatement
-from .world_claims import claims_of, shift, tell
+from .world_claims import shift, tell
 
 SAME_SECONDS = 1.0
 """Up to how far apart two captions may put the same event."""

@@ -107,7 +107,8 @@ def answer_questions(
         on_answers(len(questions) - len(left))
     hears = senses != "deaf" and load_audio_from_video is not False
     ask = Asker(model, processor, max_new_tokens, load_audio_from_video=hears, **options)
-    chats = [_chat(perceived(question.content, senses, (silent or set()).__contains__)) for question in left]
+    is_silent = (silent or set()).__contains__
+    chats = [[*_chat(perceived(question.content, senses, is_silent)), *question.turns] for question in left]
     for batch, texts in _answer_batches(ask, chats, batches(chats, batch_size)):
         rows = []
         for index, text in zip(batch, texts, strict=True):

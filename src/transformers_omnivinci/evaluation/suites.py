@@ -72,6 +72,9 @@ class Question:
         references (`list[str]`): Right answers, of which any will do; one letter where there are options.
         options (`list[str]`): Texts of the options of a multiple-choice question, without letters.
         row (`Mapping`): The row it was read from.
+        turns (`Sequence[dict]`):
+            Messages behind that with the content, whose contents are lists of items: an answer, and a further
+            question, which is then the one that is asked.
     """
 
     name: str
@@ -79,6 +82,7 @@ class Question:
     references: list[str]
     options: list[str] = field(default_factory=list)
     row: Mapping = field(default_factory=dict)
+    turns: Sequence[dict] = ()
 
 
 def read_questions(

@@ -9,11 +9,13 @@ A synthetic world: short clips whose events are known exactly, and questions abo
 - `questions`: types, forms, wordings and right answers, and what can be asked about each modality.
 - `dataset`: balanced data sets, generated on access or written to a folder.
 - `unrolled`: chats in which contexts are written down before the answer.
+- `claims`: captions read back as events, and counted against the truth.
 - `reels`: films of several scenes, with the list of their events.
 
 None of these modules imports torch.
 """
 
+from .claims import CaptionCount, claims_of, count_claims
 from .clips import Clip, render, write_clip
 from .config import WorldConfig
 from .dataset import Sample, SyntheticDataset, write_dataset
@@ -42,6 +44,7 @@ __all__ = [
     "QUESTION_TYPES",
     "SOUNDS",
     "SPLITS",
+    "CaptionCount",
     "Clip",
     "Event",
     "Modality",
@@ -51,6 +54,8 @@ __all__ = [
     "SyntheticDataset",
     "WorldConfig",
     "ask",
+    "claims_of",
+    "count_claims",
     "contexts_of",
     "events_of",
     "held_out",

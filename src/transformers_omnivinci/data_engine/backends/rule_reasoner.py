@@ -5,8 +5,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ...synthetic import claims_of
 from ..typed import plain
-from ..world_claims import claims_of
 from ..world_questions import answer, write_questions
 from ..world_rules import correct
 from .protocol import Reply, Request
