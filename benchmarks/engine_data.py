@@ -14,7 +14,6 @@ import gzip
 import json
 import os
 import pickle
-import random
 import re
 import statistics
 import tempfile
@@ -22,7 +21,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cache, partial
 from itertools import chain
 from multiprocessing import get_context
@@ -30,8 +29,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from rich.console import Console
 from torch import nn
 from transformers import TrainerCallback, TrainingArguments, set_seed
 from transformers.modeling_outputs import BaseModelOutput
@@ -72,6 +69,7 @@ OF_PICTURES = tuple(form.name for form in QUESTION_FORMS if form.name in ASKED a
 )
 PICTURE_CAPTIONS = ("What is shown, and when?", "Describe the picture of the clip with times.")
 QUESTIONS_PER_CLIP = 6
+BATCH_SIZE = 16
 WINDOW_SECONDS = 3.0
 MAX_NEW_TOKENS = 112
 """Enough for a trace that tells of every event of a clip."""
@@ -111,6 +109,11 @@ ARMS = {
 }
 """Of each arm, the senses that it has of a clip, and the groups of chats about it, see [`chats_about`]."""
 
+MAIN, OTHERS = list(ARMS)[:3], list(ARMS)[3:]
+"""The arms of the paper's table, and what they are compared with beside."""
+
+BASE_FILE = "base.pt"
+CORRECTION = "cross_modal_correction"
 LOSS, STEPS, ERROR = "loss", "steps", "median error (s)"
 Chats = dict[str, list[tuple[str, str]]]
 """Questions and answers about a clip, by group."""
@@ -133,23 +136,14 @@ class Merger(RuleReasoner):
     """A test-reasoner that believes everything: it merges the captions of both senses and corrects nothing."""
 
     def complete(self, requests: Sequence[Request]) -> list[Reply]:
-        return [
-            self._merge(request)
-            if request.task == "cross_modal_correction"
-            else super(Merger, self).complete([request])[0]
-            for request in requests
-        ]
+        replies = iter(super().complete([one for one in requests if one.task != CORRECTION]))
+        return [self._merge(one) if one.task == CORRECTION else next(replies) for one in requests]
 
-    def _merge(self, request: Request) -> Reply:
-        clips = request.fields["clips"]
-        told = [
-            shift(event, clip["start"])
-            for clip in clips
-            for name in ("visual", "audio")
-            for event in claims_of(clip[name])
-        ]
-        caption = tell(told) or "Nothing is seen or heard."
-        return Reply(json.dumps({"omni_caption": caption, "rejected_statements": []}))
+    @staticmethod
+    def _merge(request: Request) -> Reply:
+        captions = [(clip, clip[sense]) for clip in request.fields["clips"] for sense in ("visual", "audio")]
+        told = [shift(event, clip["start"]) for clip, caption in captions for event in claims_of(caption)]
+        return Reply(json.dumps({"omni_caption": tell(told) or "Nothing is heard.", "rejected_statements": []}))
 
 
 # What there is to learn -------------------------------------------------------------------------------------------
@@ -296,9 +290,7 @@ class Learned(Sequence):
 
     def __getitem__(self, index: int) -> dict:
         features, text = self.items[index]
-        item = {
-            name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in text.items()
-        }
+        item = {name: torch.from_numpy(one) if isinstance(one, np.ndarray) else one for name, one in text.items()}
         item |= {name: torch.from_numpy(features[name]).float() for name in item.pop("inputs")}
         return item
 
@@ -356,7 +348,7 @@ def train(model, data: Sequence[dict], steps: int, seed: int, rate: float, devic
             output_dir=tempfile.gettempdir(),  # to which nothing is saved
             seed=seed,
             max_steps=steps,
-            per_device_train_batch_size=8,
+            per_device_train_batch_size=BATCH_SIZE,
             weight_decay=0.01,
             adam_beta2=0.98,
             use_cpu=device == "cpu",
@@ -364,6 +356,7 @@ def train(model, data: Sequence[dict], steps: int, seed: int, rate: float, devic
             logging_steps=10,
             report_to="none",
             disable_tqdm=True,
+            dataloader_num_workers=0 if device == "cpu" else 1,
             **(get_recipe("omni").training_arguments | {"learning_rate": rate}),
         ),
         train_dataset=data,
@@ -378,7 +371,7 @@ def train(model, data: Sequence[dict], steps: int, seed: int, rate: float, devic
     return {LOSS: statistics.mean(losses[-5:]) if losses else float("nan"), STEPS: trainer.state.global_step}
 
 
-def answer_all(model, clips: list[dict], senses: str, device: str, batch_size: int = 150) -> list[str]:
+def answer_all(model, clips: list[dict], senses: str, device: str, batch_size: int = 300) -> list[str]:
     """The answers to the questions about test clips, by greedy decoding; after a trace, what stands behind it."""
     model.to(device).eval()
     collate = OmniVinciCollator(processor().tokenizer.pad_token_id, padding_side="left")
@@ -402,7 +395,7 @@ def _prompt(item: dict) -> dict:
 
 def build_base(folder: Path, steps: int, device: str, deadline: float) -> dict:
     """Trains the model that all runs begin with, unless it is there: a new language model behind nano's projectors."""
-    path = folder / "base.pt"
+    path = folder / BASE_FILE
     told = {}
     if not path.exists():
         torch.set_float32_matmul_precision("high")
@@ -418,7 +411,17 @@ def build_base(folder: Path, steps: int, device: str, deadline: float) -> dict:
     return told
 
 
-def run(arm: str, seed: int, steps: int, rate: float, folder: Path, results: Path, device: str, deadline: float):
+def run(
+    arm: str,
+    seed: int,
+    steps: int,
+    rate: float,
+    folder: Path,
+    results: Path,
+    num_asked: int,
+    device: str,
+    deadline: float,
+) -> dict | None:
     """Trains and evaluates an arm with a seed, unless that was done. `None` where the time was over before."""
     path = results / f"{list(ARMS).index(arm)}-{seed}.json"
     if not path.exists():
@@ -431,17 +434,16 @@ def run(arm: str, seed: int, steps: int, rate: float, folder: Path, results: Pat
         model.generation_config = nano().generation_config
         for encoder in ENCODERS.values():
             setattr(model.model, encoder, Encoded())
-        model.load_state_dict(torch.load(folder / "base.pt"))
+        model.load_state_dict(torch.load(folder / BASE_FILE))
         senses, groups = ARMS[arm]
         data = Learned(read_encoded("train", folder), senses, groups)
         result = {"arm": arm, "seed": seed, **data.count()}
-        if steps:
-            result |= train(model, data, steps, seed, rate, device, deadline)
+        result |= train(model, data, steps, seed, rate, device, deadline)
         trained = time.time()
-        if result.get(STEPS, 0) < steps:
+        if result[STEPS] < steps:
             return None
         clips = read_encoded("test", folder)
-        rows = asked_rows(folder, len(clips))
+        rows = asked_rows(folder, num_asked)
         answers = answer_all(model, clips, senses, device)
         scores = {score.type: score for score in score_answers(rows, answers)}
         result |= {type: score.accuracy for type, score in scores.items()} | {ERROR: scores["time"].median_error}
@@ -453,24 +455,19 @@ def run(arm: str, seed: int, steps: int, rate: float, folder: Path, results: Pat
 
 def asked_rows(folder: Path, size: int) -> list[dict]:
     """The rows of the test clips, in the order of [`read_encoded`]."""
-    counts = sorted((folder / "encoded").glob("test-*.pickle"))
-    order = [index for part in range(len(counts)) for index in range(part, size, len(counts))]
-    return [dataset("test", size)[index].rows("")[0] for index in order]
+    parts = len(list((folder / "encoded").glob("test-*.pickle")))
+    return [dataset("test", size)[index].rows("")[0] for part in range(parts) for index in range(part, size, parts)]
 
 
 # Report -----------------------------------------------------------------------------------------------------------
 
 
-def chances(folder: Path, size: int) -> dict[str, float]:
-    """How often an answer is right by chance, by type."""
-    rows = asked_rows(folder, size)
-    return {score.type: score.chance for score in score_answers(rows, [""] * len(rows))}
-
-
 def table(runs: list[dict], chance: dict[str, float]) -> str:
     """Means and standard deviations over seeds in Markdown, and what each arm learns of a clip."""
-    names = (*CLOSED_TYPES, "all")
-    lines = [f"| | {' | '.join(names)} | answer tokens a clip |", f"|---|{'---|' * (len(names) + 1)}"]
+    lines = [
+        f"| | {' | '.join(CLOSED_TYPES)} | all | answer tokens a clip |",
+        f"|---|{'---|' * (len(CLOSED_TYPES) + 2)}",
+    ]
     told = [f"{chance[type]:.0%}" for type in CLOSED_TYPES] + [f"{statistics.mean(chance.values()):.0%}"]
     lines.append(f"| chance | {' | '.join(told)} | |")
     for arm in ARMS:
@@ -494,6 +491,8 @@ def _with_deviation(values: list[float]) -> str:
 
 def draw(runs: list[dict], path: Path) -> None:
     """Bars of the means by type of question, with a dot for each run."""
+    from matplotlib.figure import Figure  # which machines that train need not have
+
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     axes = figure.subplots()
     arms = [arm for arm in ARMS if any(run["arm"] == arm for run in runs)]
@@ -512,15 +511,21 @@ def draw(runs: list[dict], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def report(runs: list[dict], chance: dict[str, float], docs: Path) -> None:
+def report(results: Path, size: int, docs: Path) -> None:
     """Puts the table into its place in `data-engine.md`, and the plot and all numbers beside it."""
-    place = r"<!-- does it help -->.*?<!-- end -->"
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
+    rows = [row for sample in dataset("test", size) for row in sample.rows("")]
+    chance = {score.type: score.chance for score in score_answers(rows, [""] * len(rows))}
     path = docs / "data-engine.md"
     text = path.read_text(encoding="utf-8") if path.exists() else "<!-- does it help --><!-- end -->\n"
     lines = f"<!-- does it help -->\n\n{table(runs, chance)}\n\n<!-- end -->"
-    path.write_text(re.sub(place, lambda _: lines, text, flags=re.DOTALL), encoding="utf-8")
+    text = re.sub(r"<!-- does it help -->.*?<!-- end -->", lambda _: lines, text, flags=re.DOTALL)
+    path.write_text(text, encoding="utf-8")
     (docs / "engine-data.json").write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
     draw(runs, docs / "engine-data.png")
+
+
+# All of it --------------------------------------------------------------------------------------------------------
 
 
 def wait_for(tasks: Sequence[Future]) -> list:
@@ -533,81 +538,82 @@ def wait_for(tasks: Sequence[Future]) -> list:
         raise
 
 
-def prepare(pool: ProcessPoolExecutor, sizes: dict[str, int], folder: Path, parts: int, say) -> None:
-    """Films, what the engine writes about them, and both as the model gets them; what is there is not made again."""
-    (folder / "films").mkdir(parents=True, exist_ok=True)
-    (folder / "encoded").mkdir(exist_ok=True)
-    for name, size in sizes.items():
-        writing = partial(write_film, name, size, folder / "films")
-        list(pool.map(writing, range(size), chunksize=16))
-    say(f"{sum(sizes.values())} clips are rendered.")
-    if not (folder / "engine.json.gz").exists():
-        films = [folder / "films" / f"{sample.id}.mp4" for sample in dataset("train", sizes["train"])]
-        run_engine(films, folder)
-        say("The engine has written about those to learn from.")
-    tasks = []
-    for name, size in sizes.items():
-        for part in range(parts):
-            path = folder / "encoded" / f"{name}-{part:02}.pickle"
-            if not path.exists():
-                tasks.append(pool.submit(encode, name, size, folder, part, parts, path))
+def warm_up() -> None:
+    """Starts a process while others still make its data."""
+    nano()
+    processor()
+
+
+def prepare(pool: ProcessPoolExecutor, name: str, size: int, folder: Path, parts: int) -> None:
+    """Clips of a kind, what the engine writes about them, and both as the model gets them; what is there is kept."""
+    paths = [folder / "encoded" / f"{name}-{part:02}.pickle" for part in range(parts)]
+    if all(path.exists() for path in paths):
+        return
+    list(pool.map(partial(write_film, name, size, folder / "films"), range(size), chunksize=16))
+    if name == "train" and not (folder / "engine.json.gz").exists():
+        run_engine([folder / "films" / f"{sample.id}.mp4" for sample in dataset(name, size)], folder)
+    tasks = [
+        pool.submit(encode, name, size, folder, part, parts, path)
+        for part, path in enumerate(paths)
+        if not path.exists()
+    ]
     wait_for(tasks)
-    say("All are encoded.")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine_data", description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("build/engine-data"), help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="where the report goes (default: %(default)s)")
-    parser.add_argument("--results", type=Path, help="where runs go (default: OUTPUT/runs)")
-    parser.add_argument("--only", choices=("data", "base"), help="end when data are made, or the first model")
+    parser.add_argument("--results", type=Path, help="where results of runs go (default: OUTPUT/runs)")
+    parser.add_argument("--only", choices=("runs", "report"), help="leave out the report, or all but the report")
     parser.add_argument("--device", default="cpu", help="to train on (default: %(default)s)")
     parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="processes that make data")
     parser.add_argument("--num-runs", type=int, default=os.cpu_count(), help="runs side by side")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="after which no run goes on")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each arm (default: %(default)s)")
-    parser.add_argument("--num-clips", type=int, default=3000, help="to learn from (default: %(default)s)")
-    parser.add_argument("--num-base-clips", type=int, default=3000, help="of the first model (default: %(default)s)")
+    parser.add_argument("--num-clips", type=int, default=4000, help="to learn from (default: %(default)s)")
+    parser.add_argument("--num-base-clips", type=int, default=1600, help="of the first model (default: %(default)s)")
     parser.add_argument("--clips-per-type", type=int, default=100, help="to ask about (default: %(default)s)")
-    parser.add_argument("--base-steps", type=int, default=1500, help="of 8 (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=1000, help="of 8 clips (default: %(default)s)")
+    parser.add_argument("--base-steps", type=int, default=800, help="of the first model (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=800, help=f"of {BATCH_SIZE} clips (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=2e-3, help="learning rate (default: %(default)s)")
-    parser.add_argument("--arm", choices=ARMS, action="append", help="only these arms")
     arguments = parser.parse_args()
     start = time.time()
-    deadline, folder = start + arguments.seconds, arguments.output
-    results = arguments.results or folder / "runs"
-    for one in (results, arguments.docs):
+    folder, results = arguments.output, arguments.results or arguments.output / "runs"
+    for one in (results, arguments.docs, folder / "films", folder / "encoded"):
         one.mkdir(parents=True, exist_ok=True)
+    num_asked = arguments.clips_per_type * len(CLOSED_TYPES)
 
     def say(text: str) -> None:
-        Console().print(f"{time.time() - start:.0f} s: {text}", markup=False, highlight=False, soft_wrap=True)
+        print(f"{time.time() - start:.0f} s: {text}", flush=True)
 
-    sizes = {
-        "base": arguments.num_base_clips,
-        "train": arguments.num_clips,
-        "test": arguments.clips_per_type * len(CLOSED_TYPES),
-    }
-    options = {"mp_context": get_context("spawn"), "initializer": torch.set_num_threads, "initargs": (1,)}
-    with ProcessPoolExecutor(arguments.num_workers, **options) as pool:
-        prepare(pool, sizes, folder, arguments.num_workers, say)
-    if arguments.only == "data":
-        return
-    with ProcessPoolExecutor(arguments.num_runs, **options) as pool:
-        (told,) = wait_for([pool.submit(build_base, folder, arguments.base_steps, arguments.device, deadline)])
-        say(f"The first model is trained: {told}.")
-        if arguments.only == "base":
-            return
-        jobs = [(arm, seed) for seed in range(arguments.seeds) for arm in arguments.arm or ARMS]
-        settings = (arguments.steps, arguments.rate, folder, results, arguments.device, deadline)
-        tasks = [pool.submit(run, *job, *settings) for job in jobs]
-        for job, task in zip(jobs, tasks, strict=True):
-            say(f"{job}: {task.result()}")
-        runs = wait_for(tasks)
-    done = [run for run in runs if run is not None]
-    if done:
-        report(done, chances(folder, sizes["test"]), arguments.docs)
-    say(f"{len(done)} of {len(runs)} runs are done.")
+    if arguments.only != "report":
+        sizes = {"base": arguments.num_base_clips, "train": arguments.num_clips, "test": num_asked}
+        options = {"mp_context": get_context("spawn"), "initializer": torch.set_num_threads, "initargs": (1,)}
+        where = (arguments.device, start + arguments.seconds)
+        with (
+            ProcessPoolExecutor(arguments.num_workers, **options) as makers,
+            ProcessPoolExecutor(arguments.num_runs, **options) as runners,
+        ):
+            warm = [runners.submit(warm_up) for _ in range(arguments.num_runs)]
+            if not (folder / BASE_FILE).exists():
+                prepare(makers, "base", sizes["base"], folder, arguments.num_workers)
+                say("Clips of single senses are made.")
+            base = runners.submit(build_base, folder, arguments.base_steps, *where)
+            for name in ("train", "test"):
+                prepare(makers, name, sizes[name], folder, arguments.num_workers)
+                say(f"Clips are made: {name}.")
+            say(f"The first model is trained: {base.result()}.")
+            wait_for(warm)
+            jobs = [
+                (arm, seed) for arms in (MAIN, OTHERS) for seed in range(arguments.seeds) for arm in arms
+            ]  # those that matter most are first, if the time is over
+            settings = (arguments.steps, arguments.rate, folder, results, num_asked, *where)
+            tasks = [runners.submit(run, *job, *settings) for job in jobs]
+            for job, task in zip(jobs, tasks, strict=True):
+                say(f"{job}: {task.result()}")
+    if arguments.only != "runs":
+        report(results, num_asked, arguments.docs)
 
 
 if __name__ == "__main__":
