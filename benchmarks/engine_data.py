@@ -104,6 +104,7 @@ ARMS = {
     "visual only": ("deaf", ("picture",)),
     "implicit learning": ("both", ("asked",)),
     "+ engine data": ("both", ("asked", "engine")),
+    "+ engine data without traces": ("both", ("asked", "untraced")),
     "+ engine data, uncorrected": ("both", ("asked", "uncorrected")),
     "+ as many questions again": ("both", ("asked", "more")),
 }
@@ -113,6 +114,8 @@ MAIN, OTHERS = list(ARMS)[:3], list(ARMS)[3:]
 """The arms of the paper's table, and what they are compared with beside."""
 
 BASE_FILE = "base.pt"
+ANSWER = "Answer:"
+"""Behind which the answer stands, after a trace."""
 CORRECTION = "cross_modal_correction"
 LOSS, STEPS, ERROR = "loss", "steps", "median error (s)"
 Chats = dict[str, list[tuple[str, str]]]
@@ -182,6 +185,8 @@ def chats_about(name: str, size: int, index: int, engine: dict[str, dict[str, li
     seen = [(one.text, one.answer) for one in sample.questions if one.form in OF_PICTURES]
     found = {"asked": captions + pairs[:QUESTIONS_PER_CLIP], "more": pairs[QUESTIONS_PER_CLIP:][:QUESTIONS_PER_CLIP]}
     found |= {group: [tuple(pair) for pair in chats.get(sample.id, [])] for group, chats in engine.items()}
+    told = found.get("engine", [])
+    found["untraced"] = [(question, answer.rpartition(ANSWER)[2].strip()) for question, answer in told]
     return {"both": found, "deaf": {"picture": captions + seen[:QUESTIONS_PER_CLIP]}}
 
 
@@ -384,7 +389,7 @@ def answer_all(model, clips: list[dict], senses: str, device: str, batch_size: i
         with torch.inference_mode():
             output = model.generate(**batch, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
         texts = processor().batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
-        answers += [text.rpartition("Answer:")[2].strip() for text in texts]
+        answers += [text.rpartition(ANSWER)[2].strip() for text in texts]
     return answers
 
 

@@ -17,7 +17,7 @@ from transformers_omnivinci.data_engine.assembly import build_stages, check_conf
 from transformers_omnivinci.data_engine.clip_media import mp4
 from transformers_omnivinci.data_engine.columns import AudioCaptions, Segment, Span, VisualCaptions
 from transformers_omnivinci.data_engine.config import EngineConfig, SplitConfig, read_config
-from transformers_omnivinci.data_engine.engine import CHATS, REJECTS, HereRunner, apply, curate
+from transformers_omnivinci.data_engine.engine import CHATS, REJECTS, RUN, HereRunner, apply, curate
 from transformers_omnivinci.data_engine.segment_ledger import FILE, SegmentLedger
 from transformers_omnivinci.data_engine.segmentation import cut_at_scenes, cut_evenly, group
 from transformers_omnivinci.data_engine.split import Split, list_sources
@@ -287,7 +287,7 @@ def test_a_run_writes_chats_that_training_reads(films, tmp_path, config_file):
     assert plan.length > len(plan.text_ids)
     (reject,) = map(json.loads, (out / REJECTS).read_text().splitlines())
     assert reject["stage"] == "split" and reject["source"] == "../none.mp4"
-    assert {path.name for path in out.iterdir()} == {CHATS, REJECTS, FILE, ".lock"}
+    assert {path.name for path in out.iterdir()} == {CHATS, REJECTS, FILE, RUN, ".lock"}
 
 
 def test_a_killed_run_goes_on_and_does_nothing_twice(films, tmp_path):
@@ -373,3 +373,27 @@ def test_columns_of_a_sense_are_one_for_each_clip():
     row = plain(segment) | plain(VisualCaptions(["one"])) | plain(AudioCaptions(["one", "two"], ["", ""]))
     with pytest.raises(ValueError, match="2 clips of the segment a have 1 visual captions"):
         correction([row])
+
+
+def test_a_run_tells_how_fast_each_stage_is(films, tmp_path):
+    lines = []
+    config = configured(captioner={"delay": 0.01})
+    report = curate(
+        config, [*films, "/none.mp4"], tmp_path / "out", HereRunner(),
+        on_report=lambda one: lines.append(one.throughput.line()),
+    )  # fmt: skip
+    told = json.loads((tmp_path / "out" / RUN).read_text())
+    assert (told["finished"], told["rejected"]) == (report.finished, 1)
+    stages = told["throughput"]["stages"]
+    assert list(stages) == ["split", "visual_caption", "audio_caption", "cross_modal_correction"]
+    assert [stage["segments"] for stage in stages.values()] == [5, 4, 4, 4]  # what is rejected only passes through
+    assert stages["visual_caption"]["seconds"] >= 4 * 0.01
+    assert told["throughput"]["hours"] == pytest.approx(sum(read_seconds(films)) / 3600, abs=1e-4)
+    assert len(lines) == 5 and "4 segments" in lines[-1] and "visual_caption" in lines[-1]
+    assert all("took" not in row for row in rows_of(tmp_path / "out"))
+
+
+def read_seconds(films):
+    for film in films:
+        for row in Split(SplitConfig(segment_seconds=20, clip_seconds=8))([{"source": film}]):
+            yield row["end"] - row["start"]

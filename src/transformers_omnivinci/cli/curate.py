@@ -55,14 +55,18 @@ def curate(
         settings = read_config(config)
         videos = list_sources(sources)
         with show_progress() as progress:
-            task = progress.add_task("Segments", total=None)
-            runner = HereRunner() if here else RayRunner(address)
-            report = run(settings, videos, output, runner, on_row=lambda row: progress.advance(task), check=check)
+            task = progress.add_task("", total=None)
+
+            def show(report) -> None:
+                progress.update(task, description=report.throughput.line(), advance=1)
+
+            report = run(settings, videos, output, HereRunner() if here else RayRunner(address), None, check, show)
         chats = ", ".join(f"{number} {category}" for category, number in sorted(report.chats.items())) or "none"
         typer.echo(
             f"{output}: {report.finished} segments finished, {report.known} known before, {report.rejected} rejected."
         )
         typer.echo(f"Chats: {chats}.")
+        typer.echo(f"Throughput: {report.throughput.line()}.")
         if report.prompt_tokens or report.completion_tokens:
             cost = f", which cost {report.cost:.2f}" if report.cost else ""
             typer.echo(f"Tokens: {report.prompt_tokens} read, {report.completion_tokens} written{cost}.")

@@ -16,8 +16,10 @@ from .config import EngineConfig
 from .segment_ledger import SegmentLedger, key_of
 from .split import Split
 from .stage import PROVENANCE, REJECTED, Stage
+from .throughput import TOOK, Throughput, timed
 
 CHATS, REJECTS = "chats.jsonl", "rejects.jsonl"
+RUN = "run.json"
 SOUNDS = "sounds"
 
 
@@ -41,7 +43,8 @@ class HereRunner:
 
     def __call__(self, config: EngineConfig, sources: Sequence[str], done: set[int]) -> Iterator[dict]:
         split, stages = Split(config.split), build_stages(config, self.made)
-        wanted = (row for source in sources for row in split([{"source": source}]) if key_of(row["id"]) not in done)
+        rows = (row for source in sources for row in timed(split, [{"source": source}]))
+        wanted = (row for row in rows if key_of(row["id"]) not in done)
         size = max(options.batch_size for _, options in config.named_stages())
         while rows := list(islice(wanted, size)):
             yield from apply(stages, rows)
@@ -50,7 +53,7 @@ class HereRunner:
 def apply(stages: Iterable[Stage], rows: list[dict]) -> list[dict]:
     """Rows after all stages."""
     for stage in stages:
-        rows = stage(rows)
+        rows = timed(stage, rows)
     return rows
 
 
@@ -64,6 +67,7 @@ class Report:
         chats (`dict[str, int]`): Chats that were written, by category.
         prompt_tokens (`int`), completion_tokens (`int`), cost (`float`): Of this run.
         seconds (`dict[str, float]`): Which back ends took in this run, by stage.
+        throughput ([`Throughput`]): How fast this run is, by stage.
     """
 
     finished: int = 0
@@ -74,9 +78,11 @@ class Report:
     completion_tokens: int = 0
     cost: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
+    throughput: Throughput = field(default_factory=Throughput)
 
-    def count(self, row: dict) -> None:
-        """Counts the row of a segment."""
+    def count(self, row: dict, took: dict[str, float]) -> None:
+        """Counts the row of a segment, and the seconds that it took in each stage."""
+        self.throughput.count(row, took)
         if row.get(REJECTED):
             self.rejected += 1
         else:
@@ -87,6 +93,12 @@ class Report:
             self.cost += one["cost"]
             self.seconds[one["stage"]] = self.seconds.get(one["stage"], 0.0) + one["seconds"]
 
+    def summary(self) -> dict:
+        """All of it as JSON has it."""
+        names = ("finished", "known", "rejected", "chats", "prompt_tokens", "completion_tokens", "cost")
+        told = {name: getattr(self, name) for name in names}
+        return {**told, "back ends (s)": self.seconds, "throughput": self.throughput.summary()}
+
 
 def curate(
     config: EngineConfig,
@@ -95,6 +107,7 @@ def curate(
     runner: Runner,
     on_row: Callable[[dict], object] | None = None,
     check: bool = True,
+    on_report: Callable[[Report], object] | None = None,
 ) -> Report:
     """
     Runs the engine. What an earlier run with the same settings finished in the folder is kept and not done again.
@@ -107,9 +120,10 @@ def curate(
         on_row (`Callable`, *optional*): Gets the row of each segment once it is on disk.
         check (`bool`, *optional*, defaults to `True`):
             Whether back ends are checked from this machine first: servers that are down, programs that are missing.
+        on_report (`Callable`, *optional*): Gets what was done so far, after each row.
 
     Returns:
-        [`Report`]: what was done.
+        [`Report`]: what was done, which is also written to `run.json`.
 
     Raises:
         ValueError: the config does not fit together, or the folder holds results of another one.
@@ -123,11 +137,17 @@ def curate(
         report = Report(known=len(ledger.done))
         for row in runner(config, sources, ledger.done):
             _write_sounds(output, row.pop(SOUNDS, {}))
+            took = row.pop(TOOK, {})
             ledger.add(row)
-            report.count(row)
+            report.count(row, took)
             if on_row is not None:
                 on_row(row)
+            if on_report is not None:
+                on_report(report)
+        report.throughput.stop()
         report.chats = dict(write_results(ledger, config, output))
+        with replaced(output / RUN) as part:
+            part.write_text(json.dumps(report.summary(), indent=1) + "\n", encoding="utf-8")
     return report
 
 

@@ -18,6 +18,7 @@ from .assembly import build_stage
 from .config import EngineConfig
 from .segment_ledger import key_of
 from .split import Split
+from .throughput import timed
 
 ROW, FATAL = "row", "fatal"
 """The column of rows, and the one entry of a row that says why the run cannot go on."""
@@ -128,7 +129,8 @@ class SplitTask:
         known, kept = ray.get(self.known), []
         split = Split(self.config.split)
         for source in batch["source"]:
-            kept += [row for row in split([{"source": str(source)}]) if not _has(known, key_of(row["id"]))]
+            rows = timed(split, [{"source": str(source)}])
+            kept += [row for row in rows if not _has(known, key_of(row["id"]))]
         return _batch(kept)
 
 
@@ -143,7 +145,7 @@ class StageActor:
         if any(FATAL in row for row in rows):
             return _batch(rows)
         try:
-            return _batch(self.stage(rows))
+            return _batch(timed(self.stage, rows))
         except Exception as error:  # Ray would pass on the text of a traceback
             told = " ".join(str(error).split()) or type(error).__name__
             return _batch([{FATAL: f"The stage {self.stage.name} cannot go on: {told}"}])
