@@ -73,21 +73,31 @@ class Setting:
         return frames, metadata, samples
 
 
-def write_checkpoint(folder: Path, tiny: bool) -> None:
-    """OmniVinci without weights: the 9B model, with nano's tokenizer, or nano's sizes."""
+def write_checkpoint(folder: Path, tiny: bool = False, **changed: dict) -> None:
+    """
+    OmniVinci without weights: the 9B model, with nano's tokenizer, or nano's sizes.
+
+    Args:
+        changed (`dict`): What is different from the 9B model in `text_config`, `vision_config` and `audio_config`.
+    """
     if tiny:
         AutoConfig.from_pretrained(NANO).save_pretrained(folder)
         AutoProcessor.from_pretrained(NANO).save_pretrained(folder)
         return
     tokenizer = AutoTokenizer.from_pretrained(NANO)
     ids = {f"{kind}_token_id": tokenizer.convert_tokens_to_ids(token) for kind, token in TOKENS.items()}
-    text = OmniVinciConfig().text_config.to_dict() | {
+    whole = OmniVinciConfig()
+    text = whole.text_config.to_dict() | {
         "max_position_embeddings": 65_536,  # 128 frames do not fit into 32,768
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": None,
     }
-    config = OmniVinciConfig(text_config=text, architectures=["OmniVinciForConditionalGeneration"], **ids)
+    parts = {"text_config": text} | {
+        name: getattr(whole, name).to_dict() for name in ("vision_config", "audio_config")
+    }
+    parts = {name: part | changed.get(name, {}) for name, part in parts.items()}
+    config = OmniVinciConfig(**parts, architectures=["OmniVinciForConditionalGeneration"], **ids)
     config.save_pretrained(folder)
     OmniVinciProcessor(
         OmniVinciImageProcessor(),
