@@ -42,7 +42,7 @@ from transformers_omnivinci.data_engine.config import EngineConfig
 from transformers_omnivinci.data_engine.engine import HereRunner, curate
 from transformers_omnivinci.data_engine.truth_audit import audit_folder
 from transformers_omnivinci.data_engine.typed import read
-from transformers_omnivinci.data_engine.world_claims import claims_of, shift, tell
+from transformers_omnivinci.data_engine.world_claims import shift, tell
 from transformers_omnivinci.evaluation import score_answers
 from transformers_omnivinci.labels import IGNORED
 from transformers_omnivinci.synthetic import (
@@ -53,6 +53,7 @@ from transformers_omnivinci.synthetic import (
     events_of,
     write_reel,
 )
+from transformers_omnivinci.synthetic.claims import claims_of
 from transformers_omnivinci.synthetic.clips import replaced
 from transformers_omnivinci.training import OmniVinciTrainer, SampleEncoder, get_recipe
 from transformers_omnivinci.training.collator import OmniVinciCollator
