@@ -22,7 +22,7 @@ from transformers_omnivinci.processing.batch import OmniVinciBatchFeature, selec
 from transformers_omnivinci.quantization.compressor import Request, quantize
 from transformers_omnivinci.quantization.recipes import QUANTIZATION_RECIPES
 from transformers_omnivinci.synthetic import CLOSED_TYPES, SyntheticDataset, write_dataset
-from transformers_omnivinci.training.data import DataSource
+from transformers_omnivinci.training.data_sources import DataSource
 from transformers_omnivinci.training.encoding import SampleEncoder
 
 from . import _harness

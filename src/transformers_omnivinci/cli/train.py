@@ -11,7 +11,9 @@ from .options import Audio, Fps, NumFrames, Quantization, Traceback, quantizatio
 from .sources import check_model
 from .terminal import plain_errors
 
-Data = typer.Option(metavar="FILE[:WEIGHT]", help="JSONL file of chats, with a sampling weight; repeatable.")
+Data = typer.Option(
+    metavar="FILE[:WEIGHT]", help="Chats: JSONL, parquet or WebDataset, with a sampling weight; repeatable."
+)
 
 
 def train(
@@ -26,7 +28,7 @@ def train(
     output: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write the trained model to.")],
     eval_data: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE", help="JSONL file to evaluate on, keeping the best model; repeatable."),
+        typer.Option(metavar="FILE", help="Chats to evaluate on, keeping the best model; repeatable."),
     ] = None,
     num_frames: NumFrames = None,
     fps: Fps = None,

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from ..processing.conversation import item_options
-from ..training.data import BadSample, DataSource, Sample
+from ..training.data import BadSample, Sample
+from ..training.data_sources import DataSource
 from .frameworks import COLUMNS, TAGS, tags_in
 
 

@@ -8,7 +8,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from ..processing.batch import OmniVinciBatchFeature
-from ..training.data import DataSource, Sample
+from ..training.data import Sample
+from ..training.data_sources import DataSource
 from ..training.encoding import SampleEncoder
 from .recipes import QuantizationRecipe
 

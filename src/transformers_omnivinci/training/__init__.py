@@ -1,7 +1,8 @@
 """Training: chats with media, the paper's recipes, and a [`~transformers.Trainer`] for them."""
 
 from .collator import OmniVinciCollator
-from .data import BadSample, DataSource, Sample
+from .data import BadSample, Sample
+from .data_sources import DataSource
 from .dataset import ChatDataset
 from .encoding import SampleEncoder
 from .recipes import RECIPES, Recipe, get_recipe

@@ -14,7 +14,7 @@ from ..compat import fsdp_options
 from ..configuration_omnivinci import OmniVinciConfig
 from ..modeling.modeling_omnivinci import OmniVinciForConditionalGeneration
 from ..processing import OmniVinciProcessor
-from .data import DataSource
+from .data_sources import DataSource
 from .dataset import ChatDataset
 from .encoding import SampleEncoder
 from .recipes import PARTS, Recipe

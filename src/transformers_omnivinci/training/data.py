@@ -15,7 +15,11 @@ import numpy as np
 from ..processing.conversation import read_item, source_keys
 
 ROLES = {"human": "user", "gpt": "assistant"}
-COLUMNS = {"image": ("image", "images"), "video": ("video", "videos"), "audio": ("audio", "audios", "sound")}
+COLUMNS = {
+    "image": ("image", "images", "image_file_name"),
+    "video": ("video", "videos", "video_file_name"),
+    "audio": ("audio", "audios", "sound", "audio_file_name"),
+}
 LEGACY_PLACEHOLDER = re.compile(r"<(image|video|audio|sound|vila/video)>\n?")
 LEGACY_KINDS = {"sound": "audio", "vila/video": "video"}
 
@@ -52,47 +56,6 @@ class Sample:
     messages: list[dict]
 
 
-@dataclass(frozen=True)
-class DataSource:
-    """
-    Where chats come from, and how large their share is.
-
-    Attributes:
-        rows (`str`, `Path` or `Sequence[dict]`): A JSONL file, a `datasets.Dataset` or any sequence of rows.
-        weight (`float`, *optional*):
-            Its share of what is trained on, relative to the other sources. `None`: each row once an epoch.
-        name (`str`, *optional*): How its rows are called in messages. `None`: the file.
-    """
-
-    rows: str | Path | Sequence[dict]
-    weight: float | None = None
-    name: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> "DataSource":
-        """A source as the command takes it: `FILE.jsonl` or `FILE.jsonl:WEIGHT`."""
-        path, colon, weight = text.rpartition(":")
-        if not colon or not re.fullmatch(r"[\d.]+(e-?\d+)?", weight):
-            return cls(text)
-        try:
-            return cls(path, float(weight))
-        except ValueError:
-            raise ValueError(f"The weight of `{text}` is no number: FILE.jsonl:0.7 is accepted.") from None
-
-    def __post_init__(self):
-        if self.weight is not None and not 0 < self.weight < float("inf"):
-            raise ValueError(f"The weight of {self.label} is {self.weight}: a positive number is accepted.")
-
-    @property
-    def label(self) -> str:
-        """What messages call the source."""
-        return self.name or (str(self.rows) if isinstance(self.rows, (str, Path)) else "row")
-
-    def open(self) -> "Rows":
-        """The rows. Raises OSError where they are in a file that cannot be read."""
-        return JsonLines(Path(self.rows)) if isinstance(self.rows, (str, Path)) else Rows(self.rows, self.label)
-
-
 class Rows:
     """Rows in memory, or wherever a sequence has them; `label` is how they are called in messages."""
 
@@ -116,10 +79,9 @@ class Rows:
         return read_sample(self[index], self.name(index), self.folder)
 
 
-class JsonLines(Rows):
+class FileRows(Rows):
     """
-    The rows of a JSONL file. The file is mapped into memory, which all processes of a machine share, and a row is
-    parsed when it is asked for. Blank lines are passed over; line numbers count from 1.
+    Base of the rows of a file.
 
     Args:
         path (`Path`): The file.
@@ -128,11 +90,14 @@ class JsonLines(Rows):
         folder (`Path`): Where the relative paths of its rows start.
         version (`list[int]`): Size in bytes and time of the last change in nanoseconds, which tell whether the file
             is still the same.
+        index (`np.ndarray` of shape `(rows, 2)`): Where each row is. Found when it is first asked for.
 
     Raises:
         OSError: it cannot be read, or has changed since it was opened.
         ValueError: it has no rows.
     """
+
+    index: np.ndarray
 
     def __init__(self, path: Path):
         self.path = path
@@ -144,6 +109,25 @@ class JsonLines(Rows):
         except OSError as error:
             raise OSError(f"The data file {path} cannot be read: {error.strerror or error}.") from error
         self.folder = path.resolve().parent
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def check_version(self, has_changed: bool = False) -> None:
+        """An OSError if the file has changed since it was opened."""
+        if has_changed or file_version(self.path) != self.version:
+            raise OSError(f"The data file {self.path} has changed while it was in use: start again with the new one.")
+
+
+class JsonLines(FileRows):
+    """
+    The rows of a JSONL file. The file is mapped into memory, which all processes of a machine share, and a row is
+    parsed when it is asked for. Blank lines are passed over; line numbers count from 1. Arguments and errors are those
+    of [`FileRows`].
+    """
+
+    def __init__(self, path: Path):
+        super().__init__(path)
         self._content: mmap.mmap | None = None
 
     def __getstate__(self) -> dict:
@@ -162,9 +146,6 @@ class JsonLines(Rows):
             raise ValueError(f"The data file {self.path} is empty: one JSON object a line is accepted.")
         return np.array(rows).reshape(-1, 2)
 
-    def __len__(self) -> int:
-        return len(self.index)
-
     def __getitem__(self, index: int) -> dict:
         start = int(self.index[index, 0])
         content = self._open()
@@ -178,15 +159,15 @@ class JsonLines(Rows):
         return f"{self.path}:{self.index[index, 1]}"
 
     def _open(self) -> mmap.mmap:
-        is_same = True
         if self._content is None:
             with self.path.open("rb") as file:
-                self._content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            is_same = file_version(self.path) == self.version
+                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self.check_version()
+            self._content = content
         # To read beyond a new end would kill the process.
-        if not is_same or self._content.size() != self.version[0]:
+        if self._content.size() != self.version[0]:
             self._content = None
-            raise OSError(f"The data file {self.path} has changed while it was in use: start again with the new one.")
+            self.check_version(has_changed=True)
         return self._content
 
 
@@ -204,7 +185,7 @@ def read_sample(row, default_id: str, folder: Path | None = None) -> Sample:
         row (`dict`):
             `messages`, each a role and a content, a text or items such as `{"type": "video", "path": "clip.mp4"}`; or
             LLaVA's `conversations` of `from` and `value`. Media may also stand in columns such as `images`, in the
-            order of their places.
+            order of their places: paths, URLs, or objects of `bytes` and `path` as `datasets` has them.
         default_id (`str`): What it is called without an `id`.
         folder (`Path`, *optional*): Where relative paths start.
 
@@ -233,7 +214,14 @@ def read_sample(row, default_id: str, folder: Path | None = None) -> Sample:
 
 def _column(row: Mapping, names: tuple[str, ...]) -> list:
     value = next((row[name] for name in names if row.get(name) is not None), [])
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+    return [_source_of(one) for one in (value if isinstance(value, (list, tuple)) else [value])]
+
+
+def _source_of(value):
+    """A medium of a column; `datasets` has content and path of files in an object."""
+    if isinstance(value, Mapping) and {*value} <= {"bytes", "path"}:
+        return value.get("path") if value.get("bytes") is None else value["bytes"]
+    return value
 
 
 def _modern_message(message, sample_id: str) -> dict:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch.utils.data import Dataset
 
-from .data import BadSample, DataSource, Sample
+from .data import BadSample, Sample
+from .data_sources import DataSource
 from .encoding import Measure, SampleEncoder
 from .measuring import measure_rows, settings_of
 from .sharing import Opening, group_by_media

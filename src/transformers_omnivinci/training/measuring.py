@@ -15,7 +15,7 @@ from torch import distributed
 from transformers.utils import logging
 
 from .. import __version__
-from .data import BadSample, JsonLines, Rows, Sample, file_version
+from .data import BadSample, FileRows, Rows, Sample, file_version
 from .encoding import SampleEncoder, media_items
 from .sharing import Opening
 
@@ -67,7 +67,7 @@ def measure_rows(
         BadSample: without `skip_bad`: the first bad row.
         ValueError: processes see unlike numbers of rows.
     """
-    cache = MeasureCache(rows, settings) if isinstance(rows, JsonLines) else None
+    cache = MeasureCache(rows, settings) if isinstance(rows, FileRows) else None
     known = cache and cache.read()
     rank, num_processes = 0, 1
     # Whether media in memory are the same objects is known within a process alone.
@@ -134,11 +134,11 @@ class MeasureCache:
     rows are not kept, as what is wrong with them may be mended.
 
     Args:
-        data ([`JsonLines`]): The data file.
+        data ([`FileRows`]): The data file.
         settings (`str`): See [`settings_of`].
     """
 
-    def __init__(self, data: JsonLines, settings: str):
+    def __init__(self, data: FileRows, settings: str):
         self.data = data
         self.path = data.path.with_name(f".{data.path.name}.{settings[:16]}.measures")
         self.header = json.dumps([settings, *data.version]).encode()
