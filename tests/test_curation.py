@@ -24,6 +24,8 @@ from transformers_omnivinci.data_engine.split import Split, list_sources
 from transformers_omnivinci.data_engine.stage import Failed, Stage
 from transformers_omnivinci.data_engine.typed import plain, read
 from transformers_omnivinci.data_engine.world_claims import cut_to
+from transformers_omnivinci.data_engine.writing.data_card import PIE
+from transformers_omnivinci.data_engine.writing.result_writing import CARD
 from transformers_omnivinci.synthetic import Clip, claims_of, read_events, write_clip, write_reels
 
 RUNNER = CliRunner()
@@ -287,7 +289,7 @@ def test_a_run_writes_chats_that_training_reads(films, tmp_path, config_file):
     assert plan.length > len(plan.text_ids)
     (reject,) = map(json.loads, (out / REJECTS).read_text().splitlines())
     assert reject["stage"] == "split" and reject["source"] == "../none.mp4"
-    assert {path.name for path in out.iterdir()} == {CHATS, REJECTS, FILE, RUN, ".lock"}
+    assert {path.name for path in out.iterdir()} == {CHATS, REJECTS, FILE, RUN, ".lock", CARD, PIE}
 
 
 def test_a_killed_run_goes_on_and_does_nothing_twice(films, tmp_path):

@@ -9,6 +9,7 @@ from .asking_stage import AskingStage
 from .backends.protocol import Medium, Request
 from .chat_rows import written_question
 from .columns import OmniCaption, QuestionAnswer, Questions, Segment
+from .likeness import likeness, triples_of, words_of
 from .stage import Failed
 from .structured import Asked
 
@@ -121,19 +122,14 @@ def is_right(text: str, answer: str, options: list[str]) -> bool:
 
     if options:
         return choice_letter(text, options) == "ABCDEFGHIJ"[options.index(answer)]
-    return f" {' '.join(_words(answer))} " in f" {' '.join(_words(text))} "
+    return f" {' '.join(words_of(answer))} " in f" {' '.join(words_of(text))} "
 
 
 def _duplicates(questions: list[QuestionAnswer], share: float) -> list[bool]:
     """Which questions have so many triples of words in common with one before them."""
     seen, found = [], []
     for one in questions:
-        words = _words(f"{one.question} {one.answer}")
-        triples = {tuple(words[place : place + 3]) for place in range(max(1, len(words) - 2))}
-        found.append(any(len(triples & other) / len(triples | other) >= share for other in seen))
+        triples = triples_of(f"{one.question} {one.answer}")
+        found.append(any(likeness(triples, other) >= share for other in seen))
         seen.append(triples)
     return found
-
-
-def _words(text: str) -> list[str]:
-    return "".join(letter if letter.isalnum() else " " for letter in text.lower()).split()

@@ -1,7 +1,7 @@
 """Finished segments as chats, which `omnivinci train` reads as they are."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from ..media import is_url
@@ -41,7 +41,15 @@ def written_answer(question: QuestionAnswer, with_reasoning: bool) -> str:
     return f"{question.reasoning}\n\nAnswer: {answer}" if with_reasoning and question.reasoning else answer
 
 
-def chats_of(row: dict, config: WriteConfig, folder: Path, item_of: Callable | None = None) -> Iterator[dict]:
+def kept_questions(row: dict, config: WriteConfig) -> list[tuple[int, QuestionAnswer]]:
+    """The questions of a segment that have no mark with which they are left out, with their numbers."""
+    questions = _columns(row, Questions).questions if "questions" in row else []
+    return [(number, one) for number, one in enumerate(questions) if {*one.marks}.isdisjoint(config.drop)]
+
+
+def chats_of(
+    row: dict, config: WriteConfig, folder: Path, seed: int | None = None, left_out: Collection[int | str] = ()
+) -> Iterator[dict]:
     """
     The chats of a finished segment.
 
@@ -49,23 +57,24 @@ def chats_of(row: dict, config: WriteConfig, folder: Path, item_of: Callable | N
         row (`dict`): With the columns of all stages.
         config ([`WriteConfig`]): What is wanted.
         folder (`Path`): Where the chats are, to which paths are relative.
-        item_of (`Callable`, *optional*): Gives the item of a segment. `None`: [`clip_item`].
+        seed (`int`, *optional*): That of the run, from which those of all requests follow.
+        left_out (`Collection[int | str]`, *optional*): Numbers of questions, and `"caption"`, that are not written.
 
     Yields:
         `dict`: `id`, `messages`, `category` (`"caption"` or that of the question) and `provenance`: the source, its
-        seconds, and the back end, model and prompt of each stage.
+        seconds, the seed, and the back end, model and prompt of each stage.
     """
-    segment = _columns(row, Segment)
-    item = (item_of or (lambda one: clip_item(one, folder)))(segment)
+    segment = segment_of(row)
+    item = clip_item(segment, folder)
     provenance = {"source": name_of(segment.source, folder), "start": segment.start, "end": segment.end}
+    provenance |= {} if seed is None else {"seed": seed}
     provenance["stages"] = [_told(read(Provenance, one, "the provenance")) for one in row.get("provenance", [])]
-    if config.captions and "omni_caption" in row:
+    if config.captions and "omni_caption" in row and "caption" not in left_out:
         prompt = CAPTION_PROMPTS[sum(segment.id.encode()) % len(CAPTION_PROMPTS)]
         caption = _columns(row, OmniCaption).omni_caption
         yield _chat(f"{segment.id}-caption", [item, _text(prompt)], caption, "caption", provenance)
-    questions = _columns(row, Questions).questions if "questions" in row else []
-    for number, question in enumerate(questions):
-        if not {*question.marks}.isdisjoint(config.drop):
+    for number, question in kept_questions(row, config):
+        if number in left_out:
             continue
         content = [item, _text(written_question(question))]
         if question.speech:
@@ -73,6 +82,32 @@ def chats_of(row: dict, config: WriteConfig, folder: Path, item_of: Callable | N
         answer = written_answer(question, config.reasoning)
         chat = _chat(f"{segment.id}-{number}", content, answer, question.category, provenance)
         yield chat | ({"marks": question.marks} if question.marks else {})
+
+
+def segment_of(row: dict) -> Segment:
+    """The segment that a row is."""
+    return _columns(row, Segment)
+
+
+def without_media(chat: dict, span: dict[str, float]) -> tuple[dict, str | None]:
+    """
+    A chat whose media come along under no name: items of media are places for them, in their order.
+
+    Args:
+        chat (`dict`): One of [`chats_of`].
+        span (`dict[str, float]`): `video_start` and `video_end` in the video that comes along.
+
+    Returns:
+        `tuple[dict, str | None]`: the chat, and the path of its spoken question, relative to the output.
+    """
+    items, speech = [], None
+    for item in chat["messages"][0]["content"]:
+        if item["type"] == "audio":
+            items, speech = [*items, {"type": "audio"}], item["path"]
+        else:
+            items.append({"type": "video", **span} if item["type"] == "video" else item)
+    question, *others = chat["messages"]
+    return chat | {"messages": [question | {"content": items}, *others]}, speech
 
 
 def _chat(name: str, content: list[dict], answer: str, category: str, provenance: dict) -> dict:

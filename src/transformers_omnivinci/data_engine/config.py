@@ -3,6 +3,7 @@ The config of a run, `engine.yaml`, as dataclasses. A stage that the file does n
 needs its columns; an entry that is not known is an error with the nearest name.
 """
 
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
@@ -197,11 +198,33 @@ class WriteConfig:
         captions (`bool`): Whether the omni caption of each segment is a chat, too.
         reasoning (`bool`): Whether answers begin with their reasoning.
         drop (`list[str]`): With which marks of the filter questions are left out of the chats.
+        repeated (`float`, *optional*):
+            The share of common word triples from which the caption of a segment counts as that of an earlier one: it
+            is then left out, and so are questions that are as much like those about that one. `None`: all are written.
+        formats (`list[str]`):
+            What is written beside JSON lines: `"parquet"`, `"datasets"` (a folder for Hugging Face `datasets`, with
+            media) and `"webdataset"` (shards with media).
+        shard_megabytes (`float`): The most that a WebDataset shard has, unless a single sample has more.
+        name (`str`), license (`str`, *optional*):
+            What the data card calls the data, and the identifier of their license. `None`: it says that there is none.
     """
 
     captions: bool = True
     reasoning: bool = True
     drop: list[Mark] = field(default_factory=lambda: ["text only", "unsupported", "duplicate"])
+    repeated: float | None = 0.8
+    formats: list[Literal["parquet", "datasets", "webdataset"]] = field(default_factory=list)
+    shard_megabytes: float = 1000.0
+    name: str = "Omni-modal captions and questions"
+    license: str | None = None
+
+    def __post_init__(self):
+        if self.repeated is not None and not 0 < self.repeated <= 1:
+            raise ValueError(f"`write.repeated` is {self.repeated}: a share above 0, up to 1, or null is accepted.")
+        if self.shard_megabytes <= 0:
+            raise ValueError(f"`write.shard_megabytes` is {self.shard_megabytes}: a positive number is accepted.")
+        if self.license is not None and not re.fullmatch(r"[A-Za-z0-9.-]+", self.license):
+            raise ValueError(f"`write.license` is {self.license!r}: an identifier such as 'cc-by-4.0' is accepted.")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,6 @@
 """A run: sources through all stages into a folder, by a runner that decides where the work is done."""
 
 import base64
-import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -11,14 +9,15 @@ from typing import Protocol
 
 from ..synthetic.clips import replaced
 from .assembly import build_stages, check_backends, check_config, settings_of
-from .chat_rows import chats_of, name_of
 from .config import EngineConfig
 from .segment_ledger import SegmentLedger, key_of
 from .split import Split
 from .stage import PROVENANCE, REJECTED, Stage
 from .throughput import TOOK, Throughput, timed
+from .writing.result_writing import CHATS as CHATS
+from .writing.result_writing import REJECTS as REJECTS
+from .writing.result_writing import check_formats, write_results
 
-CHATS, REJECTS = "chats.jsonl", "rejects.jsonl"
 RUN = "run.json"
 SOUNDS = "sounds"
 
@@ -68,6 +67,7 @@ class Report:
         prompt_tokens (`int`), completion_tokens (`int`), cost (`float`): Of this run.
         seconds (`dict[str, float]`): Which back ends took in this run, by stage.
         throughput ([`Throughput`]): How fast this run is, by stage.
+        notes (`list[str]`): What to know of what was written, in sentences.
     """
 
     finished: int = 0
@@ -79,6 +79,7 @@ class Report:
     cost: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
     throughput: Throughput = field(default_factory=Throughput)
+    notes: list[str] = field(default_factory=list)
 
     def count(self, row: dict, took: dict[str, float]) -> None:
         """Counts the row of a segment, and the seconds that it took in each stage."""
@@ -130,6 +131,7 @@ def curate(
         OSError: the folder cannot be written, another run has it, or a server does not answer.
     """
     check_config(config)
+    check_formats(config)
     if check:
         check_backends(config)
     output = Path(output)
@@ -145,7 +147,8 @@ def curate(
             if on_report is not None:
                 on_report(report)
         report.throughput.stop()
-        report.chats = dict(write_results(ledger, config, output))
+        written = write_results(ledger, config, output)
+        report.chats, report.notes = dict(written.counts.chats), written.notes
         with replaced(output / RUN) as part:
             part.write_text(json.dumps(report.summary(), indent=1) + "\n", encoding="utf-8")
     return report
@@ -160,26 +163,3 @@ def _write_sounds(output: Path, sounds: dict[str, str]) -> None:
                 part.write_bytes(base64.b64decode(content))
         except OSError as error:
             raise OSError(f"{path} cannot be written: {error.strerror or error}.") from error
-
-
-def write_results(ledger: SegmentLedger, config: EngineConfig, output: Path) -> Counter:
-    """
-    Writes what the config asks for from the finished segments, one by one. Each file appears whole or not at all.
-
-    Returns:
-        `Counter`: the chats by category.
-    """
-    for abandoned in output.glob(".*.incomplete*"):  # of a run that was killed; no other one has the folder
-        abandoned.unlink()
-    counts: Counter = Counter()
-    with replaced(output / CHATS) as part, part.open("w", encoding="utf-8", newline="\n") as file:
-        for row in ledger.rows():
-            for chat in chats_of(row, config.write, output):
-                counts[chat["category"]] += 1
-                file.write(json.dumps(chat, ensure_ascii=False) + "\n")
-    with replaced(output / REJECTS) as part, part.open("w", encoding="utf-8", newline="\n") as file:
-        for row in ledger.rejects():
-            told = {"id": row["id"], "source": name_of(row["source"], output)}
-            told |= {name: row[name] for name in ("start", "end") if name in row}
-            file.write(json.dumps({**told, **row[REJECTED]}, ensure_ascii=False) + "\n")
-    return counts

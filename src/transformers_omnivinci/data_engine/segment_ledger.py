@@ -73,6 +73,16 @@ class SegmentLedger:
         """The rows of finished segments, read from the file one by one."""
         return (row for row in self._read() if not row.get(REJECTED))
 
+    def places(self) -> Iterator[tuple[int, dict]]:
+        """The rows of finished segments, each with the byte of the file at which it begins, for [`row_at`]."""
+        return ((place, row) for place, row in self._placed() if not row.get(REJECTED))
+
+    def row_at(self, place: int) -> dict:
+        """The row that begins at a byte of the file."""
+        with self.path.open("rb") as file:
+            file.seek(place)
+            return json.loads(file.readline())
+
     def rejects(self) -> Iterator[dict]:
         """The rows of what was rejected and not finished later; of several attempts at one, the last."""
         last = {row["id"]: number for number, row in enumerate(self._read()) if row.get(REJECTED)}
@@ -104,11 +114,16 @@ class SegmentLedger:
             os.truncate(self.path, whole)
 
     def _read(self) -> Iterator[dict]:
+        return (row for _, row in self._placed())
+
+    def _placed(self) -> Iterator[tuple[int, dict]]:
+        place = 0
         with self.path.open("rb") as file:
             for number, line in enumerate(file):
                 row = self._parse(line, number)
                 if number:
-                    yield row
+                    yield place, row
+                place += len(line)
 
     def _parse(self, line: bytes, number: int) -> dict:
         try:
