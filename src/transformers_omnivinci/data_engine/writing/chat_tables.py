@@ -9,8 +9,6 @@ from ...synthetic.clips import replaced
 
 ROW_GROUP = 256
 """Rows that parquet keeps together, and that reading one of them reads."""
-GROUP_BYTES = 64_000_000
-"""With media in them, they are cut off after so many bytes."""
 
 
 @contextmanager
@@ -21,59 +19,57 @@ def json_lines(path: Path) -> Iterator:
 
 
 @contextmanager
-def parquet(path: Path, schema) -> Iterator:
-    """A function that writes a row, and maybe how many bytes of media it has, to a file that appears in the end."""
+def parquet(path: Path) -> Iterator:
+    """A function that writes a chat as a row of a parquet file, which appears when the block ends."""
     from pyarrow import Table
     from pyarrow.parquet import ParquetWriter
 
-    held, size = [], 0
+    held, schema = [], chat_schema()
     with replaced(path) as part, part.open("wb") as file, ParquetWriter(file, schema, compression="zstd") as table:
 
         def flush() -> None:
-            nonlocal size
-            if held:
-                table.write_table(Table.from_pylist(held, schema=schema), row_group_size=ROW_GROUP)
-                held.clear()
-                size = 0
+            table.write_table(Table.from_pylist(held, schema=schema))
+            held.clear()
 
-        def write(row: dict, num_bytes: int = 0) -> None:
-            nonlocal size
+        def write(row: dict) -> None:
             held.append(row)
-            size += num_bytes
-            if len(held) >= ROW_GROUP or size >= GROUP_BYTES:
+            if len(held) >= ROW_GROUP:
                 flush()
 
         yield write
-        flush()
+        if held:
+            flush()
 
 
-def chat_schema(**media):
-    """
-    The columns of chats in parquet.
+def chat_schema():
+    """The columns of chats, as pyarrow has them."""
+    import pyarrow as pa
 
-    Args:
-        media (`pyarrow.DataType`): Further columns, which come first.
-    """
+    text = pa.string()
+    columns = {"id": text, "messages": message_type(), "category": text, "marks": pa.list_(text)}
+    return pa.schema(columns | {"provenance": provenance_type()})
+
+
+def message_type():
+    """Messages whose content is a list of items."""
     import pyarrow as pa
 
     text, second = pa.string(), pa.float64()
     item = {"type": text, "text": text, "path": text, "url": text, "video_start": second, "video_end": second}
-    message = {"role": text, "content": pa.list_(_struct(item))}
-    stage = dict.fromkeys(("stage", "backend", "model", "prompt"), text)
-    provenance = {"source": text, "start": second, "end": second, "seed": pa.int64()}
-    return pa.schema(
-        {
-            "id": text,
-            **media,
-            "messages": pa.list_(_struct(message)),
-            "category": text,
-            "marks": pa.list_(text),
-            "provenance": _struct(provenance | {"stages": pa.list_(_struct(stage))}),
-        }
-    )
+    return pa.list_(struct({"role": text, "content": pa.list_(struct(item))}))
 
 
-def _struct(fields: dict):
+def provenance_type():
+    """The provenance of chats."""
+    import pyarrow as pa
+
+    text, second = pa.string(), pa.float64()
+    stage = struct(dict.fromkeys(("stage", "backend", "model", "prompt"), text))
+    return struct({"source": text, "start": second, "end": second, "seed": pa.int64(), "stages": pa.list_(stage)})
+
+
+def struct(fields: dict):
+    """A type with named fields."""
     import pyarrow as pa
 
     return pa.struct(list(fields.items()))

@@ -183,7 +183,8 @@ def _prompts(config: EngineConfig) -> list[str]:
 
 
 def _license(counts: WrittenCounts, config: EngineConfig) -> str:
-    models = sorted({name.partition(": ")[2] for stage in counts.stages.values() for name in stage.models})
+    writers = [stage for name, stage in counts.stages.items() if name != "filter"]  # which only marks
+    models = sorted({name.partition(": ")[2] for stage in writers for name in stage.models})
     stated = (
         f"Whoever wrote these data states the license `{config.write.license}` for their texts."
         if config.write.license is not None
@@ -191,7 +192,7 @@ def _license(counts: WrittenCounts, config: EngineConfig) -> str:
     )
     return (
         f"{stated} Videos, also those that were cut, remain under the licenses of their sources, which the engine "
-        f"does not know. Texts were written by {', '.join(models) or 'no model'}, whose terms of use may restrict "
+        f"does not know. Texts and speech were made by {', '.join(models) or 'no model'}, whose terms of use may restrict "
         "what outputs are used for."
     )
 

@@ -13,9 +13,9 @@ from ..columns import Segment
 from ..config import EngineConfig
 from ..segment_ledger import SegmentLedger
 from ..stage import REJECTED
-from .chat_tables import chat_schema, json_lines, parquet
+from .chat_tables import json_lines, parquet
 from .data_card import PIE, data_card, front_matter
-from .dataset_folder import METADATA, VIDEOS, dataset_folder, hub_features
+from .dataset_folder import NAME, DatasetFolder, hub_features
 from .distribution_pie import draw_distribution
 from .near_duplicates import NearDuplicates
 from .segment_cuts import NoCut, SegmentCuts
@@ -24,7 +24,7 @@ from .web_shards import WebShards
 from .written_counts import WrittenCounts
 
 CHATS, REJECTS, TABLE, CARD = "chats.jsonl", "rejects.jsonl", "chats.parquet", "README.md"
-FOLDER, SHARDS = "dataset", "shards"
+FOLDER, DATA, SHARDS = "dataset", "data", "shards"
 NEEDS_PYARROW = ("parquet", "datasets")
 
 
@@ -97,16 +97,13 @@ class _ResultWriter:
             reject = stack.enter_context(json_lines(output / REJECTS))
             writers = [stack.enter_context(json_lines(output / CHATS))]
             if "parquet" in formats:
-                writers.append(stack.enter_context(parquet(output / TABLE, chat_schema())))
-            packers, cuts = [], None
-            if {"datasets", "webdataset"} & {*formats}:
-                videos = output / FOLDER / VIDEOS if "datasets" in formats else None
-                cuts = stack.enter_context(SegmentCuts(output, videos))
+                writers.append(stack.enter_context(parquet(output / TABLE)))
+            packers, limit = [], self.config.write.shard_megabytes * 1e6
+            cuts = stack.enter_context(SegmentCuts(output)) if {"datasets", "webdataset"} & {*formats} else None
             if "datasets" in formats:
-                packers.append(stack.enter_context(dataset_folder(output / FOLDER)))
+                packers.append(stack.enter_context(DatasetFolder(output / FOLDER / DATA, limit)))
             if "webdataset" in formats:
-                limit = self.config.write.shard_megabytes * 1e6
-                packers.append(stack.enter_context(WebShards(output / SHARDS, limit)).add)
+                packers.append(stack.enter_context(WebShards(output / SHARDS, limit)))
             for row in self.ledger.rejects():
                 self._reject(reject, row, row[REJECTED])
             for row in self.index.rows():
@@ -120,8 +117,6 @@ class _ResultWriter:
                         write(chat)
                 if cuts is not None and chats:
                     self._pack(row, segment, chats, cuts, packers, reject)
-            if cuts is not None:
-                cuts.drop_others(self.index.database)
         self._write_cards()
         return self.written
 
@@ -155,8 +150,8 @@ class _ResultWriter:
             chat, speech = without_media(chat, cut.span)
             bare.append(chat)
             sounds.append(speech and self.output / speech)
-        for pack in packers:
-            pack(segment, cut, bare, sounds)
+        for packer in packers:
+            packer.pack(row, segment, cut, bare, sounds)
 
     def _reject(self, write: Callable, row: dict, rejected: dict) -> None:
         told = {"id": row["id"], "source": name_of(row["source"], self.output)}
@@ -198,13 +193,14 @@ class _ResultWriter:
             None,
         )
         if "datasets" in self.formats:
-            files = [{"split": "train", "path": [METADATA, f"{VIDEOS}/**"]}]
+            files = [{"split": "train", "path": f"{DATA}/{NAME}-*.parquet"}]
             more = {"configs": [{"config_name": "default", "data_files": files}]}
             yield (
                 self.output / FOLDER,
-                '`datasets.load_dataset(FOLDER, split="train")` has a row for each chat, with its `video` and, where '
-                "the question is spoken, its `audio`; items of `messages` without a source are places for them. "
-                f"`omnivinci train --data {METADATA}` reads them, too.",
+                '`datasets.load_dataset(FOLDER, split="train")` has a row for each segment, with its `video`, its '
+                "`caption` and all `chats` about it. Items of `messages` that are no text are places for media: the "
+                "video and, where a question is spoken, the sound whose place in `audio` is `speech`. To read files "
+                "without decoding them: `cast_column('video', Video(decode=False))`.",
                 more | {"dataset_info": {"features": hub_features()}},
             )
         if "webdataset" in self.formats:
