@@ -4,14 +4,14 @@ needs its columns; an entry that is not known is an error with the nearest name.
 """
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
 from .backends.registry import BACKENDS
 from .columns import CATEGORIES, Mark
 from .prompt_files import find_prompt
-from .typed import nearest, read
+from .typed import nearest, plain, read
 
 
 @dataclass(frozen=True)
@@ -300,3 +300,8 @@ def read_config(path: str | Path) -> EngineConfig:
     if isinstance(content, dict) and isinstance(content.get("prompts"), str):
         content["prompts"] = str(path.parent / content["prompts"])
     return read(EngineConfig, content, str(path))
+
+
+def with_formats(config: EngineConfig, formats: list[str]) -> EngineConfig:
+    """A config that writes other formats. A `ValueError` names one that is not known."""
+    return replace(config, write=read(WriteConfig, plain(config.write) | {"formats": formats}, "The config's write"))

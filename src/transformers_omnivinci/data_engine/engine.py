@@ -1,6 +1,7 @@
 """A run: sources through all stages into a folder, by a runner that decides where the work is done."""
 
 import base64
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -10,7 +11,7 @@ from typing import Protocol
 from ..synthetic.clips import replaced
 from .assembly import build_stages, check_backends, check_config, settings_of
 from .config import EngineConfig
-from .segment_ledger import SegmentLedger, key_of
+from .segment_ledger import FILE, SegmentLedger, key_of
 from .split import Split
 from .stage import PROVENANCE, REJECTED, Stage
 from .throughput import TOOK, Throughput, timed
@@ -115,7 +116,8 @@ def curate(
 
     Args:
         config ([`EngineConfig`]): What is done.
-        sources (`Sequence[str]`): Paths and URLs of videos, see [`list_sources`].
+        sources (`Sequence[str]`):
+            Paths and URLs of videos, see [`list_sources`]. None: only what is finished is written again.
         output (`str` or `Path`): The folder; made if it is missing.
         runner ([`Runner`]): Where it is done.
         on_row (`Callable`, *optional*): Gets the row of each segment once it is on disk.
@@ -129,15 +131,18 @@ def curate(
     Raises:
         ValueError: the config does not fit together, or the folder holds results of another one.
         OSError: the folder cannot be written, another run has it, or a server does not answer.
+        ImportError: a format that is wanted needs a library that is missing.
     """
     check_config(config)
     check_formats(config)
-    if check:
-        check_backends(config)
     output = Path(output)
+    if not sources and not (output / FILE).is_file():
+        raise ValueError(f"No sources are given, and {output} holds no run whose results could be written again.")
+    if check and sources:
+        check_backends(config)
     with SegmentLedger(output, settings_of(config)) as ledger:
         report = Report(known=len(ledger.done))
-        for row in runner(config, sources, ledger.done):
+        for row in runner(config, sources, ledger.done) if sources else ():
             _write_sounds(output, row.pop(SOUNDS, {}))
             took = row.pop(TOOK, {})
             ledger.add(row)

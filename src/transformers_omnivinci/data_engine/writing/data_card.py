@@ -192,8 +192,8 @@ def _license(counts: WrittenCounts, config: EngineConfig) -> str:
     )
     return (
         f"{stated} Videos, also those that were cut, remain under the licenses of their sources, which the engine "
-        f"does not know. Texts and speech were made by {', '.join(models) or 'no model'}, whose terms of use may restrict "
-        "what outputs are used for."
+        f"does not know. Texts and speech were made by {', '.join(models) or 'no model'}, whose terms of use may "
+        "restrict what outputs are used for."
     )
 
 

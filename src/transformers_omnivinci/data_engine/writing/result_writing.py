@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -69,6 +70,10 @@ def write_results(ledger: SegmentLedger, config: EngineConfig, output: Path) -> 
             abandoned.unlink()
         with SegmentIndex(ledger) as index:
             return _ResultWriter(ledger, index, config, output).write()
+    except sqlite3.Error as error:  # as a full disk lets databases fail
+        raise OSError(
+            f"{output} cannot be written: {error}. Finished segments are kept: the same command writes what is missing."
+        ) from error
     except OSError as error:
         if error.errno is None:
             raise

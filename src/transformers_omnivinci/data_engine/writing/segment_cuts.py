@@ -88,7 +88,7 @@ class SegmentCut:
             segment = self.segment
             try:
                 self._content, self.suffix, self.first = cut_video(segment.source, segment.start, segment.end)
-            except (OSError, ValueError, TypeError) as error:
+            except (OSError, ValueError) as error:
                 raise NoCut(" ".join(str(error).split())) from error
             self.size = len(self._content)
         return self._content
