@@ -72,7 +72,8 @@ def write_results(ledger: SegmentLedger, config: EngineConfig, output: Path) -> 
             return _ResultWriter(ledger, index, config, output).write()
     except sqlite3.Error as error:  # as a full disk lets databases fail
         raise OSError(
-            f"{output} cannot be written: {error}. Finished segments are kept: the same command writes what is missing."
+            f"{output} cannot be written: {error}. Finished segments are kept: the same command writes what is "
+            "missing."
         ) from error
     except OSError as error:
         if error.errno is None:
