@@ -41,6 +41,7 @@ class Job:
         seed (`int`, *optional*): Seed of the sampling.
         penalties (`tuple[float, float]`): OpenAI's frequency and presence penalty.
         bias (`Mapping[int, float]`, *optional*): What is added to the logits of which tokens.
+        held ([`LogitsProcessor`], *optional*): What holds the answer to a wanted structure.
         num_top (`int`, *optional*): How many of the likeliest tokens are reported. `None`: no log probabilities.
         model_name (`str`): The model's name in the answer.
         evidence (`dict`, *optional*): What of the media the answers rest on, if that is asked for.
@@ -54,6 +55,7 @@ class Job:
     seed: int | None = None
     penalties: tuple[float, float] = (0.0, 0.0)
     bias: Mapping[int, float] | None = None
+    held: LogitsProcessor | None = None
     num_top: int | None = None
     model_name: str = ""
     evidence: dict | None = None

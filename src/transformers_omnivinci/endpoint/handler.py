@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ from .parameters import (
     read_processing,
     refuse_unknown,
 )
+from .structured_output import StructuredOutput, read_format
 
 DEFAULT_NEW_TOKENS = 256  # the pipeline's, for checkpoints that set none
 
@@ -147,12 +149,21 @@ class EndpointHandler:
             raise RequestError(422, "`stream_options` needs `stream` to be true.")
         num_top = read_logprobs(request)
         bias = read_bias(request, self.pipeline.model.config.get_text_config().vocab_size)
+        schema = read_format(request)
+        held = None if schema is None else self._structured_output.hold(schema)
         parameters = read_parameters(request, self.limits, OPENAI_NAMES, OPENAI_FIXED)
         job = self._prepare(self._contents(parameters).read_messages(messages), parameters)
         if job.has_beams and num_top is not None:
             raise RequestError(422, "`logprobs` does not go with `num_beams`.")
-        job.num_top, job.bias, job.model_name = num_top, bias, model or self.name
+        if job.has_beams and held is not None:
+            raise RequestError(422, "`response_format` does not go with `num_beams`.")
+        job.num_top, job.bias, job.held, job.model_name = num_top, bias, held, model or self.name
         return job
+
+    @cached_property
+    def _structured_output(self) -> StructuredOutput:
+        vocab_size = self.pipeline.model.config.get_text_config().vocab_size
+        return StructuredOutput(self.pipeline.tokenizer, vocab_size, self.ends)
 
     def _contents(self, parameters: Mapping) -> Contents:
         return Contents(self.pipeline.processor, self.limits, self.downloader, parameters)
@@ -193,7 +204,8 @@ class EndpointHandler:
         The token ids of all answers with their prompts, of shape (answers, tokens). Raises a `RequestError` if the
         model refuses the options of the job.
         """
-        hooks = {"logits_processor": LogitsProcessorList([watch.scores])}
+        processors = [watch.scores] if job.held is None else [watch.scores, job.held]
+        hooks = {"logits_processor": LogitsProcessorList(processors)}
         hooks["stopping_criteria"] = StoppingCriteriaList([watch])
         try:
             with self.lock, nullcontext() if job.seed is None else torch.random.fork_rng():

@@ -47,7 +47,6 @@ HUB_NAMES = {"stop_sequence": "stop", "stop_sequences": "stop", **PROCESSING_NAM
 
 OPENAI_FIXED = {
     "stream": (False,),
-    "response_format": ({"type": "text"},),
     "tool_choice": ("none", "auto"),
     "parallel_tool_calls": (True, False),
     "modalities": (["text"],),
