@@ -30,6 +30,7 @@ from transformers_omnivinci.synthetic import read_events
 from transformers_omnivinci.training.data import JsonLines
 
 from .test_curation import configured, films  # noqa: F401
+from .test_curation_servers import Scripted
 
 BACKENDS = {
     "captioner": {"type": "test-captioner"},
@@ -126,20 +127,20 @@ def test_answers_are_compared_by_letter_or_words(text, right, options, expected)
 
 
 def test_each_letter_is_right_equally_often():
-    written = [
-        WrittenQuestion("order", f"Question {number}?", ["right", "b", "c", "d"], "right", "") for number in range(40)
-    ]
+    written = [WrittenQuestion("order", f"Question {number}?", "right", ["b", "c", "d"], "") for number in range(40)]
     balanced = balance(written, random.Random(0))
     assert set(Counter(one.options.index("right") for one in balanced).values()) == {10}
     assert all(sorted(one.options) == ["b", "c", "d", "right"] for one in balanced)
-    assert balance([WrittenQuestion("order", "Open?", [], "yes", "")], random.Random(0))[0].options == []
+    assert balance([WrittenQuestion("order", "Open?", "yes", [], "")], random.Random(0))[0].options == []
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"answer": "purple"}, "is none of its options"),
-        ({"options": ["a", "a", "chord"]}, "are not at least two different ones"),
+        ({"wrong_options": ["Chord"]}, "are not different ones"),
+        ({"wrong_options": ["a", "a"]}, "are not different ones"),
+        ({"wrong_options": ["a", " "]}, "are not different ones"),
+        ({"wrong_options": [*"abcdefghij"]}, "11 options"),
         ({"category": "cause"}, "which was not asked for"),
         ({"category": "smell"}, "'smell'"),
         ({"question": " "}, "has no text"),
@@ -149,8 +150,8 @@ def test_questions_that_are_not_sound_are_asked_again_and_rejected(rows, change,
     good = {
         "category": "order",
         "question": "Which?",
-        "options": ["chord", "noise"],
         "answer": "chord",
+        "wrong_options": ["noise"],
         "reasoning": "",
     }
 
@@ -170,6 +171,23 @@ def test_questions_that_are_not_sound_are_asked_again_and_rejected(rows, change,
     (row,) = stage([row])
     assert told in row["rejected"]["reason"] and told in writer.texts[0]
     assert row["provenance"][-1]["repairs"] == 1
+
+
+def test_questions_that_are_not_sound_are_listed_beside_the_others(rows):
+    good = {"category": "order", "question": "Which?", "answer": "chord", "wrong_options": ["noise"], "reasoning": ""}
+    written = json.dumps({"questions": [good, {**good, "answer": ""}, {**good, "wrong_options": ["chord"]}]})
+    config = configured(backends=BACKENDS, stages={**STAGES, "questions": {"backend": "reasoner", "open": 7}})
+    writer = Scripted(written)
+    row = {name: value for name, value in rows[0].items() if name != "questions"}
+    (row,) = build_stage("questions", config, Bench(config, {"reasoner": writer}))([row])
+    assert [one["answer"] for one in row["questions"]] == ["chord"]
+    assert [one["reason"].partition(":")[0] for one in row["unusable_questions"]] == [
+        "It has no text, or no answer.",
+        "Its options are not different ones",
+    ]
+    (request,) = writer.requests
+    questions = request.schema["properties"]["questions"]
+    assert questions["maxItems"] == 10 and questions["items"]["properties"]["wrong_options"]["maxItems"] == 3
 
 
 def test_chats_have_questions_with_letters_and_answers_with_reasons(rows, tmp_path):

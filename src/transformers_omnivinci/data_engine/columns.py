@@ -142,6 +142,27 @@ class Questions:
 
 
 @dataclass(frozen=True)
+class UnusableQuestion:
+    """
+    A question that a model wrote, and nobody is asked.
+
+    Attributes:
+        question (`str`): As it was written.
+        reason (`str`): What is wrong with it.
+    """
+
+    question: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class UnusableQuestions:
+    """Those about the segment."""
+
+    unusable_questions: list[UnusableQuestion]
+
+
+@dataclass(frozen=True)
 class Sounds:
     """
     Sounds on their way to the output folder, in whose file of rows they do not stand.

@@ -1,10 +1,11 @@
 """The step of figure 4 in which a language model corrects the captions of each sense by the other and merges them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .asking_stage import AskingStage
 from .columns import AudioCaptions, OmniCaption, RejectedStatement, Segment, VisualCaptions
 from .stage import Failed
+from .typed import json_schema
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,10 @@ class CrossModalCorrection(AskingStage):
                 }
             )
         fields = {"clips": clips, "seconds": round(segment.end - segment.start, 3)}
-        return self.request(segment.label, fields)
+        schema = json_schema(Correction)
+        statement = schema["properties"]["rejected_statements"]["items"]["properties"]
+        statement["clip"] |= {"minimum": 0, "maximum": number - 1}
+        return replace(self.request(segment.label, fields), schema=schema)
 
 
 def _check(request, correction: Correction) -> None:

@@ -1,11 +1,22 @@
 """Questions with reasoning traces, which a reasoning model writes from omni captions (section 3.2)."""
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .asking_stage import AskingStage
-from .columns import Category, OmniCaption, QuestionAnswer, Questions, Segment
+from .backends.protocol import Request
+from .chat_rows import LETTERS
+from .columns import (
+    Category,
+    OmniCaption,
+    QuestionAnswer,
+    Questions,
+    Segment,
+    UnusableQuestion,
+    UnusableQuestions,
+)
 from .stage import Failed, seed_of
+from .typed import json_schema
 
 
 @dataclass(frozen=True)
@@ -14,8 +25,10 @@ class WrittenQuestion:
 
     category: Category
     question: str = field(metadata={"description": "Without its options."})
-    options: list[str] = field(metadata={"description": "Without letters; empty for an open question."})
-    answer: str = field(metadata={"description": "Of a multiple choice, one of the options word for word."})
+    answer: str = field(metadata={"description": "The right one."})
+    wrong_options: list[str] = field(
+        metadata={"description": "The others of a multiple choice, without letters; empty for an open question."}
+    )
     reasoning: str = field(metadata={"description": "From what is seen and heard, with seconds, to the answer."})
 
 
@@ -29,38 +42,71 @@ class WrittenQuestions:
 class QuestionAnswering(AskingStage):
     """
     Writes open questions and multiple choices about a segment from its omni caption. Among the multiple choices of a
-    segment, each letter is right equally often, as far as their number allows.
+    segment, each letter is right equally often, as far as their number allows. Questions that make no sense are listed
+    with the reason; only if all are so, the model is asked again.
     """
 
     name = "questions"
-    takes, gives = (Segment, OmniCaption), (Questions,)
+    takes, gives = (Segment, OmniCaption), (Questions, UnusableQuestions)
 
     def process(self, rows):
         config = self.config
-        requests = [
-            [
-                self.request(
-                    segment.label,
-                    {
-                        "caption": caption.omni_caption,
-                        "seconds": round(segment.end - segment.start, 3),
-                        "categories": config.categories,
-                        "multiple_choice": config.multiple_choice,
-                        "open": config.open,
-                        "num_options": config.num_options,
-                    },
-                )
-            ]
-            for segment, caption in rows
-        ]
+        requests = [[self._request(segment, caption)] for segment, caption in rows]
         results = []
-        for (segment, _), (asked,) in zip(rows, self.ask_all(requests, WrittenQuestions, _check)):
+        for (segment, _), (asked,) in zip(rows, self.ask_all(requests, WrittenQuestions, self._check)):
             if asked.error:
                 results.append(Failed(asked.error, self.account([asked])))
                 continue
             rng = random.Random(seed_of(self.bench.config.seed, "letters", segment.label))
-            results.append((Questions(balance(asked.value.questions, rng)), self.account([asked])))
+            good, bad = sort_out(asked.value.questions, config.categories)
+            results.append((Questions(balance(good, rng)), UnusableQuestions(bad), self.account([asked])))
         return results
+
+    def _request(self, segment: Segment, caption: OmniCaption) -> Request:
+        config = self.config
+        fields = {
+            "caption": caption.omni_caption,
+            "seconds": round(segment.end - segment.start, 3),
+            "categories": config.categories,
+            "multiple_choice": config.multiple_choice,
+            "open": config.open,
+            "num_options": config.num_options,
+        }
+        schema = json_schema(WrittenQuestions)
+        questions = schema["properties"]["questions"]
+        questions["maxItems"] = config.multiple_choice + config.open
+        one = questions["items"]["properties"]
+        one["category"]["enum"], one["wrong_options"]["maxItems"] = config.categories, config.num_options - 1
+        return replace(self.request(segment.label, fields), schema=schema)
+
+    def _check(self, request: Request, written: WrittenQuestions) -> None:
+        good, bad = sort_out(written.questions, self.config.categories)
+        if bad and not good:
+            raise ValueError(f"none of its questions can be used: {bad[0].reason}")
+
+
+def sort_out(
+    written: list[WrittenQuestion], categories: list[str]
+) -> tuple[list[WrittenQuestion], list[UnusableQuestion]]:
+    """The questions that can be used, without spaces around their texts, and the others with the reason."""
+    good, bad = [], []
+    for one in written:
+        wrong = [text.strip() for text in one.wrong_options]
+        one = replace(one, question=one.question.strip(), answer=one.answer.strip(), wrong_options=wrong)
+        options = [one.answer, *wrong]
+        if not one.question or not one.answer:
+            reason = "It has no text, or no answer."
+        elif one.category not in categories:
+            reason = f"It is of the category {one.category!r}, which was not asked for."
+        elif not all(options) or len({text.lower() for text in options}) != len(options):
+            reason = f"Its options are not different ones: {options}."
+        elif len(options) > len(LETTERS):
+            reason = f"It has {len(options)} options: {len(LETTERS)} are accepted."
+        else:
+            good.append(one)
+            continue
+        bad.append(UnusableQuestion(one.question, reason))
+    return good, bad
 
 
 def balance(written: list[WrittenQuestion], rng: random.Random) -> list[QuestionAnswer]:
@@ -68,25 +114,12 @@ def balance(written: list[WrittenQuestion], rng: random.Random) -> list[Question
     questions: list[QuestionAnswer] = []
     places: dict[int, list[int]] = {}  # by the number of options, those that have not had their turn
     for one in written:
-        options = [text for text in one.options if text != one.answer]
-        if one.options:
+        options = list(one.wrong_options)
+        if options:
             rng.shuffle(options)
-            number = len(one.options)
+            number = len(options) + 1
             left = places.get(number) or rng.sample(range(number), number)
             options.insert(left[-1], one.answer)
             places[number] = left[:-1]
-        questions.append(QuestionAnswer(one.category, one.question.strip(), options, one.answer, one.reasoning))
+        questions.append(QuestionAnswer(one.category, one.question, options, one.answer, one.reasoning))
     return questions
-
-
-def _check(request, written: WrittenQuestions) -> None:
-    for number, one in enumerate(written.questions):
-        where = f"question {number}"
-        if not one.question.strip() or not one.answer.strip():
-            raise ValueError(f"{where} has no text, or no answer.")
-        if one.category not in request.fields["categories"]:
-            raise ValueError(f"{where} is of the category {one.category!r}, which was not asked for.")
-        if one.options and (len(set(one.options)) != len(one.options) or len(one.options) < 2):
-            raise ValueError(f"the options of {where} are not at least two different ones: {one.options}.")
-        if one.options and one.answer not in one.options:
-            raise ValueError(f"the answer to {where}, {one.answer!r:.60}, is none of its options.")

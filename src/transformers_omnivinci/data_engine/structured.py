@@ -59,7 +59,7 @@ def ask(
     """
     if wanted not in (None, str):
         schema = json_schema(wanted)
-        requests = [replace(request, schema=schema) for request in requests]
+        requests = [replace(request, schema=request.schema or schema) for request in requests]
     asked = [
         _read(request, reply, [reply], wanted, check) for request, reply in zip(requests, _complete(backend, requests))
     ]
@@ -110,7 +110,8 @@ def _read(request: Request, reply: Reply, replies: list[Reply], wanted: type | N
         if check is not None:
             check(request, value)
     except ValueError as error:
-        return Asked(error=f"The model's answer cannot be used: {error}", replies=replies)
+        cut = f" It was cut off after {reply.completion_tokens} tokens, see `max_tokens`." if reply.is_cut else ""
+        return Asked(error=f"The model's answer cannot be used: {error}{cut}", replies=replies)
     return Asked(value, replies=replies)
 
 

@@ -1,21 +1,14 @@
 """A model of transformers in this process: OmniVinci itself, or any `image-text-to-text` or `any-to-any` model."""
 
-import os
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import PIL.Image
 
-from ...hub_options import may_be_repository
-from ...nano import NANO
 from ..clip_media import load_clip, load_sound
+from .process_model import ProcessModel
 from .protocol import Medium, Reply, Request
-
-OWN = "nano"
-"""What configs call the small model that comes with the package."""
 
 PIPELINES = Literal["video-text-to-text", "image-text-to-text", "any-to-any", "text-generation"]
 
@@ -44,61 +37,43 @@ class LocalModelOptions:
     sampling_rate: int = 16_000
 
 
-def check_name(model: str) -> None:
-    """A ValueError unless a model is a folder, or may be a repository of the Hub."""
-    if model != OWN and not os.path.isdir(model) and not may_be_repository(model):
-        raise ValueError(f"There is no folder {model!r}: a folder, or a repository such as owner/name, is accepted.")
+class LocalModel(ProcessModel):
+    """A [`Backend`] around a pipeline of transformers that writes text."""
 
+    fails_to = "answer"
 
-class LocalModel:
-    """A [`Backend`] around a pipeline of transformers. Requests are answered one after another."""
+    @property
+    def task(self) -> str:
+        """As the config names it."""
+        return self.options.pipeline
 
-    def __init__(self, options: LocalModelOptions):
-        self.options, self.model = options, options.model
-
-    @cached_property
-    def _pipeline(self):
-        from transformers import pipeline
-
-        path = NANO if self.options.model == OWN else self.options.model
-        return pipeline(self.options.pipeline, model=path, device=self.options.device, dtype=self.options.dtype)
-
-    def check(self) -> None:
-        """A ValueError if there is no such folder, and the name cannot be that of a repository of the Hub."""
-        check_name(self.options.model)
-
-    def complete(self, requests: Sequence[Request]) -> list[Reply]:
-        return [self._complete(request) for request in requests]
-
-    def _complete(self, request: Request) -> Reply:
+    def answer(self, request: Request) -> Reply:
+        """The text that the model writes, greedily or by the seed of the request."""
         import torch
 
-        try:
-            chat = [{"role": "user", "content": [*self._items(request), {"type": "text", "text": request.text}]}]
-            if self.options.pipeline == "text-generation":
-                chat[0]["content"] = request.text
-            options = {"max_new_tokens": request.max_tokens, "do_sample": request.temperature > 0}
-            if request.temperature > 0:
-                options["temperature"] = request.temperature
-                torch.manual_seed(request.seed)
-            if self.options.pipeline == "video-text-to-text":
-                options["load_audio_from_video"] = any(medium.senses == "both" for medium in request.media)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what differs between a config and these options
-                (answer,) = self._pipeline(chat, return_full_text=False, **options)
-        except (OSError, RuntimeError, TypeError, ValueError) as error:
-            return Reply(error=f"The model {self.model} cannot answer: {' '.join(str(error).split())}")
-        text = answer["generated_text"]
-        tokenizer = self._pipeline.tokenizer
-        return Reply(text, len(tokenizer.encode(request.text)), len(tokenizer.encode(text)))
+        chat = [{"role": "user", "content": [*self._items(request), {"type": "text", "text": request.text}]}]
+        if self.task == "text-generation":
+            chat[0]["content"] = request.text
+        options = {"max_new_tokens": request.max_tokens, "do_sample": request.temperature > 0}
+        if request.temperature > 0:
+            options["temperature"] = request.temperature
+            torch.manual_seed(request.seed)
+        if self.task == "video-text-to-text":
+            options["load_audio_from_video"] = any(medium.senses == "both" for medium in request.media)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what differs between a config and these options
+            (answer,) = self.pipeline(chat, return_full_text=False, **options)
+        text, tokenizer = answer["generated_text"], self.pipeline.tokenizer
+        num_tokens = len(tokenizer.encode(text))
+        return Reply(text, len(tokenizer.encode(request.text)), num_tokens, is_cut=num_tokens >= request.max_tokens)
 
     def _items(self, request: Request) -> list[dict]:
         return [item for medium in request.media for item in self._items_of(medium)]
 
     def _items_of(self, medium: Medium) -> list[dict]:
         items = []
-        is_own = self.options.pipeline == "video-text-to-text"
-        if self.options.pipeline == "text-generation":
+        is_own = self.task == "video-text-to-text"
+        if self.task == "text-generation":
             raise ValueError("it reads text alone, and was shown a clip.")
         if medium.senses != "sound":
             if is_own:

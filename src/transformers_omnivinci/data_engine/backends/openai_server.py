@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ...compat import http_library
@@ -14,6 +14,8 @@ from .protocol import Medium, Reply, Request
 
 PASSING = (408, 409, 425, 429)
 """Codes of answers that may be others later, beside those of errors of the server, from 500 on."""
+OWN_ENTRIES = ("model", "messages", "max_tokens", "temperature", "seed", "stream", "response_format")
+"""Entries of requests that come from elsewhere in the config, or must be as they are."""
 MAX_SAID = 200
 """Characters of a server's message that errors repeat."""
 
@@ -32,6 +34,7 @@ class ServerOptions:
         fps (`float`), max_frames (`int`): Frames of a clip that are sent, a second and at most.
         max_side (`int`): The longer side of images, in pixels.
         structured (`"json_schema"`, `"json_object"` or `"none"`): How the server is told of wanted structures.
+        parameters (`dict`): Further entries of each request, such as `{frequency_penalty: 0.3}`.
         concurrency (`int`): Requests at a time, of each process.
         requests_per_minute (`float`, *optional*): Of each process.
         timeout (`float`): Seconds until an attempt counts as failed.
@@ -48,6 +51,7 @@ class ServerOptions:
     max_frames: int = 32
     max_side: int = 768
     structured: Literal["json_schema", "json_object", "none"] = "json_schema"
+    parameters: dict = field(default_factory=dict)
     concurrency: int = 8
     requests_per_minute: float | None = None
     timeout: float = 300.0
@@ -61,6 +65,8 @@ class ServerOptions:
                 raise ValueError(f"`{name}` of the server {self.url} is {getattr(self, name)}: it must be positive.")
         if self.retries < 0 or (self.requests_per_minute is not None and self.requests_per_minute <= 0):
             raise ValueError(f"`retries` and `requests_per_minute` of the server {self.url} must not be negative.")
+        if own := [name for name in self.parameters if name in OWN_ENTRIES]:
+            raise ValueError(f"`parameters` of the server {self.url} has {own[0]!r}, which the engine sets itself.")
         if not self.url.startswith(("http://", "https://")):
             raise ValueError(f"The server {self.url!r:.80} is no http or https URL.")
 
@@ -107,6 +113,7 @@ class OpenAIServer:
     def _body(self, request: Request) -> dict:
         parts = [part for medium in request.media for part in self._parts(medium)]
         body = {
+            **self.options.parameters,
             "model": self.model,
             "messages": [{"role": "user", "content": [*parts, {"type": "text", "text": request.text}]}],
             "max_tokens": request.max_tokens,
@@ -173,7 +180,7 @@ class OpenAIServer:
             return Reply("", *tokens, error=f"The model refuses: {said}.")
         if not isinstance(text, str):
             return Reply("", *tokens, error=f"The model {self.model} answers no text.")
-        return Reply(text, *tokens)
+        return Reply(text, *tokens, is_cut=choice.get("finish_reason") == "length")
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -38,7 +38,8 @@ class Request:
         task (`str`): The name of the stage that asks.
         text (`str`): The prompt, complete.
         media (`tuple[Medium, ...]`): What is shown before the text.
-        schema (`dict`, *optional*): JSON schema of the answer. `None`: plain text.
+        schema (`dict`, *optional*):
+            JSON schema of the answer. `None`: plain text, or what follows from the type that is wanted.
         fields (`dict`): What the prompt was made of, for back ends that follow rules instead of reading it.
         seed (`int`): For whatever is random.
         max_tokens (`int`), temperature (`float`): As servers take them.
@@ -64,6 +65,7 @@ class Reply:
         prompt_tokens (`int`), completion_tokens (`int`): As the model counts them; 0 where it does not.
         seconds (`float`): From the request to its answer, with all attempts.
         sound (`bytes`): A WAV file, of voices, which speak the text of a request.
+        is_cut (`bool`): Whether the answer ended because it had as many tokens as it may have.
         error (`str`): One sentence on why there is no answer.
     """
 
@@ -72,6 +74,7 @@ class Reply:
     completion_tokens: int = 0
     seconds: float = 0.0
     sound: bytes = b""
+    is_cut: bool = False
     error: str = ""
 
 

@@ -57,13 +57,11 @@ class RuleReasoner:
         found = write_questions(claims_of(fields["caption"]), fields["categories"], rng)
         chosen = []
         for number, one in enumerate(found[: fields["multiple_choice"] + fields["open"]]):
-            options = []
+            others = []
             if number < fields["multiple_choice"]:
                 others = rng.sample(one["others"], min(fields["num_options"] - 1, len(one["others"])))
-                options = [one["answer"], *others]
-                rng.shuffle(options)
             asked = {name: one[name] for name in ("category", "question", "answer", "reasoning")}
-            chosen.append({**asked, "options": options})
+            chosen.append({**asked, "wrong_options": others})
         return {"questions": chosen}
 
     def _judge(self, request: Request) -> dict:
