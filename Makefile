@@ -13,7 +13,7 @@ PLOT   := demo/timeline.png
 .DELETE_ON_ERROR:
 .PHONY: help demo test quick lint format compat wheel-test fuzz bench conformance nano ablation clean
 .PHONY: vllm bench-serve quantize quantization weights assemble-test lmms swift llamafactory web-test
-.PHONY: grpo-test bench-grpo curate-test
+.PHONY: grpo-test bench-grpo curate-test curate-demo
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -114,8 +114,13 @@ grpo-test: ## train nano by GRPO with TRL
 
 bench-grpo: ## measure steps of GRPO with media encoded once and each time
 	$(ENGINE) rl -- python -m benchmarks.grpo
-curate-test: ## run the data engine on Ray, on two local nodes too
+curate-test: ## run the data engine on Ray, on two local nodes too, and with real speech
+	@$(PYTHON) engines/curate/debian.py build/curate/debian
 	$(ENGINE) curate
+
+curate-demo: ## run the whole data engine with real models that packages carry, and train nano on what comes out
+	@$(PYTHON) engines/curate/debian.py build/curate/debian
+	$(ENGINE) curate -- python -m engines.curate.demo
 
 # The shipped model: data, nine stages of training, and the result. What is there is not made again.
 NANO    := build/nano

@@ -19,18 +19,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from transformers import (
-    PreTrainedTokenizerFast,
+    GenerationConfig,
     WhisperConfig,
     WhisperFeatureExtractor,
     WhisperForConditionalGeneration,
+    WhisperTokenizer,
 )
 
 VERSION = 6
 DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 """As the file numbers them, without bfloat16, which NumPy lacks."""
 
-ENGLISH_TOKENS = 51864
-"""The vocabulary of the English models, which ends a text by another token than the others do."""
+ENGLISH_TOKENS, ENGLISH_END = 51864, 50256
+"""The vocabulary of the English models, and the token that ends a text there; it is the next one in the others."""
 
 
 def read_variables(path: Path) -> dict[str, np.ndarray]:
@@ -136,7 +137,7 @@ def load_whisper(folder: Path) -> WhisperForConditionalGeneration:
     """The Whisper in a folder of CTranslate2, in float32."""
     variables = read_variables(folder / "model.bin")
     vocab_size, width = variables["decoder/embeddings/weight"].shape
-    end_of_text = 50256 if vocab_size == ENGLISH_TOKENS else 50257
+    end_of_text = ENGLISH_END if vocab_size == ENGLISH_TOKENS else ENGLISH_END + 1
     config = WhisperConfig(
         vocab_size=vocab_size,
         num_mel_bins=variables["encoder/conv1/weight"].shape[1],
@@ -157,13 +158,33 @@ def load_whisper(folder: Path) -> WhisperForConditionalGeneration:
     return model.eval()
 
 
+def generation_config(folder: Path, tokenizer: WhisperTokenizer) -> GenerationConfig:
+    """How the Whisper in a folder writes, as its own `generation_config.json` would say."""
+    told = json.loads((folder / "config.json").read_text())
+    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("startoftranscript", "notimestamps")}
+    end = tokenizer.eos_token_id
+    return GenerationConfig(
+        decoder_start_token_id=ids["startoftranscript"],
+        no_timestamps_token_id=ids["notimestamps"],
+        prev_sot_token_id=tokenizer.convert_tokens_to_ids("<|startofprev|>"),
+        suppress_tokens=told["suppress_ids"],
+        begin_suppress_tokens=told["suppress_ids_begin"],
+        is_multilingual=end != ENGLISH_END,
+        max_initial_timestamp_index=50,
+        max_length=448,
+        **{f"{name}_token_id": end for name in ("bos", "eos", "pad")},
+    )
+
+
 def save_whisper(folder: Path, destination: Path) -> WhisperForConditionalGeneration:
     """Writes the Whisper of a folder of CTranslate2 as transformers does, with tokenizer and feature extractor."""
     model = load_whisper(folder)
-    model.save_pretrained(destination)
     WhisperFeatureExtractor(feature_size=model.config.num_mel_bins).save_pretrained(destination)
     if (folder / "tokenizer.json").is_file():
-        PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json")).save_pretrained(destination)
+        tokenizer = WhisperTokenizer.from_pretrained(folder)
+        model.generation_config = generation_config(folder, tokenizer)
+        tokenizer.save_pretrained(destination)
+    model.save_pretrained(destination)
     return model
 
 
