@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import socket
 import time
 
@@ -127,6 +128,39 @@ def test_segments_of_which_a_server_says_nothing_are_listed_and_tried_again(film
         report = curate(config, films[:1], tmp_path / "out", HereRunner())
         assert (report.finished, report.rejected, report.prompt_tokens > 0) == (2, 0, True)
         assert not (tmp_path / "out" / "rejects.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (completion(None, refusal="I will not."), "The model refuses: I will not."),
+        (completion("I cannot help with that."), "no JSON object"),
+        (completion('{"omni_caption": "A ring'), "its JSON is broken"),
+        (completion('{"omni_caption": 3, "rejected_statements": []}'), "a text is accepted"),
+        (b'{"choices": [{"mess', "no chat completion"),
+    ],
+    ids=["refuses", "evades", "half", "other", "garbled"],
+)
+def test_what_a_corrector_answers_instead_rejects_segments_and_not_the_run(films, tmp_path, content, told):  # noqa: F811
+    with ChatServer(lambda body, number: (200, {}, content)) as server:
+        config = configured()
+        config.backends["corrector"] = {"type": "server", "url": server.url, "model": "large", "retries": 0}
+        report = curate(config, films[:1], tmp_path / "out", HereRunner())
+    assert (report.finished, report.rejected) == (0, 2) and not report.chats
+    rejects = [json.loads(line) for line in (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()]
+    assert all(one["stage"] == "cross_modal_correction" and told in one["reason"] for one in rejects)
+
+
+def test_further_entries_of_requests_come_from_the_config_and_answers_that_are_cut_off_say_so():
+    body = completion('{"omni_caption": "A ri')
+    body["choices"][0]["finish_reason"] = "length"
+    with ChatServer(lambda given, number: (200, {}, body)) as server:
+        options = ServerOptions(server.url, "large", parameters={"frequency_penalty": 0.3})
+        (one,) = ask(OpenAIServer(options), [ASKED], Correction)
+        assert "It was cut off after 3 tokens, see `max_tokens`" in one.error
+        assert server.bodies[0]["frequency_penalty"] == 0.3
+    with pytest.raises(ValueError, match="'seed', which the engine sets itself"):
+        ServerOptions("http://127.0.0.1/v1", "large", parameters={"seed": 1})
 
 
 def test_tokens_cost_what_the_config_says(films):  # noqa: F811
