@@ -30,7 +30,7 @@ def configured(model: str, corrector: dict) -> EngineConfig:
         "stages": {
             "visual_caption": asking,
             "audio_caption": asking,
-            "cross_modal_correction": {"backend": "corrector", "max_tokens": 320},
+            "cross_modal_correction": {"backend": "corrector", "max_tokens": 280, "most_rejected": 3},
         },
         "prompts": PROMPTS,
     }
@@ -73,7 +73,7 @@ def main() -> None:
         if name == "rules":
             measure("corrected by rules", {"type": "test-reasoner"}, number == 0)
             continue
-        with serving(make_corrector(), FOLDER / "smollm2.log", threads=2) as url:
+        with serving(make_corrector(), FOLDER / "smollm2.log") as url:
             more = {"timeout": 600.0, "parameters": {"repetition_penalty": 1.05, "frequency_penalty": 0.2}}
             server = {"type": "server", "url": url, "model": "SmolLM2-135M-Instruct", "concurrency": 1, **more}
             measure("corrected by SmolLM2", server, number == 0)

@@ -79,8 +79,7 @@ def main() -> None:
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
     films, places = make_films(), {"whisper": str(make_whisper())}
-    large = serving(make_corrector(), output / "smollm2.log", threads=2)
-    with serving("nano", output / "nano.log") as nano, large as smollm2:
+    with serving("nano", output / "nano.log") as nano, serving(make_corrector(), output / "smollm2.log") as smollm2:
         config = configure(output / "engine.yaml", nano=nano, smollm2=smollm2, **places)
         omnivinci("curate", *films, "--config", config, "--output", output / "curated")
     curated = output / "curated"

@@ -66,4 +66,4 @@ def make_speech_film(folder: Path = FOLDER) -> Path:
 
 def make_films(folder: Path = FOLDER) -> list[Path]:
     """Two films of the synthetic world, the film clip, and the one with speech."""
-    return [*write_reels(folder / "films", 2, 8), FILM_CLIP, make_speech_film(folder)]
+    return [*write_reels(folder / "films", 2, 4), FILM_CLIP, make_speech_film(folder)]

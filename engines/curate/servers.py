@@ -13,14 +13,13 @@ from urllib.request import urlopen
 
 
 @contextmanager
-def serving(model: str | Path, log: Path, threads: int = 1, seconds: float = 300) -> Iterator[str]:
+def serving(model: str | Path, log: Path, seconds: float = 300) -> Iterator[str]:
     """
     The URL of a server that answers with a model.
 
     Args:
         model (`str` or `Path`): As `omnivinci serve` takes it.
         log (`Path`): Gets what the server prints.
-        threads (`int`, *optional*, defaults to 1): It computes with.
         seconds (`float`, *optional*, defaults to 300): Until it must be there.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -28,7 +27,7 @@ def serving(model: str | Path, log: Path, threads: int = 1, seconds: float = 300
     command = [sys.executable, "-m", "transformers_omnivinci.cli", "serve", str(model), "--host", "127.0.0.1"]
     with log.open("w") as file:
         command += ["--port", str(port), "--log-level", "warning"]
-        variables = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+        variables = os.environ | {"HF_HUB_OFFLINE": "1"}
         process = subprocess.Popen(command, stdout=file, stderr=file, env=variables)
     try:
         deadline = time.monotonic() + seconds

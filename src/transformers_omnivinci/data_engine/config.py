@@ -96,10 +96,17 @@ class AudioCaptionConfig(AskingConfig):
 
 @dataclass(frozen=True)
 class CorrectionConfig(AskingConfig):
-    """The captions of both senses corrected by each other and merged."""
+    """
+    The captions of both senses corrected by each other and merged.
+
+    Attributes:
+        most_rejected (`int`, *optional*):
+            How many statements a server may reject of a segment, for models that find no end.
+    """
 
     prompt: str = "cross_modal_correction.txt"
     max_tokens: int = 2048
+    most_rejected: int | None = None
 
 
 @dataclass(frozen=True)

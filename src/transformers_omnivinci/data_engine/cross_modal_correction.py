@@ -59,8 +59,10 @@ class CrossModalCorrection(AskingStage):
             )
         fields = {"clips": clips, "seconds": round(segment.end - segment.start, 3)}
         schema = json_schema(Correction)
-        statement = schema["properties"]["rejected_statements"]["items"]["properties"]
-        statement["clip"] |= {"minimum": 0, "maximum": number - 1}
+        rejected = schema["properties"]["rejected_statements"]
+        rejected["items"]["properties"]["clip"] |= {"minimum": 0, "maximum": number - 1}
+        if self.config.most_rejected is not None:
+            rejected["maxItems"] = self.config.most_rejected
         return replace(self.request(segment.label, fields), schema=schema)
 
 
