@@ -41,6 +41,16 @@ def ask(
     end: End = None,
     audio: Audio = None,
     evidence: Evidence = False,
+    unroll: Annotated[
+        bool, typer.Option("--unroll", help="Write what is seen, heard and both in order before the answer.")
+    ] = False,
+    threshold: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="With --unroll: stop as soon as the answer has this probability, 0 to 1."),
+    ] = None,
+    max_rounds: Annotated[
+        int | None, typer.Option(metavar="N", help="With --unroll: the most contexts that are written. Default: 3.")
+    ] = None,
     max_new_tokens: MaxNewTokens = 512,
     device: Device = "auto",
     dtype: WeightDType = DType.auto,
@@ -50,43 +60,97 @@ def ask(
     """
     Answer a question about videos, images and sounds.
 
-    The answer is printed while it is generated.
+    The answer is printed while it is generated; with --unroll, contexts go to standard error while they are written.
     """
     with plain_errors(traceback):
         if os.path.isfile(question):
             raise ValueError(f"The last argument is the question, but {question!r} is a file.")
         content = [content_item(source) for source in media or []]
+        options = _unroll_options(unroll, threshold, max_rounds)
+        if options is not None and not content:
+            raise ValueError("--unroll tells what is seen and heard, but no video, image or sound is given.")
         check_model(model)
         introduce_nano(model)
-        from transformers import TextStreamer
-
-        from ..sessions.prefix import positions_at_once
-
+        chat = [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]
+        watching = {"load_audio_from_video": audio, "num_frames": num_frames, "fps": fps, "return_evidence": evidence}
+        watching |= {"video_start": start, "video_end": end}
         with show_progress() as progress:
             processor, loaded = load_with_processor(progress, model, device, dtype, attn_implementation)
-            with count_watched(processor, loaded, progress):
-                inputs = processor.apply_chat_template(
-                    [{"role": "user", "content": [*content, {"type": "text", "text": question}]}],
-                    tokenize=True,
-                    return_dict=True,
-                    add_generation_prompt=True,
-                    load_audio_from_video=audio,
-                    return_tensors="pt",
-                    num_frames=num_frames,
-                    fps=fps,
-                    video_start=start,
-                    video_end=end,
-                    return_evidence=evidence,
-                    media_encoder=loaded,
-                ).to(loaded.device)
-        rests_on, length = inputs.pop("evidence", []), inputs["input_ids"].shape[1]
-        options, at_once = {"max_new_tokens": max_new_tokens}, positions_at_once(loaded.device, length)
-        if at_once < length:
-            options["prefill_chunk_size"] = at_once
-        streamer = TextStreamer(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        loaded.generate(**inputs, streamer=streamer, **options)
+            if options is None:
+                with count_watched(processor, loaded, progress):
+                    inputs = processor.apply_chat_template(
+                        chat,
+                        tokenize=True,
+                        return_dict=True,
+                        add_generation_prompt=True,
+                        return_tensors="pt",
+                        media_encoder=loaded,
+                        **watching,
+                    ).to(loaded.device)
+        if options is None:
+            rests_on = inputs.pop("evidence", [])
+            _answer(loaded, processor, inputs, max_new_tokens)
+        else:
+            rests_on = _answer_unrolled(loaded, processor, chat, options, watching, max_new_tokens)
         for one in rests_on:
             typer.echo("\n" + "\n".join(describe_evidence(one, media or [])))
+
+
+def _answer(loaded, processor, inputs, max_new_tokens: int) -> None:
+    """Prints the answer while it is generated."""
+    from transformers import TextStreamer
+
+    from ..sessions.prefix import positions_at_once
+
+    length = inputs["input_ids"].shape[1]
+    options, at_once = {"max_new_tokens": max_new_tokens}, positions_at_once(loaded.device, length)
+    if at_once < length:
+        options["prefill_chunk_size"] = at_once
+    streamer = TextStreamer(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    loaded.generate(**inputs, streamer=streamer, **options)
+
+
+def _unroll_options(unroll: bool, threshold: float | None, max_rounds: int | None):
+    """What --unroll, --threshold and --max-rounds say; `None` without them."""
+    from ..reasoning.contexts import UnrollOptions
+
+    given = {"threshold": threshold, "max_rounds": max_rounds}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not unroll:
+        if given:
+            raise ValueError("--threshold and --max-rounds are for contexts: give --unroll with them.")
+        return None
+    return UnrollOptions("full" if threshold is None else "auto", **given)
+
+
+def _answer_unrolled(loaded, processor, chat: list[dict], options, watching: dict, max_new_tokens: int) -> list:
+    """Prints contexts and the answer while they are written; returns what the answer rests on, if that is wanted."""
+    from ..reasoning.unrolling import ANSWER, Unroller
+    from ..reasoning.views import ReadChat
+
+    told = ""
+
+    def tell(name: str, text: str) -> None:
+        nonlocal told
+        if name != told:
+            typer.echo(("\n" if told else "") + (f"{name}: " if name != ANSWER else ""), nl=False, err=True)
+            told = name
+        typer.echo(text, nl=False, err=name != ANSWER)
+
+    read = ReadChat.of(processor, chat, **watching)
+    unroller = Unroller(loaded, processor, read, options, max_new_tokens=max_new_tokens)
+    answered = unroller.answer(tell)
+    typer.echo("")
+    for name, reason in answered.skipped.items():
+        typer.echo(f"{name}: not written. {reason}", err=True)
+    for name in answered.cut:
+        typer.echo(f"{name}: cut at {options.context_tokens} tokens.", err=True)
+    typer.echo(
+        f"Contexts: {answered.rounds}. Confidence: {answered.confidence:.3f}. "
+        f"Tokens: {answered.prompt_tokens:,} read, {answered.generated_tokens:,} written.",
+        err=True,
+    )
+    return [] if answered.evidence is None else [answered.evidence]
 
 
 def load_with_processor(progress: Progress, model: str, device: str, dtype: DType, attn_implementation: str | None):

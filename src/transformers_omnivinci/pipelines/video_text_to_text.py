@@ -14,11 +14,12 @@ from ..processing.batch import join
 from ..processing.video_inputs import OneVideo, flatten_videos
 from .remembering import RemembersMedia
 from .telling import TellsEvidence
+from .unrolling_contexts import UnrollsContexts
 
 GENERATION_PARAMETERS = {name for name in vars(GenerationConfig()) if not name.startswith("_")} | {"generation_config"}
 
 
-class VideoTextToTextPipeline(TellsEvidence, RemembersMedia, ImageTextToTextPipeline):
+class VideoTextToTextPipeline(UnrollsContexts, TellsEvidence, RemembersMedia, ImageTextToTextPipeline):
     """
     Answers questions about videos, with their sound, and about any other media in a chat.
 
@@ -80,6 +81,11 @@ class VideoTextToTextPipeline(TellsEvidence, RemembersMedia, ImageTextToTextPipe
             return_tensors (`bool`, *optional*): Returns token ids, of prompt and answer, instead of text.
             return_evidence (`bool`, *optional*):
                 Whether to say what of the media each answer rests on, and what was left out.
+            unroll (`str` or `dict`, *optional*):
+                `"full"` has the model write what it sees, what it hears and both in their order before it answers;
+                `"auto"` does so until its answer is sure. A dictionary has `mode` and other fields of
+                [`~transformers_omnivinci.reasoning.contexts.UnrollOptions`]. A `streamer` gets the answer alone.
+                Samples of a batch are answered one by one then, and nothing is remembered for later calls.
             batch_size (`int`, *optional*, defaults to 1): Samples that are answered together.
             remember (`bool`, *optional*):
                 Whether media and prompts are remembered for later calls, within the `cache_gb` of the pipeline.
@@ -94,6 +100,8 @@ class VideoTextToTextPipeline(TellsEvidence, RemembersMedia, ImageTextToTextPipe
               last message of the chat.
             - `generated_token_ids` (`torch.Tensor`): With `return_tensors`, instead of `generated_text`.
             - `evidence` (`dict`): With `return_evidence`, that of [`~transformers_omnivinci.planning.Evidence`].
+            - `unrolled` (`dict`): With `unroll`, the contexts, rounds, confidence and tokens of
+              [`~transformers_omnivinci.reasoning.unrolling.UnrolledAnswer`].
 
         Raises:
             ValueError, TypeError, OSError: what is given is not understood, or a medium cannot be read.
@@ -173,8 +181,9 @@ class VideoTextToTextPipeline(TellsEvidence, RemembersMedia, ImageTextToTextPipe
         Prompts are padded on the left; media follow each other, see [`join`].
         """
         joined = {"text": [sample["text"] for sample in samples], **join(samples)}
-        if all("evidence" in sample for sample in samples):
-            joined["evidence"] = [one for sample in samples for one in sample["evidence"]]
+        for name in ("evidence", "unroll"):
+            if all(name in sample for sample in samples):
+                joined[name] = [one for sample in samples for one in sample[name]]
         for name in ("input_ids", "attention_mask", "mm_token_type_ids"):
             rows = [row for sample in samples if name in sample for row in sample[name]]
             if rows:

@@ -1,7 +1,8 @@
-"""Answers questions from contexts that the model writes first: what it sees, what it hears, and both in their order."""
+"""Answers questions from contexts that the model writes first: what it sees, what it hears, and both in order."""
 
+import copy
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import torch
 from transformers import TextStreamer
@@ -32,14 +33,20 @@ class Reading:
         answer (`str`): The answer.
         contexts (`tuple[str, ...]`): Which contexts stood there.
         probability (`float`): Of all tokens of the answer, to its end, under the model.
-        prompt_tokens (`int`), generated_tokens (`int`): Positions of the prompt, and tokens of the answer.
+        prompt_tokens (`int`): Positions of the prompt.
+        token_ids (`tuple[int, ...]`): What the model has said, with the token that ends it.
     """
 
     answer: str
     contexts: tuple[str, ...]
     probability: float
     prompt_tokens: int
-    generated_tokens: int
+    token_ids: tuple[int, ...]
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens of the answer, with the one that ends it."""
+        return len(self.token_ids)
 
 
 @dataclass(frozen=True)
@@ -90,10 +97,12 @@ class UnrolledAnswer:
 
     def to_dict(self) -> dict:
         """All of it but the evidence, as JSON has it."""
-        told = asdict(replace(self, evidence=None))
-        del told["evidence"]
-        readings = [{**reading, "contexts": list(reading["contexts"])} for reading in told["readings"]]
-        return {**told, "cut": list(self.cut), "readings": readings}
+        names = ("answer", "contexts", "skipped", "rounds", "confidence", "prompt_tokens", "generated_tokens")
+        readings = [
+            {"answer": one.answer, "contexts": list(one.contexts), "probability": one.probability}
+            for one in self.readings
+        ]
+        return {**{name: getattr(self, name) for name in names}, "cut": list(self.cut), "readings": readings}
 
 
 def unroll(
@@ -153,7 +162,7 @@ class Unroller:
         model ([`OmniVinciForConditionalGeneration`]), processor ([`OmniVinciProcessor`]): What answers.
         chat ([`ReadChat`]): The chat.
         options ([`UnrollOptions`]): How contexts are unrolled.
-        max_new_tokens, generation: As of [`unroll`].
+        streamer, generation: As of [`unroll`]; among them `max_new_tokens`, which is that of answers.
 
     Attributes:
         skipped (`dict[str, str]`): Which contexts there cannot be, and why.
@@ -169,7 +178,6 @@ class Unroller:
         processor,
         chat: ReadChat,
         options: UnrollOptions,
-        max_new_tokens: int = MAX_NEW_TOKENS,
         streamer=None,
         **generation,
     ):
@@ -177,7 +185,7 @@ class Unroller:
             raise TypeError(f"Unrolling gives `generate` its {', '.join(reserved)} itself: leave them out.")
         self.model, self.processor, self.chat, self.options = model, processor, chat, options
         self._streamer = streamer
-        self._generation = {**generation, "max_new_tokens": max_new_tokens}
+        self._generation = generation
         self._views = encode_views(model, processor, chat)
         self.skipped = {}
         for name, sense, lack in ((SEE, PICTURE, "no picture"), (HEAR, SOUND, "no sound")):
@@ -220,13 +228,13 @@ class Unroller:
             on_text (`Callable`, *optional*): Gets the pieces of the answer alone.
             streamer (`BaseStreamer`, *optional*): Gets the tokens of the answer, instead of `on_text`.
         """
-        told, prompts, view = {name: self.context(name).text for name in contexts}, self.options.prompts, self._views
-        written = ask_with(told, "", prompts).removesuffix("\n")
+        told = {name: self.context(name).text for name in contexts}
+        written = ask_with(told, "", self.options.prompts).removesuffix("\n")
         asked, view = self.chat.question_chat(written), self._views[BOTH]
         prompt = view.prompt(self.processor, asked, self.chat.sanitizes)
         said = self._generate(view, prompt, streamer or _streamer(self.processor, ANSWER, on_text))
         probability = self._probability(view.prefix, prompt, said)
-        return Reading(self._decode(said), tuple(contexts), probability, len(prompt.ids), len(said))
+        return Reading(self._decode(said), tuple(contexts), probability, len(prompt.ids), tuple(said))
 
     def answer(self, on_text: OnText | None = None) -> UnrolledAnswer:
         """The answer by the options; `on_text` as of [`unroll`]."""
@@ -235,10 +243,10 @@ class Unroller:
         readings, is_told = [], False
         if not is_full or options.confidence == "agreement":
             readings.append(self.read())
-        for number, _ in enumerate(order, start=1):
-            if readings and not is_full and self.confidence(readings) >= options.threshold:
+        for number, name in enumerate(order, start=1):
+            if not is_full and self.confidence(readings) >= options.threshold:
                 break
-            self.context(order[number - 1], on_text)
+            self.context(name, on_text)
             if is_full and number < len(order):
                 continue
             is_told = number == len(order)  # no other reading can follow
@@ -282,8 +290,7 @@ class Unroller:
         """Hands on an answer of which only now is known that it is the last one."""
         if self._streamer is not None:
             self._streamer.put(torch.zeros(1, 0, dtype=torch.long))  # the prompt, of which streamers want none
-            ids = self.processor.tokenizer(reading.answer, add_special_tokens=False)["input_ids"]
-            for token in ids:
+            for token in reading.token_ids:
                 self._streamer.put(torch.tensor([token]))
             self._streamer.end()
         elif on_text is not None:
@@ -292,6 +299,11 @@ class Unroller:
     def _generate(self, view: View, prompt: Prompt, streamer, **options) -> list[int]:
         """The tokens that the model says to a prompt, which the prefix of the view then holds up to its last one."""
         options = {**self._generation, **options}
+        if "max_new_tokens" in options and options.get("generation_config") is not None:
+            # Both together are deprecated.
+            config = copy.deepcopy(options["generation_config"])
+            config.max_new_tokens, config.max_length = options.pop("max_new_tokens"), None
+            options["generation_config"] = config
         last = len(prompt.ids) - 1
         view.prefix.read(prompt, last)
         branch = view.prefix.branch()

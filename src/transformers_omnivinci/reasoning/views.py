@@ -47,7 +47,9 @@ class ReadChat:
         """
         messages = read_conversations(chat)
         if not isinstance(messages[-1], dict) or messages[-1].get("role") != "user":
-            raise ValueError("Contexts are unrolled before a question: the last message of the chat is to be a user's.")
+            raise ValueError(
+                "Contexts are unrolled before a question: the last message of the chat is to be a user's."
+            )
         inputs = processor.apply_chat_template(
             messages,
             tokenize=True,
