@@ -48,8 +48,8 @@ class UnrollOptions:
         threshold (`float`, defaults to 0.9): The confidence, from 0 to 1, at which `"auto"` stops.
         confidence (`str`, defaults to `"probability"`):
             `"probability"` is that of all tokens of the answer, to its end, under the model: long answers are never
-            likely. `"agreement"` is the share of earlier readings whose answer is the same but for case and the
-            punctuation around it; 0 where there is none. `"full"` then reads once before its contexts, too.
+            likely. `"agreement"` is 1 where the answer is that of the reading before, but for case and the punctuation
+            around it, and 0 otherwise. `"full"` then answers once before its contexts, too.
         max_rounds (`int`, defaults to 3): The most contexts that are written.
         prompts (`Mapping[str, str]`): What asks for contexts instead of `PROMPTS`, of all or some of them.
         views (`Mapping[str, str]`): What is shown while contexts are written instead of `VIEWS`, of all or some of

@@ -259,11 +259,9 @@ class Unroller:
 
     def confidence(self, readings: list[Reading]) -> float:
         """How sure the last of some readings is, from 0 to 1."""
-        *earlier, last = readings
         if self.options.confidence == "probability":
-            return last.probability
-        same = [_plain(one.answer) == _plain(last.answer) for one in earlier]
-        return sum(same) / len(same) if same else 0.0
+            return readings[-1].probability
+        return float(len(readings) > 1 and _plain(readings[-2].answer) == _plain(readings[-1].answer))
 
     def _account(self, readings: list[Reading]) -> UnrolledAnswer:
         last = readings[-1]
