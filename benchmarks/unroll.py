@@ -174,7 +174,8 @@ def draw(rows: Sequence[dict], types: Sequence[str], path: Path) -> None:
     for axes in (whole, parts):
         axes.set_xlabel("tokens generated for an answer (mean)")
         axes.grid(alpha=0.3)
-        axes.set_ylim(0, 103)
+        axes.set_ylim(max(0, min(min(values) for values in number.values()) - 12), 103)
+        axes.margins(x=0.12)
     figure.savefig(path, dpi=110)
 
 
