@@ -12,8 +12,7 @@ from ..modeling.generation import finds_assistant
 from ..planning import Evidence
 from ..processing.prompts import PLACEHOLDER
 from ..processing.tokenization import control_tokens
-from ..sessions.prefix import Prefix, Prompt
-from ..sessions.session import RESERVED
+from ..sessions.prefix import RESERVED, Prefix, Prompt
 from .contexts import BOTH, HEAR, PICTURE, SEE, SOUND, TIMELINE, UnrollOptions, ask_with
 from .views import ReadChat, View, encode_views
 

@@ -10,6 +10,7 @@ from transformers.cache_utils import Cache
 
 from ..compat import CACHE
 from ..modeling.cached_prompt import ATTRIBUTE, CachedPrompt, RestOfMedia, count_agreed, cut_back
+from ..processing.batch import MEDIA_INPUTS
 from .caches import CacheKind
 from .contents import Content
 
@@ -17,6 +18,9 @@ CHUNK = 4096
 """The most positions that are read at a time."""
 MASK_SIZE, MASK_SIZE_ON_CPU = 2**26, 2**24
 """The most elements of the mask of a pass: positions times all they attend to. On a CPU it is made in floats, too."""
+RESERVED = {*MEDIA_INPUTS, "inputs", "input_ids", "attention_mask", "inputs_embeds", "mm_encoder_outputs"}
+RESERVED |= {"past_key_values", "cache", "use_cache", "num_return_sequences", "return_dict_in_generate"}
+"""Arguments of `generate` that a session gives itself."""
 ASSISTANTS = ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit")
 """Options of `generate` that have another part guess the next tokens."""
 

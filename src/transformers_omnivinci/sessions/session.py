@@ -15,7 +15,6 @@ from ..compat import CACHE
 from ..modeling.cached_prompt import CachedPrompt
 from ..modeling.generation import finds_assistant
 from ..planning import Evidence
-from ..processing.batch import MEDIA_INPUTS
 from .account import account_for
 from .answers import Answer, AnswerStream
 from .caches import CacheKind
@@ -24,13 +23,9 @@ from .feeding import to_number
 from .live import LiveClip
 from .media import read_recording
 from .policy import Policy, Watched, choose
-from .prefix import Prefix, Prompt
+from .prefix import RESERVED, Prefix, Prompt
 from .saving import read_session, save_session
 from .turns import Placed, Turn, place
-
-RESERVED = {*MEDIA_INPUTS, "inputs", "input_ids", "attention_mask", "inputs_embeds", "mm_encoder_outputs"}
-RESERVED |= {"past_key_values", "cache", "use_cache", "num_return_sequences", "return_dict_in_generate"}
-"""Arguments of `generate` that a session gives itself."""
 
 
 class Session:
