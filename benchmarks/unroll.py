@@ -170,7 +170,7 @@ def draw(rows: Sequence[dict], types: Sequence[str], path: Path) -> None:
     for type in types:
         parts.plot([tokens[i] for i in order], [number[type][i] for i in order], "o-", ms=3, label=type)
     parts.set_title("by type of question", size=10)
-    parts.legend(ncols=2, fontsize=8, loc="lower center")
+    parts.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
     for axes in (whole, parts):
         axes.set_xlabel("tokens generated for an answer (mean)")
         axes.grid(alpha=0.3)
