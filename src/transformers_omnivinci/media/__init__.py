@@ -2,6 +2,7 @@
 
 from .backends import AUDIO_BACKENDS, VIDEO_BACKENDS
 from .cutting import cut_video
+from .encoding import SOUND_FORMATS, SoundEncoder, encode_sound
 from .images import (
     check_transparency,
     is_still,
@@ -21,6 +22,7 @@ from .videos import LoadedVideo, load_video, probe_video
 __all__ = [
     "AUDIO_BACKENDS",
     "EVENTS",
+    "SOUND_FORMATS",
     "VIDEO_BACKENDS",
     "LiveChunk",
     "LiveEvent",
@@ -28,9 +30,11 @@ __all__ = [
     "LoadedVideo",
     "OmniVinciVideoMetadata",
     "SampleFile",
+    "SoundEncoder",
     "check_transparency",
     "cut_video",
     "download",
+    "encode_sound",
     "is_self_contained",
     "is_still",
     "is_url",

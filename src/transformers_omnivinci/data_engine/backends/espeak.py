@@ -2,12 +2,10 @@
 
 import random
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from ...inference.speech.programs import espeak_words, run_program
 from .protocol import Reply, Request
 
 
@@ -52,14 +50,13 @@ class EspeakVoice:
     def _speak(self, request: Request) -> Reply:
         options = self.options
         voice = random.Random(request.seed).choice(options.voices)
-        with tempfile.TemporaryDirectory(prefix="omnivinci-") as folder:
-            path = Path(folder, "speech.wav")
-            words = [options.program, "-v", voice, "-s", str(options.words_per_minute), "-w", str(path), "--stdin"]
-            try:
-                done = subprocess.run(words, input=request.text.encode(), capture_output=True, timeout=options.timeout)
-                if done.returncode:
-                    said = " ".join(done.stderr.decode(errors="replace").split())[:200]
-                    return Reply(error=f"{options.program} says: {said or f'exit code {done.returncode}'}.")
-                return Reply(text=voice, sound=path.read_bytes())
-            except (OSError, subprocess.SubprocessError) as error:
-                return Reply(error=f"{options.program} cannot speak: {error}.")
+        try:
+            sound = run_program(
+                options.program,
+                lambda file, wav: espeak_words(voice, options.words_per_minute, wav),
+                request.text,
+                options.timeout,
+            )
+        except OSError as error:
+            return Reply(error=str(error))
+        return Reply(text=voice, sound=sound)

@@ -5,6 +5,7 @@ from .local_model import LocalModel, LocalModelOptions
 from .openai_server import OpenAIServer, ServerOptions
 from .protocol import Backend
 from .rule_reasoner import RuleReasoner, RuleReasonerOptions
+from .voices import Voices, VoicesOptions
 from .whisper import Whisper, WhisperOptions
 from .world_answerer import WorldAnswerer, WorldAnswererOptions
 from .world_captioner import WorldCaptioner, WorldCaptionerOptions
@@ -14,6 +15,7 @@ _MADE_BY = {
     LocalModelOptions: LocalModel,
     WhisperOptions: Whisper,
     EspeakOptions: EspeakVoice,
+    VoicesOptions: Voices,
     WorldCaptionerOptions: WorldCaptioner,
     RuleReasonerOptions: RuleReasoner,
     WorldAnswererOptions: WorldAnswerer,
@@ -24,6 +26,7 @@ BACKENDS = {
     "transformers": LocalModelOptions,
     "whisper": WhisperOptions,
     "espeak": EspeakOptions,
+    "voice": VoicesOptions,
     "test-captioner": WorldCaptionerOptions,
     "test-reasoner": RuleReasonerOptions,
     "test-answerer": WorldAnswererOptions,
