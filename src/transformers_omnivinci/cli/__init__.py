@@ -19,6 +19,7 @@ from .serve import serve
 from .synthesize import synthesize
 from .timeline import timeline
 from .train import train
+from .transcribe import transcribe
 from .watch import watch
 from .web import web
 
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 for command in (ask, chat, watch, web, timeline, demo, assemble, convert, quantize, push, serve, synthesize, curate):
     app.command()(command)
+app.command()(transcribe)
 app.command("eval")(evaluate)
 for command in (train, grpo):
     app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(command)

@@ -1,6 +1,8 @@
 """`omnivinci ask`: answers a question about media."""
 
 import os
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,6 +23,7 @@ from .options import (
     NumFrames,
     Start,
     Traceback,
+    Voice,
     WeightDType,
 )
 from .sources import check_model, content_item
@@ -51,6 +54,10 @@ def ask(
     max_rounds: Annotated[
         int | None, typer.Option(metavar="N", help="With --unroll: the most contexts that are written. Default: 3.")
     ] = None,
+    speak: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Speak the answer into this file: .wav, .mp3, .flac or .ogg.")
+    ] = None,
+    voice: Voice = "auto",
     max_new_tokens: MaxNewTokens = 512,
     device: Device = "auto",
     dtype: WeightDType = DType.auto,
@@ -65,6 +72,7 @@ def ask(
     with plain_errors(traceback):
         if os.path.isfile(question):
             raise ValueError(f"The last argument is the question, but {question!r} is a file.")
+        speaking = nullcontext() if speak is None else prepare_speech(speak, voice)
         content = [content_item(source) for source in media or []]
         options = _unroll_options(unroll, threshold, max_rounds)
         if options is not None and not content:
@@ -87,17 +95,18 @@ def ask(
                         media_encoder=loaded,
                         **watching,
                     ).to(loaded.device)
-        if options is None:
-            rests_on = inputs.pop("evidence", [])
-            _answer(loaded, processor, inputs, max_new_tokens)
-        else:
-            rests_on = _answer_unrolled(loaded, processor, chat, options, watching, max_new_tokens)
+        with speaking as spoken:
+            if options is None:
+                rests_on = inputs.pop("evidence", [])
+                _answer(loaded, processor, inputs, max_new_tokens, spoken)
+            else:
+                rests_on = _answer_unrolled(loaded, processor, chat, options, watching, max_new_tokens, spoken)
         for one in rests_on:
             typer.echo("\n" + "\n".join(describe_evidence(one, media or [])))
 
 
-def _answer(loaded, processor, inputs, max_new_tokens: int) -> None:
-    """Prints the answer while it is generated."""
+def _answer(loaded, processor, inputs, max_new_tokens: int, spoken=None) -> None:
+    """Prints the answer, and has it `spoken`, while it is generated."""
     from transformers import TextStreamer
 
     from ..sessions.prefix import positions_at_once
@@ -106,7 +115,14 @@ def _answer(loaded, processor, inputs, max_new_tokens: int) -> None:
     options, at_once = {"max_new_tokens": max_new_tokens}, positions_at_once(loaded.device, length)
     if at_once < length:
         options["prefill_chunk_size"] = at_once
-    streamer = TextStreamer(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
+
+    class Streamer(TextStreamer):
+        def on_finalized_text(self, text: str, stream_end: bool = False):
+            super().on_finalized_text(text, stream_end)
+            if spoken is not None:
+                spoken.say(text)
+
+    streamer = Streamer(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
     loaded.generate(**inputs, streamer=streamer, **options)
 
 
@@ -123,8 +139,13 @@ def _unroll_options(unroll: bool, threshold: float | None, max_rounds: int | Non
     return UnrollOptions("full" if threshold is None else "auto", **given)
 
 
-def _answer_unrolled(loaded, processor, chat: list[dict], options, watching: dict, max_new_tokens: int) -> list:
-    """Prints contexts and the answer while they are written; returns what the answer rests on, if that is wanted."""
+def _answer_unrolled(
+    loaded, processor, chat: list[dict], options, watching: dict, max_new_tokens: int, spoken=None
+) -> list:
+    """
+    Prints contexts and the answer, which is `spoken`, while they are written; returns what the answer rests on, if it
+    is wanted.
+    """
     from ..reasoning.unrolling import ANSWER, Unroller
     from ..reasoning.views import ReadChat
 
@@ -136,6 +157,8 @@ def _answer_unrolled(loaded, processor, chat: list[dict], options, watching: dic
             typer.echo(("\n" if told else "") + (f"{name}: " if name != ANSWER else ""), nl=False, err=True)
             told = name
         typer.echo(text, nl=False, err=name != ANSWER)
+        if name == ANSWER and spoken is not None:
+            spoken.say(text)
 
     read = ReadChat.of(processor, chat, **watching)
     unroller = Unroller(loaded, processor, read, options, max_new_tokens=max_new_tokens)
@@ -151,6 +174,15 @@ def _answer_unrolled(loaded, processor, chat: list[dict], options, watching: dic
         err=True,
     )
     return [] if answered.evidence is None else [answered.evidence]
+
+
+def prepare_speech(path: Path, voice: str):
+    """A [`SpokenAnswer`] that is written to a file; ValueError or OSError if it cannot be, or there is no voice."""
+    from ..inference.speech import check_target, make_voice, write_spoken
+    from .speaking import SpokenAnswer
+
+    check_target(path)
+    return SpokenAnswer(make_voice(voice), lambda spoken: write_spoken(spoken, path, "the answer"))
 
 
 def load_with_processor(progress: Progress, model: str, device: str, dtype: DType, attn_implementation: str | None):

@@ -52,6 +52,14 @@ Quantization = Annotated[
     Bits | None,
     typer.Option(help="Quantize the language model's weights with bitsandbytes while loading."),
 ]
+Voice = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Who speaks: auto, piper, espeak-ng, festival or flite, with a voice as in flite:slt, or the URL of a "
+        "server of /v1/audio/speech.",
+    ),
+]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show the traceback of an error.")]
 
 

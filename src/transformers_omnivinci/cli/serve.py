@@ -65,6 +65,14 @@ def serve(
             metavar="HOST[:PORT]", help="Host outside the public internet that media may come from; repeatable."
         ),
     ] = None,
+    voice: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Voice that speaks answers and /v1/audio/speech, as of `omnivinci ask --voice`, such as auto or "
+            "flite:slt; repeatable, the first is the usual one. Default: none, requests for speech are refused.",
+        ),
+    ] = None,
     default_seed: Annotated[int | None, typer.Option(metavar="N", help="Random seed at start.")] = None,
     enable_cors: Annotated[bool, typer.Option("--enable-cors", help="Allow web pages of any origin.")] = False,
     log_level: Annotated[LogLevel, typer.Option(help="Least severe messages to log.")] = LogLevel.info,
@@ -72,7 +80,8 @@ def serve(
     """
     Serve models over an OpenAI-compatible API.
 
-    The routes are /v1/chat/completions and /v1/responses, with streaming, /v1/models and /health.
+    The routes are /v1/chat/completions and /v1/responses, with streaming, /v1/audio/speech and
+    /v1/audio/transcriptions, /v1/models and /health.
 
     Requests give media as http or https URLs of the public internet, data URLs or base64. Environment variables such
     as OMNIVINCI_MAX_NEW_TOKENS and OMNIVINCI_MAX_MEDIA_BYTES limit what a request may ask for.
@@ -94,7 +103,9 @@ def serve(
         from ..endpoint.parameters import read_processing
         from ..serving.models import Models
         from ..serving.sources import AllowedSources
+        from ..serving.speech import Speech
 
+        voices = Speech(voice or [])
         limits, sources = Limits.from_environment(), AllowedSources(allowed_local_media_path, allow_media_host)
         processing = _read_object("--mm-processor-kwargs", mm_processor_kwargs)
         try:
@@ -120,7 +131,7 @@ def serve(
             with models.use(models.only):
                 pass
         # Base64 makes media a third larger.
-        app = build_app(models, 2 * limits.max_total_bytes + 8 * limits.max_text_characters, enable_cors)
+        app = build_app(models, 2 * limits.max_total_bytes + 8 * limits.max_text_characters, enable_cors, voices)
         uvicorn.run(app, host=host, port=port, log_level=log_level.value)
 
 

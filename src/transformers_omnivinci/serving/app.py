@@ -18,24 +18,35 @@ from starlette.routing import Route
 from ..endpoint import RequestError
 from ..endpoint.generation import Cancelled
 from ..endpoint.parameters import read_flag
-from . import responses
+from . import responses, speech
+from .forms import read_form
 from .models import ModelError, Models
 from .streaming import stream_chat
+from .transcription import MEDIA_TYPES, Transcription
 
 logger = logging.getLogger(__name__)
 
-ROUTES = ("/v1/chat/completions", "/v1/responses", "/v1/models", "/health")
-HANDLED = (RequestError, ModelError, HTTPException, ClientDisconnect)
+ROUTES = (
+    "/v1/chat/completions",
+    "/v1/responses",
+    "/v1/audio/speech",
+    "/v1/audio/transcriptions",
+    "/v1/models",
+    "/health",
+)
+HANDLED = (RequestError, ModelError, speech.VoiceError, HTTPException, ClientDisconnect)
 ROOTS = ("", "/v1")  # some versions of `transformers chat` look below the API for what others find beside it
 OF_CONFIGS = ("transformers_version", "_from_model_config")  # of a `generation_config`, but no options of `generate`
 
 
-def build_app(models: Models, max_body_bytes: int, enable_cors: bool = False) -> Starlette:
+def build_app(
+    models: Models, max_body_bytes: int, enable_cors: bool = False, voices: speech.Speech | None = None
+) -> Starlette:
     """
-    The application, whose `models` answer requests of at most `max_body_bytes`. With `enable_cors`, web pages of any
-    origin may send them.
+    The application, whose `models` answer requests of at most `max_body_bytes`, and whose `voices` speak. With
+    `enable_cors`, web pages of any origin may send requests.
     """
-    server = _Server(models, max_body_bytes)
+    server = _Server(models, max_body_bytes, voices or speech.Speech())
     origins = Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
     return Starlette(
         routes=[
@@ -44,6 +55,8 @@ def build_app(models: Models, max_body_bytes: int, enable_cors: bool = False) ->
             Route("/v1/models/{name:path}", server.get_model),
             Route("/v1/chat/completions", server.complete_chat, methods=["POST"]),
             Route("/v1/responses", server.respond, methods=["POST"]),
+            Route("/v1/audio/speech", server.speak, methods=["POST"]),
+            Route("/v1/audio/transcriptions", server.transcribe, methods=["POST"]),
             *(Route(f"{root}/load_model", server.load_model, methods=["POST"]) for root in ROOTS),
         ],
         middleware=[origins] if enable_cors else [],
@@ -54,8 +67,8 @@ def build_app(models: Models, max_body_bytes: int, enable_cors: bool = False) ->
 class _Server:
     """The functions behind the routes. Each takes a request and returns its response."""
 
-    def __init__(self, models: Models, max_body_bytes: int):
-        self.models, self.max_body_bytes = models, max_body_bytes
+    def __init__(self, models: Models, max_body_bytes: int, voices: speech.Speech):
+        self.models, self.max_body_bytes, self.voices = models, max_body_bytes, voices
 
     async def health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok", "cache": await run_in_threadpool(self.models.cache_usage)})
@@ -72,7 +85,22 @@ class _Server:
 
     async def complete_chat(self, request: Request) -> Response:
         body = await self._read_body(request)
-        return await self._answer(request, body, _merge_generation_config(body))
+        chat = _merge_generation_config(body)
+        is_streamed = body.get("stream") is True
+        try:
+            spoken = await run_in_threadpool(self.voices.read_audio, chat, is_streamed)
+        except Exception as error:
+            return _tell_error(error)
+        if spoken is None:
+            return await self._answer(request, body, chat)
+        return await self._answer(
+            request,
+            body,
+            chat,
+            as_object=lambda completion: self.voices.speak_completion(completion, *spoken),
+            as_events=lambda chunks, name: self.voices.speak_chunks(chunks, spoken[0]),
+            has_end=True,
+        )
 
     async def respond(self, request: Request) -> Response:
         body = await self._read_body(request)
@@ -83,6 +111,48 @@ class _Server:
             as_object=lambda completion: responses.as_response(completion, body),
             as_events=lambda chunks, name: responses.as_events(chunks, name, body),
         )
+
+    async def speak(self, request: Request) -> Response:
+        """Speaks a text; the sound is sent sentence by sentence."""
+        try:
+            body = await self._read_body(request)
+            spoken, format, as_events = await run_in_threadpool(self.voices.read_request, body)
+        except Exception as error:
+            return _tell_error(error)
+        if as_events:
+            events = _as_lines(speech.encode_events(spoken, format), False, lambda: None)
+            return StreamingResponse(events, media_type="text/event-stream")
+        pieces = iterate_in_threadpool(speech.encode_pieces(spoken, format))
+        return StreamingResponse(pieces, media_type=speech.MEDIA_TYPES[format])
+
+    async def transcribe(self, request: Request) -> Response:
+        """Writes down the speech of a file that is sent as a form."""
+        content = await self._read_content(request)
+        fields = read_form(content, request.headers.get("content-type", ""))
+        [name] = fields.get("model", [None])[:1]
+
+        def listen(cancelled: Cancelled) -> tuple[Transcription, dict | str]:
+            with self.models.use(name) as handler:
+                heard = Transcription(fields, handler)
+                segments = list(heard.segments(cancelled))
+                if cancelled.is_set:
+                    raise ClientDisconnect
+                return heard, heard.write(segments)
+
+        try:
+            if fields.get("stream", ["false"])[0] in ("true", "True"):
+                with ExitStack() as used:
+                    handler = await run_in_threadpool(used.enter_context, self.models.use(name))
+                    heard = await run_in_threadpool(Transcription, fields, handler)
+                    end = used.pop_all().close
+                return StreamingResponse(_as_lines(heard.events(), False, end), media_type="text/event-stream")
+            async with _while_connected(request) as cancelled:
+                heard, body = await run_in_threadpool(listen, cancelled)
+        except Exception as error:
+            return _tell_error(error)
+        if isinstance(body, str):
+            return Response(body, media_type=MEDIA_TYPES[heard.format])
+        return JSONResponse(body)
 
     async def load_model(self, request: Request) -> Response:
         """Loads a model ahead of its first request, which is how `transformers chat` begins."""
@@ -114,8 +184,12 @@ class _Server:
         chat: dict,
         as_object: Callable | None = None,
         as_events: Callable | None = None,
+        has_end: bool = False,
     ) -> Response:
-        """Completes a chat, whole or in chunks. `as_object` and `as_events` translate into another API."""
+        """
+        Completes a chat, whole or in chunks. `as_object` and `as_events` translate into another API; its events
+        `has_end` if they end as those of chats do.
+        """
         is_streamed = read_flag("stream", body.get("stream"))
         chat.pop("stream", None)
 
@@ -136,14 +210,18 @@ class _Server:
             used.callback(stream.cancel)
             end = used.pop_all().close
         events = stream if as_events is None else as_events(stream, handler.name)
-        return StreamingResponse(_as_lines(events, as_events is None, end), media_type="text/event-stream")
+        return StreamingResponse(_as_lines(events, as_events is None or has_end, end), media_type="text/event-stream")
 
-    async def _read_body(self, request: Request) -> dict:
+    async def _read_content(self, request: Request) -> bytes:
         content = bytearray()
         async for part in request.stream():
             content += part
             if len(content) > (most := self.max_body_bytes):
                 raise RequestError(413, f"The request has more than the {most} bytes that are accepted.")
+        return bytes(content)
+
+    async def _read_body(self, request: Request) -> dict:
+        content = await self._read_content(request)
         try:
             body = json.loads(content)
         except (ValueError, RecursionError) as error:
@@ -211,6 +289,8 @@ def _describe_error(error: Exception) -> tuple[int, dict]:
         status, message = (error.status if error.status < 500 else 400), error.reason
     elif isinstance(error, ModelError):
         status, message, code = 404, str(error), "model_not_found"
+    elif isinstance(error, speech.VoiceError):
+        status, message, kind = 503, str(error), "server_error"
     elif isinstance(error, HTTPException):
         status, message = error.status_code, f"{error.detail}. The routes are {', '.join(ROUTES)}."
     else:
