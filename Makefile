@@ -14,6 +14,8 @@ PLOT   := demo/timeline.png
 .PHONY: help demo test quick lint format compat wheel-test fuzz bench conformance nano ablation clean
 .PHONY: vllm bench-serve quantize quantization weights assemble-test lmms swift llamafactory web-test
 .PHONY: grpo-test bench-grpo curate-test curate-demo
+.PHONY: grpo-test bench-grpo curate-test
+.PHONY: speech-test bench-voices
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -121,6 +123,11 @@ curate-test: ## run the data engine on Ray, on two local nodes too, and with rea
 curate-demo: ## run the whole data engine with real models that packages carry, and train nano on what comes out
 	@$(PYTHON) engines/curate/debian.py build/curate/debian
 	$(ENGINE) curate -- python -m engines.curate.demo
+speech-test: ## have real voices speak and real recognisers listen
+	$(ENGINE) speech
+
+bench-voices: ## measure how well the installed voices are understood, and how fast they are
+	$(ENGINE) speech -- python -m benchmarks.voices
 
 # The shipped model: data, nine stages of training, and the result. What is there is not made again.
 NANO    := build/nano

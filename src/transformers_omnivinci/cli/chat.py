@@ -3,8 +3,10 @@
 import math
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,6 +27,7 @@ from .options import (
     NumFrames,
     Start,
     Traceback,
+    Voice,
     WeightDType,
 )
 from .sources import check_model, content_item
@@ -57,6 +60,15 @@ def chat(
     end: End = None,
     audio: Audio = None,
     evidence: Evidence = False,
+    speak: Annotated[bool, typer.Option("--speak", help="Speak answers aloud, while they are generated.")] = False,
+    speak_to: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write spoken answers into this folder, as answer-1.wav etc.")
+    ] = None,
+    voice: Voice = "auto",
+    listen: Annotated[
+        bool,
+        typer.Option("--listen", help="Take spoken questions: Enter records one, the name of a sound file is one."),
+    ] = False,
     max_new_tokens: MaxNewTokens = 512,
     device: Device = "auto",
     dtype: WeightDType = DType.auto,
@@ -69,6 +81,7 @@ def chat(
     Questions are lines of the terminal, or of a pipe. Lines that begin with a slash are commands: /help lists them.
     """
     with plain_errors(traceback):
+        speech = _prepare_speech(speak, speak_to, voice)
         items = [content_item(source) for source in media or []]
         check_model(model)
         introduce_nano(model)
@@ -81,12 +94,42 @@ def chat(
         if audio is not None:
             options["load_audio_from_video"] = audio
         talk = Chat(Session(loaded, processor), options, not independent, max_new_tokens, evidence)
+        talk.speech, talk.listens = speech, listen
         for item in items:
             talk.show(item)
         talk.keep_beginning()
         if sys.stdin.isatty():
             typer.secho("Ask, or type /help for commands and /quit to leave.", dim=True, err=True)
+            if listen:
+                typer.secho("Enter records a question; the name of a sound file is one, too.", dim=True, err=True)
         _talk(talk, traceback)
+
+
+def _prepare_speech(aloud: bool, folder: Path | None, voice: str) -> Callable | None:
+    """Makes a [`SpokenAnswer`] for each answer; `None` if none is spoken. OSError or ValueError if none can be."""
+    if not aloud and folder is None:
+        return None
+    from ..inference.speech import make_voice, write_spoken
+    from ..inference.speech.files import check_player, play
+    from .speaking import SpokenAnswer
+
+    if aloud and folder is not None:
+        raise ValueError("Answers are spoken aloud, `--speak`, or into files, `--speak-to`, not both.")
+    if folder is not None and not folder.is_dir():
+        raise OSError(f"There is no folder {str(folder)!r:.200} for spoken answers.")
+    who, number = make_voice(voice), 0
+    if aloud:
+        check_player()
+
+    def begin() -> SpokenAnswer:
+        nonlocal number
+        if folder is None:
+            return SpokenAnswer(who, lambda spoken: [None for _ in play(spoken)])
+        number += 1
+        path = folder / f"answer-{number}.wav"
+        return SpokenAnswer(who, lambda spoken: write_spoken(spoken, path, "the answer"))
+
+    return begin
 
 
 def _talk(talk: "Chat", with_traceback: bool) -> None:
@@ -102,6 +145,8 @@ def _talk(talk: "Chat", with_traceback: bool) -> None:
             line = input(PROMPT if is_terminal else "").strip()
             if line:
                 talk.take(line)
+            elif talk.listens and is_terminal:
+                talk.listen()
         except EOFError:
             if is_terminal:
                 typer.echo()
@@ -133,6 +178,8 @@ class Chat:
         self.session, self.options, self.keep, self.max_new_tokens = session, options, keep, max_new_tokens
         self.evidence = evidence
         self.has_ended = False
+        self.speech: Callable | None = None  # makes what speaks an answer
+        self.listens = False  # whether names of sound files are questions
         self.commands: dict[str, tuple[str, Callable[[str], None], str]] = {
             "/watch": ("MEDIUM", self._watch, "show another video, image or sound"),
             "/timeline": ("", self._timeline, "list the media, and which seconds of them are seen and heard"),
@@ -159,6 +206,8 @@ class Chat:
                 or nothing was watched.
             OSError, RuntimeError, TypeError: what it asks for cannot be done. The chat is then as before.
         """
+        if self.listens and os.path.isfile(_path(line)):
+            return self._answer_sound(_path(line))
         if not line.startswith("/"):
             return self._answer(line)
         name, _, argument = line.partition(" ")
@@ -181,14 +230,50 @@ class Chat:
             raise ValueError(f"{question!r:.80} holds bytes that are no text in {sys.stdin.encoding}.")
         if not self.session.timeline():
             raise ValueError("Nothing was watched yet: `/watch MEDIUM` shows a video, an image or a sound.")
+        self._ask(self.session, question)
+
+    def _answer_sound(self, path: str) -> None:
+        """Answers a spoken question, which stands behind what was said before; errors leave the chat as it was."""
+        from ..media import kind_of
+
+        kind = kind_of(path)
+        if kind != "audio":
+            raise ValueError(f"{path!r:.200} is a {kind}: a question is a sound. `/watch` shows what is asked about.")
+        branch = self.session.fork()
+        try:
+            branch.watch({"type": "audio", "audio": path})
+            self._ask(branch, "")
+        except BaseException:
+            branch.close()
+            raise
+        if self.keep:
+            self._change(branch)
+        else:
+            branch.close()
+
+    def listen(self) -> None:
+        """Records a question up to the next Enter, and answers it."""
+        from ..inference.speech.listening import record
+
+        with tempfile.TemporaryDirectory(prefix="omnivinci-") as folder:
+            path = Path(folder, "question.wav")
+            record(path, lambda: input("Recording; Enter ends it. "))
+            self._answer_sound(str(path))
+
+    def _ask(self, session, question: str) -> None:
+        """Prints an answer while it is generated, and has it spoken."""
         options = {"keep": self.keep, "max_new_tokens": self.max_new_tokens, "return_evidence": self.evidence}
         # Leaving the context, as Ctrl-C does, ends an answer; the session is then as before the question.
-        with self.session.ask(question, stream=True, **options) as stream:
-            for text in stream:
-                typer.echo(text, nl=False)
-        typer.echo()
-        if self.evidence:
-            print_evidence(stream.answer, self.session)
+        speaking = nullcontext() if self.speech is None else self.speech()
+        with speaking as spoken:
+            with session.ask(question, stream=True, **options) as stream:
+                for text in stream:
+                    typer.echo(text, nl=False)
+                    if spoken is not None:
+                        spoken.say(text)
+            typer.echo()
+            if self.evidence:
+                print_evidence(stream.answer, session)
 
     # ---------------------------------------------------------------------------------------------------- commands
 

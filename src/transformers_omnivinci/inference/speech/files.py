@@ -77,6 +77,15 @@ def find_player() -> list[str] | None:
     return next(([program, *words] for program, words in PLAYERS if shutil.which(program)), None)
 
 
+def check_player() -> list[str]:
+    """The command of [`find_player`]; an OSError if there is none."""
+    command = find_player()
+    if command is None:
+        names = ", ".join(name for name, _ in PLAYERS)
+        raise OSError(f"Nothing here plays sound, of {names}: `apt install alsa-utils` installs one.")
+    return command
+
+
 def play(spoken: Iterable[Spoken]) -> Iterator[Spoken]:
     """
     Plays sentences as they come, and yields each when it was played.
@@ -84,10 +93,7 @@ def play(spoken: Iterable[Spoken]) -> Iterator[Spoken]:
     Raises:
         OSError: no program plays sound here, or it fails, as on a machine without a sound card.
     """
-    command = find_player()
-    if command is None:
-        names = ", ".join(name for name, _ in PLAYERS)
-        raise OSError(f"Nothing here plays sound, of {names}: `apt install alsa-utils` installs one.")
+    command = check_player()
     for one in spoken:
         try:
             wav = encode_sound(one.samples, SPEECH_RATE)
