@@ -1,5 +1,6 @@
 """Voices: sentences of a text that is being written, what is said for numbers, programs and servers that speak."""
 
+import base64
 import shutil
 import stat
 import sys
@@ -22,7 +23,10 @@ from transformers_omnivinci.inference.speech import (
     write_spoken,
 )
 from transformers_omnivinci.inference.speech.programs import PROGRAMS, ProgramVoice
+from transformers_omnivinci.inference.speech.prompts import POSITIONS, add_noise, place_question, spoken_question
+from transformers_omnivinci.inference.speech.recognisers import make_recogniser
 from transformers_omnivinci.media import SOUND_FORMATS, SoundEncoder, encode_sound, load_audio
+from transformers_omnivinci.web.aloud import Aloud
 
 from .speech_server import SpeechServer, tone
 
@@ -272,3 +276,53 @@ def test_sound_is_written_whole_and_in_pieces(format):
 def test_an_unknown_format_is_refused():
     with pytest.raises(ValueError, match="wav, mp3, flac, opus, aac, pcm"):
         encode_sound(np.zeros(10), 16_000, "midi")
+
+
+# Questions as speech
+
+
+def test_questions_stand_where_they_are_wanted():
+    media, question = [{"type": kind} for kind in "abcdef"], {"type": "audio"}
+    places = {position: place_question(media, question, position).index(question) for position in POSITIONS}
+    assert places == {"prefix": 0, "mid": 2, "suffix": 6}
+    assert [one for one in place_question(media, question, "mid") if one != question] == media
+    assert place_question([], question) == [question]
+    for shown, position, told in [(media, "front", "no position"), (media[:1], "mid", "no middle")]:
+        with pytest.raises(ValueError, match=told):
+            place_question(shown, question, position)
+
+
+def test_a_spoken_question_is_native_a_transcript_or_spoken_anew():
+    samples = np.full(8000, 0.1, np.float32)
+    assert spoken_question(samples)["audio"] is samples
+    with SpeechServer(heard="which sound") as server:
+        recogniser, voice = make_recogniser(server.url), make_voice(server.url)
+        assert spoken_question(samples, "transcript", recogniser) == {"type": "text", "text": "which sound"}
+        sound, rate = spoken_question(samples, "rendered", recogniser, voice)["audio"]
+        assert (rate, len(sound)) == (SPEECH_RATE, pytest.approx(0.1 * SPEECH_RATE, abs=5))
+    with SpeechServer(heard="") as server, pytest.raises(ValueError, match="no words in the question of 0.5 s"):
+        spoken_question(samples, "transcript", make_recogniser(server.url))
+    for regime, told in [("sung", "native, transcript, rendered"), ("transcript", "needs a recogniser")]:
+        with pytest.raises(ValueError, match=told):
+            spoken_question(samples, regime)
+
+
+def test_noise_is_so_many_decibels_below():
+    samples = (0.1 * np.sin(np.arange(16_000) / 3)).astype(np.float32)
+    for decibels in (0.0, 20.0):
+        noise = add_noise(samples, decibels) - samples
+        assert 20 * np.log10(samples.std() / noise.std()) == pytest.approx(decibels, abs=0.3)
+    assert np.array_equal(add_noise(samples, np.inf), samples)
+
+
+# The page
+
+
+def test_the_page_plays_an_answer():
+    with SpeechServer() as server:
+        aloud = Aloud(server.url)
+        html = aloud.show("A dog barks.")
+        sound = base64.b64decode(html.partition("base64,")[2].partition('"')[0])
+        assert html.startswith("<audio") and len(load_audio(sound)) > 1000
+        assert aloud.show(" … ") == ""
+    assert "cannot be spoken" in aloud.show("A dog barks.") and "<audio" not in aloud.show("A dog barks.")

@@ -6,7 +6,10 @@ import subprocess
 import pytest
 from playwright.sync_api import expect
 
-from .browser import PATIENCE
+from tests.speech_server import SpeechServer
+
+from .browser import PATIENCE, Visitor
+from .conftest import served
 from .sounds import write_sound
 
 
@@ -227,3 +230,19 @@ CONTRAST = """(selector) => {
     const both = [light(getComputedStyle(element).color), light(getComputedStyle(behind).backgroundColor)];
     return (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05);
 }"""
+
+
+def test_answers_are_spoken(chromium, examples, tmp_path):
+    with SpeechServer() as voice, served(tmp_path, ["omnivinci", "web"], "--voice", voice.url) as address:
+        page = chromium.new_page()
+        page.goto(address)
+        visitor = Visitor(page)
+        visitor.watch(examples[0].path)
+        question, answer = next(iter(examples[0].questions.items()))
+        assert visitor.ask(question) == answer
+        expect(page.locator("#ov-spoken audio")).to_be_attached(timeout=PATIENCE)
+        assert voice.asked[-1]["input"] and page.evaluate(
+            "() => new Promise(done => { const sound = document.querySelector('#ov-spoken audio');"
+            "const tell = () => done(sound.duration > 0); sound.readyState > 0 ? tell() : sound.onloadedmetadata = tell; })"
+        )
+        page.close()

@@ -37,6 +37,10 @@ def web(
     max_clips: Annotated[
         int, typer.Option(metavar="N", min=1, help="Clips that are kept at a time, one for each open page.")
     ] = 16,
+    voice: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Speak answers, too: auto, or a voice as of `omnivinci ask --voice`."),
+    ] = None,
     num_frames: NumFrames = None,
     fps: Fps = None,
     audio: Audio = None,
@@ -59,6 +63,10 @@ def web(
         # Before the model is loaded, which takes long; it is imported when it is known where its files may be.
         if find_spec("gradio") is None:
             raise ImportError("The page needs an extra: pip install 'transformers-omnivinci[web]'.")
+        if voice is not None:
+            from ..inference.speech import make_voice
+
+            make_voice(voice)
         from ..web.launch import run_page
         from ..web.visits import Visits
 
@@ -78,4 +86,4 @@ def web(
             typer.secho("Ctrl-C ends it.", dim=True, err=True)
 
         title = "nano, a small model that only knows a synthetic world" if model == NANO else model
-        run_page(make_visits, title, host, port, share, round(max_upload * 1e6), tell)
+        run_page(make_visits, title, host, port, share, round(max_upload * 1e6), tell, voice)

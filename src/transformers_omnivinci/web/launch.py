@@ -18,6 +18,7 @@ def run_page(
     share: bool,
     max_bytes: int,
     ready: Callable[[str, str | None], None],
+    voice: str | None = None,
 ) -> None:
     """
     Serves the page until it is interrupted. Uploads and examples are in a temporary folder, which goes with it.
@@ -29,6 +30,7 @@ def run_page(
         share (`bool`): Whether Gradio opens a tunnel, with an address that anybody can reach.
         max_bytes (`int`): The largest upload.
         ready (`Callable[[str, str | None], None]`): Is told the address, and that of the tunnel.
+        voice (`str`, *optional*): Who speaks answers, see [`Aloud`].
 
     Raises:
         OSError: the port is in use.
@@ -39,10 +41,12 @@ def run_page(
         os.mkdir(clips)
         # Gradio reads it when it is imported, and when a page is made.
         os.environ["GRADIO_TEMP_DIR"] = uploads
+        from .aloud import Aloud
         from .page import FOLDER, THEME, build_page, page_head
 
+        aloud = None if voice is None else Aloud(voice)
         visits = make_visits(uploads)
-        page = build_page(visits, make_examples(clips), title, max_bytes)
+        page = build_page(visits, make_examples(clips), title, max_bytes, aloud)
         try:
             _, local, shared = page.launch(
                 server_name=host,

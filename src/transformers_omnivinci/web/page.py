@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import gradio as gr
 
+from .aloud import Aloud
 from .examples import Example
 from .stage import show_stage
 from .transcript import Exchange, show_notice, show_transcript
@@ -41,7 +42,9 @@ THEME = gr.themes.Base(
 )
 
 
-def build_page(visits: Visits, examples: Sequence[Example], title: str, max_bytes: int) -> gr.Blocks:
+def build_page(
+    visits: Visits, examples: Sequence[Example], title: str, max_bytes: int, aloud: Aloud | None = None
+) -> gr.Blocks:
     """
     The page of `omnivinci web`.
 
@@ -50,6 +53,7 @@ def build_page(visits: Visits, examples: Sequence[Example], title: str, max_byte
         examples (`Sequence[Example]`): Clips to begin with.
         title (`str`): What is said of the model.
         max_bytes (`int`): The largest upload, which is told beside it.
+        aloud ([`Aloud`], *optional*): What speaks answers. `None`: they are text alone.
     """
     with gr.Blocks(title="OmniVinci", analytics_enabled=False, fill_width=True) as page:
         exchanges, truths = gr.State(()), gr.State({})
@@ -65,6 +69,7 @@ def build_page(visits: Visits, examples: Sequence[Example], title: str, max_byte
                     again = gr.Button("Another clip", size="sm", elem_id="ov-again")
             with gr.Column(scale=5, min_width=320, elem_id="ov-right"):
                 talk, suggestions, question, remember = _place_talk()
+                spoken = gr.HTML(visible=aloud is not None, elem_id="ov-spoken")
 
         # The model works for one visit at a time; the others wait for it in threads of their own.
         busy = {**QUIET, "concurrency_limit": visits.most, "concurrency_id": "model", "trigger_mode": "once"}
@@ -89,10 +94,14 @@ def build_page(visits: Visits, examples: Sequence[Example], title: str, max_byte
             [question, remember, exchanges, truths],
             [talk, question, exchanges],
         )
-        question.submit(*asked, **busy)
-        suggestions.click(lambda sample: {"text": sample[0], "files": []}, suggestions, question, **free).then(
-            *asked, **busy
-        )
+        answers = [
+            question.submit(*asked, **busy),
+            suggestions.click(lambda sample: {"text": sample[0], "files": []}, suggestions, question, **free).then(
+                *asked, **busy
+            ),
+        ]
+        for answer in answers if aloud is not None else ():
+            answer.then(partial(_speak, aloud), exchanges, spoken, **free)
         question.stop(_of_visit(visits.stop), None, None, **free | {"queue": False})
         page.unload(_of_visit(visits.leave))
     return page
@@ -196,6 +205,12 @@ def _ask(
         exchange = replace(exchange, error=_sentence(error))
     after = (*before, exchange)
     yield show_transcript(after), gr.MultimodalTextbox(submit_btn=True, stop_btn=False), after
+
+
+def _speak(aloud: Aloud, exchanges: tuple[Exchange, ...]) -> str:
+    """The last answer as sound."""
+    reply = exchanges[-1].reply if exchanges else None
+    return "" if reply is None else aloud.show(reply.text)
 
 
 def _of_visit(handler: Callable) -> Callable:
