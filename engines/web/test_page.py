@@ -243,6 +243,7 @@ def test_answers_are_spoken(chromium, examples, tmp_path):
         expect(page.locator("#ov-spoken audio")).to_be_attached(timeout=PATIENCE)
         assert voice.asked[-1]["input"] and page.evaluate(
             "() => new Promise(done => { const sound = document.querySelector('#ov-spoken audio');"
-            "const tell = () => done(sound.duration > 0); sound.readyState > 0 ? tell() : sound.onloadedmetadata = tell; })"
+            "const tell = () => done(sound.duration > 0);"
+            "if (sound.readyState > 0) tell(); else sound.onloadedmetadata = tell; })"
         )
         page.close()
