@@ -55,9 +55,9 @@ def transcribe(
     traceback: Traceback = False,
 ) -> None:
     """
-    Write down what is said in sounds or videos of any length, with the seconds of each stretch.
+    Write down what is said in sounds or videos, and when.
 
-    Nano understands no speech: give --model.
+    Sound of any length is cut at pauses. Nano understands no speech: give --model.
     """
     with plain_errors(traceback):
         from ..inference.speech.recognisers import ModelRecogniser, make_recogniser
