@@ -1,5 +1,6 @@
 """Speech that is written down: windows, transcripts, other recognisers, and `omnivinci transcribe`."""
 
+import copy
 import json
 import math
 import sys
@@ -11,6 +12,16 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from transformers_omnivinci.cli import app
+from transformers_omnivinci.inference.speech.decisions import (
+    ACCEPT,
+    DECISIONS,
+    INTEGRATE,
+    apply_decision,
+    check_decision_tokens,
+    decision_content,
+    label_decision,
+    write_target,
+)
 from transformers_omnivinci.inference.speech.recognisers import ModelRecogniser, make_recogniser, write_prompt
 from transformers_omnivinci.inference.speech.transcribing import load_speech, measure_levels, transcribe
 from transformers_omnivinci.inference.speech.transcripts import Segment, describe, read_transcript, write_transcript
@@ -235,3 +246,49 @@ def test_long_sound_is_not_held_in_memory(tmp_path):
     counter = Counter()
     starts = [int(one.text) for one in transcribe(samples, counter)]
     assert starts == list(range(0, 360, 8)) and counter.longest <= 30 * 16_000
+
+
+# Decisions
+
+
+@pytest.mark.parametrize(
+    ("internal", "candidates", "decision"),
+    [
+        ("a dog barks", ["a dog barks"], ACCEPT),  # nothing to correct
+        ("a dog parks", ["a dog barks"], INTEGRATE),
+        ("a dog parks", ["a cat parks", "the dog barked"], ACCEPT),  # others are no better
+        ("a dog parks", ["no idea", "a dog barks loud"], ACCEPT),  # as many errors
+        ("", ["a cat barks"], INTEGRATE),
+    ],
+)
+def test_decisions_are_labelled_by_word_errors(internal, candidates, decision):
+    assert label_decision("A dog barks", internal, candidates, normalize=str.lower) == decision
+    assert label_decision("A dog barks", internal, candidates, 1.1, str.lower) == ACCEPT
+
+
+def test_decisions_are_asked_for_taught_and_obeyed():
+    sound = {"type": "audio", "audio": "talk.wav"}
+    before, item, after = decision_content(sound, " a dog parks ", ["a dog\nbarks", "a cat"])
+    assert item is sound and before["text"].endswith("Acoustic Evidence: ") and ACCEPT in before["text"]
+    assert "1. a dog barks\n2. a cat\nInternal Hypothesis:\na dog parks\n--\nOutput:" in after["text"]
+    target = write_target(INTEGRATE, "A dog barks.")
+    assert target == "<integrate_reference>A dog barks."
+    assert apply_decision(target, "A dog parks.") == (INTEGRATE, "A dog barks.")
+    assert apply_decision(f"{ACCEPT} anything", "A dog parks.") == (ACCEPT, "A dog parks.")
+
+
+def test_decisions_that_make_no_sense_are_refused(processor):
+    for wrong, told in [
+        (lambda: decision_content({}, "", []), "0 external candidates"),
+        (lambda: decision_content({}, "", ["a"] * 6), "6 external candidates"),
+        (lambda: label_decision(" ", "a", ["b"]), "no words"),
+        (lambda: label_decision("a", "a", ["b"], -1), "threshold of -1"),
+        (lambda: write_target("<maybe>", "a"), "no decision"),
+        (lambda: apply_decision("A dog barks.", "a"), "begins with no decision"),
+        (lambda: check_decision_tokens(processor.tokenizer), f"lacks {ACCEPT}, {INTEGRATE}"),
+    ]:
+        with pytest.raises(ValueError, match=told):
+            wrong()
+    tokenizer = copy.deepcopy(processor.tokenizer)
+    tokenizer.add_tokens(list(DECISIONS), special_tokens=True)
+    check_decision_tokens(tokenizer)
