@@ -1,0 +1,187 @@
+"""
+What a run of the data engine over many hours of video takes of the machine that drives it, on Ray Data:
+
+    python -m benchmarks.curate_scale --hours 10 100 1000
+
+Sources are links to one film of an hour, in which hardly anything happens and which the test captioner captions in no
+time. So what is measured is not the work of models, but what the driver holds, its ledger, and what Ray keeps of tasks
+and rows. Each number of hours is a run in a process of its own.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from transformers_omnivinci.data_engine.config import EngineConfig
+from transformers_omnivinci.data_engine.engine import HereRunner, curate
+from transformers_omnivinci.data_engine.segment_ledger import FILE
+from transformers_omnivinci.data_engine.typed import read
+from transformers_omnivinci.synthetic import Clip, Event, write_clip
+
+FILM_SECONDS = 3600
+MB = 1e6
+EVERY_SECONDS, STORE_EVERY_SECONDS = 0.5, 20.0
+"""How often memory is looked at, and how often Ray is asked for that of its object store."""
+SERVERS = ("gcs_server", "raylet")
+
+
+def configure(batch_size: int) -> EngineConfig:
+    """All stages of captions, with segments of two minutes and clips of twenty seconds."""
+    asking = {"batch_size": batch_size, "num_cpus": 0.25}
+    return read(
+        EngineConfig,
+        {
+            "split": {"silence": None},
+            "backends": {"captioner": {"type": "test-captioner"}, "corrector": {"type": "test-reasoner"}},
+            "stages": {
+                "visual_caption": {"backend": "captioner", **asking},
+                "audio_caption": {"backend": "captioner", **asking},
+                "cross_modal_correction": {"backend": "corrector", **asking},
+            },
+        },
+        "the config",
+    )
+
+
+def write_film(path: Path) -> None:
+    """A film of an hour, a frame a second, in which something is seen and heard every ten minutes."""
+    frames = np.zeros((FILM_SECONDS, 32, 32, 3), np.uint8)
+    write_clip(path, Clip(frames, np.zeros(8000 * FILM_SECONDS, np.float32), 1, 8000))
+    events = []
+    for start in range(0, FILM_SECONDS, 600):
+        events.append(Event("visual", "blue star", start + 5.0, start + 9.0, "left"))
+        events.append(Event("audio", "chord", start + 6.0, start + 7.0))
+    path.with_suffix(".events.json").write_text(json.dumps([asdict(event) for event in events]))
+
+
+def link(film: Path, folder: Path, number: int) -> list[str]:
+    """Paths of so many sources, which are all the same film."""
+    folder.mkdir()
+    paths = [folder / f"film-{index:06d}.mp4" for index in range(number)]
+    for path in paths:
+        path.symlink_to(film)
+        path.with_suffix(".events.json").symlink_to(film.with_suffix(".events.json"))
+    return [str(path) for path in paths]
+
+
+class Watch:
+    """Looks at the memory of this process and of Ray's servers, for as long as the `with` block."""
+
+    def __init__(self):
+        self.first, self.most, self.store, self._ended = {}, {}, 0.0, threading.Event()
+
+    def __enter__(self) -> "Watch":
+        self._threads = [threading.Thread(target=one, daemon=True) for one in (self._look, self._ask)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _look(self) -> None:
+        import psutil
+
+        while not self._ended.wait(EVERY_SECONDS):
+            now = {"driver": psutil.Process().memory_info().rss / MB}
+            for process in psutil.process_iter(["name", "memory_info"]):
+                name, memory = process.info["name"], process.info["memory_info"]
+                if name in SERVERS and memory is not None:
+                    # Pages of the object store are shared with the raylet, and counted apart.
+                    now[name] = now.get(name, 0.0) + (memory.rss - getattr(memory, "shared", 0)) / MB
+            for name, value in now.items():
+                self.first.setdefault(name, value)
+                self.most[name] = max(value, self.most.get(name, 0.0))
+
+    def _ask(self) -> None:
+        command = [str(Path(sys.executable).with_name("ray")), "memory", "--stats-only"]
+        while not self._ended.wait(STORE_EVERY_SECONDS):
+            told = subprocess.run(command, capture_output=True, text=True).stdout
+            for line in told.splitlines():
+                if line.startswith("Plasma memory usage"):
+                    self.store = max(self.store, float(line.split()[3]))
+
+
+def measure(hours: int, film: Path, folder: Path, batch_size: int, store_mb: float, here: bool) -> dict:
+    """A row for so many hours."""
+    sources = link(film, folder / "sources", max(1, hours * 3600 // FILM_SECONDS))
+    first: list[float] = []
+    with Watch() as watch:
+        if here:
+            runner = HereRunner()
+        else:
+            from transformers_omnivinci.data_engine.ray_runner import RayRunner
+
+            runner = RayRunner(object_store_memory=int(store_mb * MB))
+        start = time.monotonic()
+        report = curate(
+            configure(batch_size),
+            sources,
+            folder / "out",
+            runner,
+            on_row=lambda row: first or first.append(watch.most.get("driver", 0.0)),
+        )
+        seconds = time.monotonic() - start
+        time.sleep(2 * EVERY_SECONDS)
+    return {
+        "hours": hours,
+        "segments": report.finished,
+        "seconds": seconds,
+        "segments a minute": 60 * report.finished / seconds,
+        "driver at the first row (MB)": first[0] if first else 0.0,
+        "driver at most (MB)": watch.most["driver"],
+        **{f"{name} at most (MB)": watch.most.get(name, 0.0) for name in SERVERS},
+        "object store at most (MB)": watch.store,
+        "ledger (MB)": (folder / "out" / FILE).stat().st_size / MB,
+        "stages": report.throughput.summary()["stages"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.curate_scale", description=__doc__)
+    parser.add_argument("--hours", type=int, nargs="+", default=[10, 100, 1000], help="default: %(default)s")
+    parser.add_argument("--batch-size", type=int, default=64, help="segments at a time (default: %(default)s)")
+    parser.add_argument("--store", type=float, default=300.0, help="MB of the object store (default: %(default)s)")
+    parser.add_argument("--here", action="store_true", help="in one process, without Ray")
+    parser.add_argument("--film", type=Path, help=argparse.SUPPRESS)  # of a process that measures
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="curate-scale-") as name:
+        folder = Path(name)
+        if arguments.film is not None:
+            row = measure(
+                arguments.hours[0], arguments.film, folder, arguments.batch_size, arguments.store, arguments.here
+            )
+            print(json.dumps(row), flush=True)
+            return
+        film = folder / "film.mp4"
+        write_film(film)
+        from ._harness import Report  # which would add torch to what is measured
+
+        note = "Memory of the process that runs the command, of Ray's servers without shared pages, and of the store."
+        report, rows, stages = Report("curate_scale", vars(arguments), note), [], []
+        for hours in arguments.hours:
+            command = [sys.executable, "-m", "benchmarks.curate_scale", "--hours", str(hours), "--film", str(film)]
+            command += ["--batch-size", str(arguments.batch_size), "--store", str(arguments.store)]
+            command += ["--here"] * arguments.here
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ)
+            row = json.loads(done.stdout.splitlines()[-1])
+            stages += [{"hours": hours, "stage": name, **one} for name, one in row.pop("stages").items()]
+            rows.append(row)
+        report.add("Memory", rows)
+        report.add("Stages", stages)
+        report.save()
+
+
+if __name__ == "__main__":
+    main()
