@@ -16,6 +16,7 @@ PLOT   := demo/timeline.png
 .PHONY: grpo-test bench-grpo curate-test curate-demo
 .PHONY: grpo-test bench-grpo curate-test
 .PHONY: speech-test bench-voices
+.PHONY: grpo-test bench-grpo curate-test bench-curate engine-data
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -128,6 +129,8 @@ speech-test: ## have real voices speak and real recognisers listen
 
 bench-voices: ## measure how well the installed voices are understood, and how fast they are
 	$(ENGINE) speech -- python -m benchmarks.voices
+bench-curate: ## measure what the data engine takes for 10, 100 and 1,000 hours of video on Ray
+	$(ENGINE) curate -- python -m benchmarks.curate_scale
 
 # The shipped model: data, nine stages of training, and the result. What is there is not made again.
 NANO    := build/nano
@@ -224,6 +227,9 @@ $(NANO)/8/model.safetensors: $(NANO)/7/model.safetensors $(NANO)/moving-more/tra
 $(NANO)/9/model.safetensors: $(NANO)/8/model.safetensors \
 	$(patsubst %,$(NANO)/%/train.jsonl,whole whole-more moving moving-more captions)
 	$(CLIPS) 4
+
+engine-data: $(STAMP) ## train nano with and without data of the engine, as the paper's table 2 in small, into docs/
+	$(BIN)/python -m benchmarks.engine_data
 
 ablation: $(STAMP) ## train the rows of the paper's table 1 in small, into docs/
 	$(BIN)/python -m benchmarks.ablation
