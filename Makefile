@@ -130,6 +130,7 @@ speech-test: ## have real voices speak and real recognisers listen
 bench-voices: ## measure how well the installed voices are understood, and how fast they are
 	$(ENGINE) speech -- python -m benchmarks.voices
 bench-curate: ## measure what the data engine takes for 10, 100 and 1,000 hours of video on Ray
+bench-curate: ## measure what the data engine takes for 1,000 hours of video on Ray
 	$(ENGINE) curate -- python -m benchmarks.curate_scale
 
 # The shipped model: data, nine stages of training, and the result. What is there is not made again.

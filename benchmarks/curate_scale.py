@@ -1,16 +1,15 @@
 """
 What a run of the data engine over many hours of video takes of the machine that drives it, on Ray Data:
 
-    python -m benchmarks.curate_scale --hours 10 100 1000
+    python -m benchmarks.curate_scale --hours 1000
 
 Sources are links to one film of an hour, in which hardly anything happens and which the test captioner captions in no
 time. So what is measured is not the work of models, but what the driver holds, its ledger, and what Ray keeps of tasks
-and rows. Each number of hours is a run in a process of its own.
+and rows: after 1, 10, 100 and 1,000 hours of one run.
 """
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from transformers_omnivinci.data_engine.config import EngineConfig
-from transformers_omnivinci.data_engine.engine import HereRunner, curate
+from transformers_omnivinci.data_engine.engine import HereRunner, Runner, curate
 from transformers_omnivinci.data_engine.segment_ledger import FILE
 from transformers_omnivinci.data_engine.typed import read
 from transformers_omnivinci.synthetic import Clip, Event, write_clip
@@ -34,13 +33,13 @@ EVERY_SECONDS, STORE_EVERY_SECONDS = 0.5, 20.0
 SERVERS = ("gcs_server", "raylet")
 
 
-def configure(batch_size: int) -> EngineConfig:
-    """All stages of captions, with segments of two minutes and clips of twenty seconds."""
+def configure(clip_seconds: float, batch_size: int) -> EngineConfig:
+    """All stages of captions, with segments of two minutes."""
     asking = {"batch_size": batch_size, "num_cpus": 0.25}
     return read(
         EngineConfig,
         {
-            "split": {"silence": None},
+            "split": {"silence": None, "clip_seconds": clip_seconds},
             "backends": {"captioner": {"type": "test-captioner"}, "corrector": {"type": "test-reasoner"}},
             "stages": {
                 "visual_caption": {"backend": "captioner", **asking},
@@ -77,7 +76,8 @@ class Watch:
     """Looks at the memory of this process and of Ray's servers, for as long as the `with` block."""
 
     def __init__(self):
-        self.first, self.most, self.store, self._ended = {}, {}, 0.0, threading.Event()
+        self.now: dict[str, float] = {}
+        self.store, self._ended = 0.0, threading.Event()
 
     def __enter__(self) -> "Watch":
         self._threads = [threading.Thread(target=one, daemon=True) for one in (self._look, self._ask)]
@@ -100,9 +100,7 @@ class Watch:
                 if name in SERVERS and memory is not None:
                     # Pages of the object store are shared with the raylet, and counted apart.
                     now[name] = now.get(name, 0.0) + (memory.rss - getattr(memory, "shared", 0)) / MB
-            for name, value in now.items():
-                self.first.setdefault(name, value)
-                self.most[name] = max(value, self.most.get(name, 0.0))
+            self.now = now
 
     def _ask(self) -> None:
         command = [str(Path(sys.executable).with_name("ray")), "memory", "--stats-only"]
@@ -113,74 +111,54 @@ class Watch:
                     self.store = max(self.store, float(line.split()[3]))
 
 
-def measure(hours: int, film: Path, folder: Path, batch_size: int, store_mb: float, here: bool) -> dict:
-    """A row for so many hours."""
+def measure(config: EngineConfig, hours: int, film: Path, folder: Path, runner: Runner) -> tuple[list[dict], dict]:
+    """A row for what is taken after 1, 10, 100 ... hours, and the throughput of the run."""
     sources = link(film, folder / "sources", max(1, hours * 3600 // FILM_SECONDS))
-    first: list[float] = []
-    with Watch() as watch:
-        if here:
-            runner = HereRunner()
-        else:
-            from transformers_omnivinci.data_engine.ray_runner import RayRunner
+    marks = sorted({mark for mark in (1, 10, 100, 1000, 10_000) if mark < hours} | {hours})
+    rows: list[dict] = []
+    start, ledger = time.monotonic(), folder / "out" / FILE
 
-            runner = RayRunner(object_store_memory=int(store_mb * MB))
-        start = time.monotonic()
-        report = curate(
-            configure(batch_size),
-            sources,
-            folder / "out",
-            runner,
-            on_row=lambda row: first or first.append(watch.most.get("driver", 0.0)),
-        )
-        seconds = time.monotonic() - start
-        time.sleep(2 * EVERY_SECONDS)
-    return {
-        "hours": hours,
-        "segments": report.finished,
-        "seconds": seconds,
-        "segments a minute": 60 * report.finished / seconds,
-        "driver at the first row (MB)": first[0] if first else 0.0,
-        "driver at most (MB)": watch.most["driver"],
-        **{f"{name} at most (MB)": watch.most.get(name, 0.0) for name in SERVERS},
-        "object store at most (MB)": watch.store,
-        "ledger (MB)": (folder / "out" / FILE).stat().st_size / MB,
-        "stages": report.throughput.summary()["stages"],
-    }
+    def look(report) -> None:
+        throughput = report.throughput
+        if len(rows) < len(marks) and throughput.media_seconds >= 3600 * marks[len(rows)] - 1:
+            row = {"hours": marks[len(rows)], "segments": throughput.segments, "time (s)": time.monotonic() - start}
+            row |= {f"{name} (MB)": watch.now.get(name, 0.0) for name in ("driver", *SERVERS)}
+            rows.append(row | {"store at most (MB)": watch.store, "ledger (MB)": ledger.stat().st_size / MB})
+            print(json.dumps(rows[-1]), flush=True)
+
+    with Watch() as watch:
+        report = curate(config, sources, folder / "out", runner, on_report=look)
+    return rows, report.throughput.summary()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.curate_scale", description=__doc__)
-    parser.add_argument("--hours", type=int, nargs="+", default=[10, 100, 1000], help="default: %(default)s")
+    parser.add_argument("--hours", type=int, default=1000, help="default: %(default)s")
+    parser.add_argument("--clip-seconds", type=float, default=20.0, help="default: %(default)s")
     parser.add_argument("--batch-size", type=int, default=64, help="segments at a time (default: %(default)s)")
     parser.add_argument("--store", type=float, default=300.0, help="MB of the object store (default: %(default)s)")
     parser.add_argument("--here", action="store_true", help="in one process, without Ray")
-    parser.add_argument("--film", type=Path, help=argparse.SUPPRESS)  # of a process that measures
     arguments = parser.parse_args()
+    config = configure(arguments.clip_seconds, arguments.batch_size)
     with tempfile.TemporaryDirectory(prefix="curate-scale-") as name:
-        folder = Path(name)
-        if arguments.film is not None:
-            row = measure(
-                arguments.hours[0], arguments.film, folder, arguments.batch_size, arguments.store, arguments.here
-            )
-            print(json.dumps(row), flush=True)
-            return
-        film = folder / "film.mp4"
+        film = Path(name) / "film.mp4"
         write_film(film)
-        from ._harness import Report  # which would add torch to what is measured
+        if arguments.here:
+            runner: Runner = HereRunner()
+        else:
+            from transformers_omnivinci.data_engine.ray_runner import RayRunner
 
-        note = "Memory of the process that runs the command, of Ray's servers without shared pages, and of the store."
-        report, rows, stages = Report("curate_scale", vars(arguments), note), [], []
-        for hours in arguments.hours:
-            command = [sys.executable, "-m", "benchmarks.curate_scale", "--hours", str(hours), "--film", str(film)]
-            command += ["--batch-size", str(arguments.batch_size), "--store", str(arguments.store)]
-            command += ["--here"] * arguments.here
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ)
-            row = json.loads(done.stdout.splitlines()[-1])
-            stages += [{"hours": hours, "stage": name, **one} for name, one in row.pop("stages").items()]
-            rows.append(row)
-        report.add("Memory", rows)
-        report.add("Stages", stages)
-        report.save()
+            runner = RayRunner(object_store_memory=int(arguments.store * MB))
+        rows, throughput = measure(config, arguments.hours, film, Path(name), runner)
+
+    from ._harness import Report  # which would add torch to what is measured
+
+    note = "Memory of the process that runs the command, of Ray's servers without shared pages, and of the store."
+    report, stages = Report("curate_scale", vars(arguments), note), throughput.pop("stages")
+    report.add("Memory", rows)
+    report.add("Stages, seconds of all workers together", [{"stage": name, **one} for name, one in stages.items()])
+    report.add("Run", [throughput])
+    report.save()
 
 
 if __name__ == "__main__":
