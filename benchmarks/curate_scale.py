@@ -95,16 +95,23 @@ class Watch:
 
         while not self._ended.wait(EVERY_SECONDS):
             now = {"driver": psutil.Process().memory_info().rss / MB}
-            for process in psutil.process_iter(["name", "memory_info"]):
-                name, memory = process.info["name"], process.info["memory_info"]
-                if name in SERVERS and memory is not None:
+            for process in psutil.Process().children(recursive=True):
+                try:
+                    name, memory = process.name(), process.memory_info()
+                except psutil.NoSuchProcess:
+                    continue
+                if name in SERVERS:
                     # Pages of the object store are shared with the raylet, and counted apart.
                     now[name] = now.get(name, 0.0) + (memory.rss - getattr(memory, "shared", 0)) / MB
             self.now = now
 
     def _ask(self) -> None:
-        command = [str(Path(sys.executable).with_name("ray")), "memory", "--stats-only"]
         while not self._ended.wait(STORE_EVERY_SECONDS):
+            ray = sys.modules.get("ray")
+            if ray is None or not ray.is_initialized():
+                continue
+            address = ray.get_runtime_context().gcs_address
+            command = [str(Path(sys.executable).with_name("ray")), "memory", "--stats-only", "--address", address]
             told = subprocess.run(command, capture_output=True, text=True).stdout
             for line in told.splitlines():
                 if line.startswith("Plasma memory usage"):

@@ -71,9 +71,11 @@ class RayRunner:
         data = data.map_batches(
             SplitTask(config, known), batch_size=None, num_cpus=SPLITTING_CPUS, batch_format="numpy"
         )
-        for name, options in config.named_stages():
-            # A task does a block: as many rows as the back end is given at a time, however many a film has.
-            data = data.repartition(target_num_rows_per_block=options.batch_size)
+        stages = config.named_stages()
+        # A task does a block, however many segments a film has. Stages that are given more at a time bundle blocks. To
+        # cut them anew before each stage would take tasks of their own, for which splitting leaves no CPU.
+        data = data.repartition(target_num_rows_per_block=min(options.batch_size for _, options in stages))
+        for name, options in stages:
             data = data.map_batches(
                 StageActor,
                 fn_constructor_args=(name, config),
