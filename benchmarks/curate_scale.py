@@ -10,8 +10,6 @@ and rows: after 1, 10, 100 and 1,000 hours of one run.
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -28,8 +26,8 @@ from transformers_omnivinci.synthetic import Clip, Event, write_clip
 
 FILM_SECONDS = 3600
 MB = 1e6
-EVERY_SECONDS, STORE_EVERY_SECONDS = 0.5, 20.0
-"""How often memory is looked at, and how often Ray is asked for that of its object store."""
+EVERY_SECONDS = 0.5
+"""How often memory is looked at."""
 SERVERS = ("gcs_server", "raylet")
 
 
@@ -77,18 +75,16 @@ class Watch:
 
     def __init__(self):
         self.now: dict[str, float] = {}
-        self.store, self._ended = 0.0, threading.Event()
+        self._ended = threading.Event()
 
     def __enter__(self) -> "Watch":
-        self._threads = [threading.Thread(target=one, daemon=True) for one in (self._look, self._ask)]
-        for thread in self._threads:
-            thread.start()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(self, *error) -> None:
         self._ended.set()
-        for thread in self._threads:
-            thread.join()
+        self._thread.join()
 
     def _look(self) -> None:
         import psutil
@@ -101,21 +97,11 @@ class Watch:
                 except psutil.NoSuchProcess:
                     continue
                 if name in SERVERS:
-                    # Pages of the object store are shared with the raylet, and counted apart.
-                    now[name] = now.get(name, 0.0) + (memory.rss - getattr(memory, "shared", 0)) / MB
+                    shared = getattr(memory, "shared", 0)
+                    now[name] = now.get(name, 0.0) + (memory.rss - shared) / MB
+                    if name == "raylet":  # which maps the object store, whose pages stay once they were used
+                        now["object store"] = now.get("object store", 0.0) + shared / MB
             self.now = now
-
-    def _ask(self) -> None:
-        while not self._ended.wait(STORE_EVERY_SECONDS):
-            ray = sys.modules.get("ray")
-            if ray is None or not ray.is_initialized():
-                continue
-            address = ray.get_runtime_context().gcs_address
-            command = [str(Path(sys.executable).with_name("ray")), "memory", "--stats-only", "--address", address]
-            told = subprocess.run(command, capture_output=True, text=True).stdout
-            for line in told.splitlines():
-                if line.startswith("Plasma memory usage"):
-                    self.store = max(self.store, float(line.split()[3]))
 
 
 def measure(config: EngineConfig, hours: int, film: Path, folder: Path, runner: Runner) -> tuple[list[dict], dict]:
@@ -129,8 +115,8 @@ def measure(config: EngineConfig, hours: int, film: Path, folder: Path, runner: 
         throughput = report.throughput
         if len(rows) < len(marks) and throughput.media_seconds >= 3600 * marks[len(rows)] - 1:
             row = {"hours": marks[len(rows)], "segments": throughput.segments, "time (s)": time.monotonic() - start}
-            row |= {f"{name} (MB)": watch.now.get(name, 0.0) for name in ("driver", *SERVERS)}
-            rows.append(row | {"store at most (MB)": watch.store, "ledger (MB)": ledger.stat().st_size / MB})
+            row |= {f"{name} (MB)": watch.now.get(name, 0.0) for name in ("driver", *SERVERS, "object store")}
+            rows.append(row | {"ledger (MB)": ledger.stat().st_size / MB})
             print(json.dumps(rows[-1]), flush=True)
 
     with Watch() as watch:
@@ -160,7 +146,10 @@ def main() -> None:
 
     from ._harness import Report  # which would add torch to what is measured
 
-    note = "Memory of the process that runs the command, of Ray's servers without shared pages, and of the store."
+    note = (
+        "Memory of the process that runs the command, and of Ray's servers without pages that they share; pages of the "
+        "object store that were ever used; the file of segments."
+    )
     report, stages = Report("curate_scale", vars(arguments), note), throughput.pop("stages")
     report.add("Memory", rows)
     report.add("Stages, seconds of all workers together", [{"stage": name, **one} for name, one in stages.items()])
