@@ -147,7 +147,7 @@ def main() -> None:
     from ._harness import Report  # which would add torch to what is measured
 
     note = (
-        "Memory of the process that runs the command, and of Ray's servers without pages that they share; pages of the "
+        "Memory of the process that runs the command, and of servers of Ray without shared pages; pages of the "
         "object store that were ever used; the file of segments."
     )
     report, stages = Report("curate_scale", vars(arguments), note), throughput.pop("stages")
