@@ -17,7 +17,7 @@ from ..modeling.parts import PARTS
 from ..processing import OmniVinciProcessor
 from ..training.command import ADAPTED_LAYERS, PlainParser, parse_options
 from ..training.recipes import Recipe
-from ..training.trainer import SHARDED_LAYERS
+from ..training.sharded_trainer import SHARDED_LAYERS
 from .grpo_trainer import OmniVinciGRPOTrainer
 from .problems import INSTRUCTION, Problem, read_problems
 from .rewarding import RULES

@@ -14,6 +14,7 @@ from trl.models import unwrap_model_for_generation
 from ..modeling.modeling_omnivinci import OmniVinciForConditionalGeneration
 from ..modeling.parts import PARTS
 from ..processing.batch import NAMES_OF
+from ..training.sharded_trainer import ShardsOnCPU
 from .held_prompts import HeldPrompt, PromptReader, PromptShelf
 from .problems import Problem
 from .rewarding import RULES, make_rewards
@@ -27,7 +28,7 @@ SHARED_SETTINGS = ("model_type", *(f"{modality}_token_id" for modality in NAMES_
 """What a reference has in common with the policy."""
 
 
-class OmniVinciGRPOTrainer(GRPOTrainer):
+class OmniVinciGRPOTrainer(ShardsOnCPU, GRPOTrainer):
     """
     Group Relative Policy Optimization for chats with images, videos and sounds.
 
@@ -142,7 +143,7 @@ class OmniVinciGRPOTrainer(GRPOTrainer):
             policy, mode = base_of(unwrapped), unwrapped.training
             unwrapped.eval()  # with gradient checkpointing, no cache is kept in training
             try:
-                completions = sample_completions(policy, held, config, self.rollout_batch_size)
+                completions = sample_completions(policy, held, config, self.rollout_batch_size, root=unwrapped)
             finally:
                 unwrapped.train(mode)
         if self._mode == "train":

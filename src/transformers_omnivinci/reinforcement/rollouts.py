@@ -1,18 +1,28 @@
 """Completions that are sampled from a policy: media encoded, and the prompt read, once for all of a prompt."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import nn
+from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 from transformers import DynamicCache, GenerationConfig
 
 from ..compat import CACHE
 from ..modeling.cached_prompt import ATTRIBUTE, describe
+from ..modeling.sharding import is_sharded
 from .held_prompts import HeldPrompt, encode, gather
+
+CALL = "call_gathered"
+"""The method that is given to a sharded model."""
 
 
 @torch.no_grad()
 def sample_completions(
-    model, prompts: Sequence[HeldPrompt], generation_config: GenerationConfig, batch_size: int | None = None
+    model,
+    prompts: Sequence[HeldPrompt],
+    generation_config: GenerationConfig,
+    batch_size: int | None = None,
+    root: nn.Module | None = None,
 ) -> list[list[int]]:
     """
     Samples a completion for each prompt; one that is given G times gets G of them.
@@ -22,6 +32,9 @@ def sample_completions(
         prompts (`Sequence[HeldPrompt]`): The prompts. Their embeddings are kept in them, for who scores completions.
         generation_config ([`~transformers.GenerationConfig`]): How it is sampled, with `pad_token_id`.
         batch_size (`int`, *optional*): The most completions at a time. `None`: all.
+        root (`nn.Module`, *optional*):
+            What FSDP2 has sharded, such as the policy in its adapters. All processes sample equally many completions.
+            `None`: the policy.
 
     Returns:
         `list[list[int]]`: their tokens, up to and with the first that ends them, if there is any.
@@ -29,27 +42,32 @@ def sample_completions(
     size = batch_size or len(prompts)
     completions = []
     for start in range(0, len(prompts), size):
-        completions += _sample(model, prompts[start : start + size], generation_config)
+        completions += _sample(
+            model, prompts[start : start + size], generation_config, model if root is None else root
+        )
     return completions
 
 
-def _sample(model, prompts: Sequence[HeldPrompt], config: GenerationConfig) -> list[list[int]]:
+def _sample(model, prompts: Sequence[HeldPrompt], config: GenerationConfig, root: nn.Module) -> list[list[int]]:
     unique = list(dict.fromkeys(prompts))
     new = [prompt for prompt in unique if prompt.embeddings is None]
-    for prompt, embeddings in zip(new, encode(model.model, new), strict=True):
-        prompt.embeddings = embeddings
     ids, mask = _pad_left([prompt.input_ids for prompt in unique], config.pad_token_id, model.device)
     # All but the last position: a generation reads that one itself.
     cache, length = DynamicCache(config=model.config), ids.shape[1] - 1
-    if length:
-        media = gather(prompt.embeddings for prompt in unique)
-        model.model(
-            ids[:, :length],
-            attention_mask=mask[:, :length],
-            mm_encoder_outputs=media,
-            use_cache=True,
-            **{CACHE: cache},
-        )
+
+    def read() -> None:
+        for prompt, embeddings in zip(new, encode(model.model, new), strict=True):
+            prompt.embeddings = embeddings
+        if length:
+            model.model(
+                ids[:, :length],
+                attention_mask=mask[:, :length],
+                mm_encoder_outputs=gather(prompt.embeddings for prompt in unique),
+                use_cache=True,
+                **{CACHE: cache},
+            )
+
+    _call_gathered(root, read)
     rows = torch.tensor([unique.index(prompt) for prompt in prompts], device=ids.device)
     cache.batch_select_indices(rows)
     ids, mask = ids[rows], mask[rows]
@@ -59,11 +77,27 @@ def _sample(model, prompts: Sequence[HeldPrompt], config: GenerationConfig) -> l
         attention_mask=mask,
         mm_encoder_outputs={},
         generation_config=config,
+        synced_gpus=is_sharded(model),
         **{CACHE: cache},
     )
     ends = config.eos_token_id
     ends = set(ends if isinstance(ends, (list, tuple)) else [ends])
     return [_until(ends, row) for row in sequences[:, ids.shape[1] :].tolist()]
+
+
+def _call_gathered(root: nn.Module, function: Callable[[], None]) -> None:
+    """Calls what uses weights of a model that FSDP2 may have sharded, as if it were its forward pass."""
+    if isinstance(root, FSDPModule):
+        if not hasattr(root, CALL):
+            setattr(root, CALL, _call)
+            register_fsdp_forward_method(root, CALL)
+        getattr(root, CALL)(function)
+    else:
+        function()
+
+
+def _call(function: Callable[[], None]) -> None:
+    function()
 
 
 def _until(ends: set[int], tokens: list[int]) -> list[int]:

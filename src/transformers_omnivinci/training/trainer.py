@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, gather_object
+from accelerate.utils import gather_object
 from safetensors import SafetensorError
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
@@ -24,15 +23,14 @@ from .dataset import ChatDataset
 from .muon import muon_of
 from .recipes import Recipe
 from .sampling import MixtureSampler, strata_of
+from .sharded_trainer import ShardsOnCPU
 
 STAGING = ".saving"
 RUN_FILE = "omnivinci_run.json"
-SHARDED_LAYERS = ("Qwen2DecoderLayer", "SiglipEncoderLayer", "Qwen2AudioEncoderLayer")
-"""What FSDP gathers at a time."""
 LOSSES = ("language_loss", "align_loss")
 
 
-class OmniVinciTrainer(Trainer):
+class OmniVinciTrainer(ShardsOnCPU, Trainer):
     """
     Trains OmniVinci on chats with media.
 
@@ -101,19 +99,6 @@ class OmniVinciTrainer(Trainer):
         kwargs |= {"train_dataset": train_dataset, "eval_dataset": eval_dataset, "processing_class": processing_class}
         super().__init__(model, args, **kwargs)
         self.add_callback(_FollowEpochs(self))
-
-    def create_accelerator_and_postprocess(self) -> None:
-        super().create_accelerator_and_postprocess()
-        state = self.accelerator.state
-        if self.args.fsdp and state.distributed_type == DistributedType.MULTI_CPU:
-            # accelerate shards on accelerators alone, and would train replicas on CPUs without a word.
-            plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
-            if state.mixed_precision != "no":
-                plugin.set_mixed_precision(state.mixed_precision)
-            PartialState().distributed_type = state.distributed_type = DistributedType.FSDP
-            state.fsdp_plugin, self.is_fsdp_enabled = plugin, True
-        if self.is_fsdp_enabled and not state.fsdp_plugin.transformer_cls_names_to_wrap:
-            state.fsdp_plugin.transformer_cls_names_to_wrap = list(SHARDED_LAYERS)
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = self.train_dataset if train_dataset is None else train_dataset
