@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -277,17 +278,69 @@ def test_adapters_learn_with_gradient_checkpointing_and_resume_exactly(hard, tmp
     assert [whole.state.log_history[3][key] == parts.state.log_history[3][key] for key in ("reward", "kl", "loss")]
 
 
+def in_two_processes(data, output, *words, **changed):
+    """Two processes of torchrun, with 8 of 16 completions each unless told otherwise."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29617"]
+    command += ["-m", "transformers_omnivinci.cli", "grpo", "--model", str(NANO), "--data", str(data), "--traceback"]
+    command += ["--output", str(output), "--reward", "accuracy", "--instruction", "", "--ddp-backend", "gloo", *words]
+    command += options(**{"per_device_train_batch_size": 8, "max_steps": 2, **changed})
+    result = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout
+
+
+def numbers_of(folder, *names):
+    history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    return [entry[name] for entry in history if "reward" in entry for name in names]
+
+
 def test_two_processes_train_one_policy(hard, tmp_path):
     """Groups are cut by processes: 2 x 6 completions, 4 for each of 3 prompts."""
-    words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29617"]
-    words += ["-m", "transformers_omnivinci.cli", "grpo", "--model", str(NANO), "--data", str(hard)]
-    words += ["--output", str(tmp_path / "run"), "--reward", "accuracy", "--instruction", ""]
-    words += options(per_device_train_batch_size=6, max_steps=2)
-    result = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert result.stdout.count("holds the model after 2 steps") == 1
+    told = in_two_processes(hard, tmp_path / "run", per_device_train_batch_size=6)
+    assert told.count("holds the model after 2 steps") == 1
     table = completions_of(tmp_path / "run")
     assert table.groupby(["step", "prompt"]).size().tolist() == [4] * 6
+
+
+def assert_learned_alike(one, other, atol):
+    names = ("loss", "reward", "kl")
+    assert numbers_of(other, *names) == pytest.approx(numbers_of(one, *names), rel=1e-3, abs=1e-6)
+    weights, others = weights_of(one), weights_of(other)
+    assert weights.keys() <= others.keys()  # where weights are sharded, tied ones are written twice
+    for name, weight in weights.items():
+        torch.testing.assert_close(others[name], weight, atol=atol, rtol=1e-3, msg=name)
+
+
+def test_sharded_weights_learn_as_whole_ones_and_resume_exactly(hard, tmp_path):
+    saved = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4, "beta": 0.04}
+    in_two_processes(hard, tmp_path / "whole", **saved)
+    in_two_processes(hard, tmp_path / "sharded", "--fsdp", **saved)
+    assert_learned_alike(tmp_path / "whole", tmp_path / "sharded", atol=2e-4)
+    # Replicas have no such file.
+    assert (tmp_path / "sharded" / "checkpoint-2" / "pytorch_model_fsdp.bin").is_file()
+    shutil.copytree(tmp_path / "sharded" / "checkpoint-2", tmp_path / "parts" / "checkpoint-2")
+    in_two_processes(hard, tmp_path / "parts", "--fsdp", "--resume-from-checkpoint", "True", **saved)
+    first, second = weights_of(tmp_path / "sharded"), weights_of(tmp_path / "parts")
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def test_sharded_adapters_learn_with_gradient_checkpointing(hard, tmp_path):
+    changed = {"gradient_checkpointing": True, "beta": 0.04}
+    words = ["--lora", "--lora-rank", "4"]
+    in_two_processes(hard, tmp_path / "whole", *words, **changed)
+    in_two_processes(hard, tmp_path / "sharded", *words, "--fsdp", **changed)
+    assert any("lora_B" in name and tensor.any() for name, tensor in weights_of(tmp_path / "sharded").items())
+    assert_learned_alike(tmp_path / "whole", tmp_path / "sharded", atol=1e-5)
+
+
+def test_sharded_projectors_learn_as_whole_ones(hard, tmp_path):
+    """Media are encoded with gradients, inside of the sharded forward pass."""
+    words = ["--train", "vision_projector", "--train", "audio_projector", "--train", "language_model"]
+    in_two_processes(hard, tmp_path / "whole", *words, beta=0.04)
+    in_two_processes(hard, tmp_path / "sharded", *words, "--fsdp", beta=0.04)
+    assert_learned_alike(tmp_path / "whole", tmp_path / "sharded", atol=2e-4)
 
 
 def test_defaults_are_those_of_the_paper(tmp_path):

@@ -102,6 +102,8 @@ class OmniVinciGRPOTrainer(ShardsOnCPU, GRPOTrainer):
             **kwargs,
         )
         policy.config.name_or_path = own_name
+        if self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.fsdp_version == 1:
+            raise ValueError("`fsdp_config` asks for FSDP 1, with which completions cannot be sampled: leave it at 2.")
         self.add_callback(_ShuffleByEpoch())
         self.encodes_once = share_media and not _learns_media(policy)
         PromptReader(policy.model, self._shelf, embeds=lambda: self.encodes_once)
@@ -207,7 +209,9 @@ class _ShuffleByEpoch(TrainerCallback):
     """
 
     def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
-        generator = getattr(train_dataloader.get_sampler(), "generator", None)
+        # With several processes it is inside of what gives each its share.
+        shared = getattr(train_dataloader.batch_sampler, "batch_sampler", train_dataloader.batch_sampler)
+        generator = getattr(shared.sampler, "generator", None)
         if generator is not None:
             generator.manual_seed(args.seed + int(state.epoch or 0))
 
