@@ -74,14 +74,18 @@ def write_data(folder: Path, arguments: argparse.Namespace) -> tuple[Path, Path,
     return tuple(paths)
 
 
-def learn_format(folder: Path, data: Path, steps: int) -> Path:
-    """Nano after some steps on chats in the format."""
-    if not (folder / "model.safetensors").is_file():
-        words = ["--max-steps", str(steps), "--per-device-train-batch-size", "16", "--learning-rate", "2e-3"]
-        words += ["--save-strategy", "no", "--report-to", "none", "--use-cpu", "True"]
-        options = training_arguments(START, folder, words, with_evaluation=False)
-        train(START, [DataSource(data)], str(NANO), options, muon=True)
-    return folder
+def learn_format(folder: Path, data: Path, steps: int, rounds: int) -> Path:
+    """Nano after some steps on chats in the format, in rounds with a schedule of their own."""
+    model = NANO
+    for number in range(1, rounds + 1):
+        run = folder / f"start-{number}"
+        if not (run / "model.safetensors").is_file():
+            words = ["--max-steps", str(steps), "--per-device-train-batch-size", "16", "--learning-rate", "2e-3"]
+            words += ["--save-strategy", "no", "--report-to", "none", "--use-cpu", "True", "--seed", str(number)]
+            options = training_arguments(START, run, words, with_evaluation=False)
+            train(START, [DataSource(data)], str(model), options, muon=True)
+        model = run
+    return model
 
 
 def run_grpo(folder: Path, start: Path, data: Path, hears: bool, seed: int, arguments) -> list[dict]:
@@ -175,6 +179,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=1e-4, help="of GRPO; default: 1e-4")
     parser.add_argument("--beta", type=float, default=0.0, help="weight of the KL divergence; default: 0")
     parser.add_argument("--start-steps", type=int, default=120, help="on chats in the format, 16 a step; default: 120")
+    parser.add_argument("--start-rounds", type=int, default=2, help="of these steps, one after another; default: 2")
     parser.add_argument("--start-clips", type=int, default=600, help="of these chats; default: 600")
     parser.add_argument("--clips", type=int, default=96, help="questions for GRPO; default: 96")
     parser.add_argument("--test-clips", type=int, default=15, help="held-out questions of a type; default: 15")
@@ -183,23 +188,24 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = arguments.folder
     chats, data, test = write_data(folder / "data", arguments)
-    start = learn_format(folder / "start", chats, arguments.start_steps)
+    start = learn_format(folder, chats, arguments.start_steps, arguments.start_rounds)
     problems = read_problems(test, "")
-    curves = defaultdict(list)
-    rows = [
-        {"right answers": "nano, answers directly", **_shares([score(folder / "nano.json", NANO, problems, True)])}
-    ]
-    for hearing, hears in HEARS.items():
-        name = hearing.replace(" ", "-")
-        before = score(folder / f"start-{name}.json", start, problems, hears)
-        rows.append({"right answers": f"{hearing}, before", **_shares([before])})
-        after = []
-        for seed in range(arguments.seeds):
-            run = folder / f"{name}-{seed}"
+    direct = score(folder / "nano.json", NANO, problems, True)
+    before = {
+        hearing: score(folder / f"start-{number}.json", start, problems, hears)
+        for number, (hearing, hears) in enumerate(HEARS.items())
+    }
+    curves, after = defaultdict(list), defaultdict(list)
+    for seed in range(arguments.seeds):
+        for hearing, hears in HEARS.items():
+            run = folder / f"{hearing.replace(' ', '-')}-{seed}"
             curves[hearing].append(run_grpo(run, start, data, hears, seed, arguments))
-            after.append(score(run / "score.json", run, problems, hears))
-            print(hearing, seed, after[-1], flush=True)
-        rows.append({"right answers": f"{hearing}, after", **_shares(after)})
+            after[hearing].append(score(run / "score.json", run, problems, hears))
+            print(hearing, seed, after[hearing][-1], flush=True)
+    rows = [{"right answers": "nano, answers directly", **_shares([direct])}]
+    for hearing in HEARS:
+        rows.append({"right answers": f"{hearing}, before", **_shares([before[hearing]])})
+        rows.append({"right answers": f"{hearing}, after", **_shares(after[hearing])})
     draw(curves, arguments.plot)
     report = Report("reasoning", vars(arguments), NOTE)
     report.add("Right answers before and after GRPO", rows)

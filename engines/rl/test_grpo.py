@@ -262,6 +262,31 @@ def test_media_that_learn_are_encoded_with_gradients(hard, tmp_path, encoded):
     assert not any("audio_tower" in name or "vision" in name for name in changed)
 
 
+def test_an_encoder_that_is_still_runs_once_where_a_projector_learns(hard, tmp_path, monkeypatch):
+    """Its outputs are held for the rollouts, the reference and two updates; learning is as if it ran each time."""
+    from transformers_omnivinci.modeling.vision_tower import OmniVinciVisionTower
+    from transformers_omnivinci.reinforcement.grpo_trainer import OmniVinciGRPOTrainer
+
+    calls, forward = [], OmniVinciVisionTower.forward
+
+    def counted(self, pixel_values, **kwargs):
+        calls.append(torch.is_grad_enabled())
+        return forward(self, pixel_values, **kwargs)
+
+    monkeypatch.setattr(OmniVinciVisionTower, "forward", counted)
+    changed = {"trained": ["vision_projector", "language_model"], "beta": 0.04, "num_iterations": 2, "max_steps": 2}
+    train(hard, tmp_path / "held", **changed)
+    assert calls == [False]
+    monkeypatch.setattr(OmniVinciGRPOTrainer, "still_encoders", ())
+    train(hard, tmp_path / "each", **changed)
+    assert len(calls) > 3
+    held, each = weights_of(tmp_path / "held"), weights_of(tmp_path / "each")
+    before = weights_of(NANO)
+    assert any("vision_projector" in name and not torch.equal(held[name], before[name].float()) for name in held)
+    for name, weight in each.items():
+        torch.testing.assert_close(held[name], weight, atol=1e-6, rtol=1e-5, msg=name)
+
+
 # -------------------------------------------------------------------------------------------------- ways to train it
 
 

@@ -67,15 +67,24 @@ class MediaEncoder(EncodesPieces):
         self.audio_projector = AudioProjector(config)
         self.audio_time_embedding = build_time_embedding(config, "audio")
 
-    def _encode_images(self, pixel_values: torch.Tensor, **kwargs) -> tuple[BaseModelOutput, torch.Tensor]:
+    def _encode_images(
+        self, pixel_values: torch.Tensor, encoder_output: torch.Tensor | None = None, **kwargs
+    ) -> tuple[BaseModelOutput, torch.Tensor]:
         """(batch, 3, side, side) to the tower's output and patch features (batch, rows, columns, hidden_size)."""
-        pixel_values = pixel_values.to(self.vision_tower.dtype)
-        encoded = self.vision_tower(pixel_values, chunk_size=self.config.vision_chunk_size, **kwargs)
+        if encoder_output is None:
+            pixel_values = pixel_values.to(self.vision_tower.dtype)
+            encoded = self.vision_tower(pixel_values, chunk_size=self.config.vision_chunk_size, **kwargs)
+        else:
+            encoded = BaseModelOutput(last_hidden_state=encoder_output)
         side = self.config.vision_config.image_size // self.config.vision_config.patch_size
         return encoded, encoded.last_hidden_state.unflatten(1, (side, side))
 
-    def _encode_windows(self, input_features: torch.Tensor, **kwargs) -> BaseModelOutput:
+    def _encode_windows(
+        self, input_features: torch.Tensor, encoder_output: torch.Tensor | None = None, **kwargs
+    ) -> BaseModelOutput:
         """(num_windows, mel bins, mel frames) to the tower's output, (num_windows, vectors, d_model)."""
+        if encoder_output is not None:
+            return BaseModelOutput(last_hidden_state=encoder_output)
         input_features = input_features.to(self.audio_tower.dtype)
         return encode_in_chunks(self.audio_tower, input_features, self.config.audio_chunk_size, **kwargs)
 
@@ -93,6 +102,7 @@ class MediaEncoder(EncodesPieces):
         Args:
             pixel_values, image_grid_hw: See [`MediaInputs`].
             passes ([`Passes`], *optional*): How often modules are run at least, see [`encode_media`].
+            kwargs: Of the encoder; or `encoder_output`, see [`encode_media`].
 
         Returns:
             [`BaseModelOutputWithPooling`]: `pooler_output`, the embeddings `(num_embeddings, hidden_size)` of each
@@ -133,6 +143,7 @@ class MediaEncoder(EncodesPieces):
             output_projected_embeddings (`bool`, *optional*, defaults to `False`):
                 Whether `projected_embeddings` are kept, too.
             passes ([`Passes`], *optional*): How often modules are run at least, see [`encode_media`].
+            kwargs: Of the encoder; or `encoder_output`, see [`encode_media`].
 
         Returns:
             [`OmniVinciMediaOutput`]: `pooler_output`, the embeddings `(num_embeddings, hidden_size)` of each video,
@@ -189,6 +200,7 @@ class MediaEncoder(EncodesPieces):
             output_projected_embeddings (`bool`, *optional*, defaults to `False`):
                 Whether `projected_embeddings` are kept, too.
             passes ([`Passes`], *optional*): How often modules are run at least, see [`encode_media`].
+            kwargs: Of the encoder; or `encoder_output`, see [`encode_media`].
 
         Returns:
             [`OmniVinciMediaOutput`]: `pooler_output`, the embeddings `(num_embeddings, hidden_size)` of each clip,
@@ -248,7 +260,11 @@ class MediaEncoder(EncodesPieces):
         return timestamps
 
     def encode_media(
-        self, output_projected_embeddings: bool = False, **media: Unpack[MediaInputs]
+        self,
+        output_projected_embeddings: bool = False,
+        output_encoded: bool = False,
+        encoder_outputs: dict[str, torch.Tensor] | None = None,
+        **media: Unpack[MediaInputs],
     ) -> dict[str, OmniVinciMediaOutput]:
         """
         Encodes the media of a batch. The result may be given to `forward` and `generate` as `mm_encoder_outputs`, as
@@ -260,6 +276,11 @@ class MediaEncoder(EncodesPieces):
         Args:
             output_projected_embeddings (`bool`, *optional*, defaults to `False`):
                 Whether `projected_embeddings` of videos and sounds are kept, too.
+            output_encoded (`bool`, *optional*, defaults to `False`):
+                Whether `last_hidden_state` is kept, too: what the encoders give, before projectors.
+            encoder_outputs (`dict[str, torch.Tensor]`, *optional*):
+                By modality, the `last_hidden_state` of these media, of which the encoder is not run again. Where
+                weights are sharded, every process gives those of the same modalities, and media of them.
             media: See [`MediaInputs`].
 
         Returns:
@@ -274,12 +295,17 @@ class MediaEncoder(EncodesPieces):
         if unknown:
             raise TypeError(f"`encode_media` got {unknown}: {', '.join(MEDIA_INPUTS)} are accepted.")
         media, passes, encoded = select_media(media), {}, {}
+        known = {name: {"encoder_output": output} for name, output in (encoder_outputs or {}).items()}
         if is_sharded(self):
             passes = agree({modality: self._count_passes(modality, media) for modality in NAMES_OF})
             media = self._no_media({modality for modality in passes if passes[modality].chunks}) | media
         if "pixel_values" in media:
             encoded["image"] = self.get_image_features(
-                media["pixel_values"], media.get("image_grid_hw"), passes=passes.get("image"), return_dict=True
+                media["pixel_values"],
+                media.get("image_grid_hw"),
+                passes=passes.get("image"),
+                return_dict=True,
+                **known.get("image", {}),
             )
         if "pixel_values_videos" in media:
             encoded["video"] = self.get_video_features(
@@ -288,6 +314,7 @@ class MediaEncoder(EncodesPieces):
                 output_projected_embeddings,
                 passes=passes.get("video"),
                 return_dict=True,
+                **known.get("video", {}),
             )
         if "input_features" in media:
             encoded["audio"] = self.get_audio_features(
@@ -297,9 +324,10 @@ class MediaEncoder(EncodesPieces):
                 output_projected_embeddings,
                 passes=passes.get("audio"),
                 return_dict=True,
+                **known.get("audio", {}),
             )
-        # Without the features of the encoders, which are as large as the embeddings and not read again.
-        kept = ("pooler_output", "projected_embeddings")
+        # Without the features of the encoders, unless they are read again.
+        kept = ("pooler_output", "projected_embeddings", *(["last_hidden_state"] if output_encoded else []))
         return {
             modality: OmniVinciMediaOutput(**{name: output[name] for name in kept if name in output})
             for modality, output in encoded.items()

@@ -24,6 +24,7 @@ from .rollouts import sample_completions
 logger = logging.get_logger(__name__)
 
 MEDIA_PARTS = ("vision_encoder", "vision_projector", "audio_encoder", "audio_projector")
+ENCODERS = {"image": "vision_encoder", "video": "vision_encoder", "audio": "audio_encoder"}
 SHARED_SETTINGS = ("model_type", *(f"{modality}_token_id" for modality in NAMES_OF))
 """What a reference has in common with the policy."""
 
@@ -33,9 +34,10 @@ class OmniVinciGRPOTrainer(ShardsOnCPU, GRPOTrainer):
     Group Relative Policy Optimization for chats with images, videos and sounds.
 
     Beyond [`~trl.GRPOTrainer`]: the media of a prompt are encoded once, for its completions and for the old, the new
-    and the reference policy, as long as nothing of what encodes them learns; else once for a prompt in each pass of a
-    batch, with gradients. The prompt is read once for all of its completions. A completion that was cut earns
-    nothing. To TRL a prompt is one token, see [`PromptReader`].
+    and the reference policy, as long as nothing of what encodes them learns. What learns is run once for a prompt in
+    each pass of a batch, with gradients, and before it an encoder that does not learn once for all passes, unless
+    weights are sharded. The prompt is read once for all of its completions. A completion that was cut earns nothing.
+    To TRL a prompt is one token, see [`PromptReader`].
 
     Args:
         model ([`OmniVinciForConditionalGeneration`]): The policy. What has a gradient learns.
@@ -105,12 +107,25 @@ class OmniVinciGRPOTrainer(ShardsOnCPU, GRPOTrainer):
         if self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.fsdp_version == 1:
             raise ValueError("`fsdp_config` asks for FSDP 1, with which completions cannot be sampled: leave it at 2.")
         self.add_callback(_ShuffleByEpoch())
-        self.encodes_once = share_media and not _learns_media(policy)
-        PromptReader(policy.model, self._shelf, embeds=lambda: self.encodes_once)
+        self.encodes_once = share_media and not any(_learns(policy, part) for part in MEDIA_PARTS)
+        self._still = (
+            () if self.encodes_once else [name for name, part in ENCODERS.items() if not _learns(policy, part)]
+        )
+        PromptReader(policy.model, self._shelf, lambda: self.encodes_once, lambda: self.still_encoders)
         if self.ref_model is not None:
             # Another checkpoint may encode otherwise.
             is_same = self.encodes_once and reference is None
-            PromptReader(base_of(self.ref_model).model, self._shelf, embeds=lambda: is_same)
+            PromptReader(
+                base_of(self.ref_model).model,
+                self._shelf,
+                lambda: is_same,
+                lambda: self.still_encoders if reference is None else (),
+            )
+
+    @property
+    def still_encoders(self) -> Sequence[str]:
+        """Modalities whose encoder does not learn, while something behind it does: it is run once for a prompt."""
+        return self._still if self.share_media else ()
 
     def roll_out(self, prompts: list[str], trainer: GRPOTrainer | None = None) -> dict[str, list]:
         """
@@ -145,7 +160,9 @@ class OmniVinciGRPOTrainer(ShardsOnCPU, GRPOTrainer):
             policy, mode = base_of(unwrapped), unwrapped.training
             unwrapped.eval()  # with gradient checkpointing, no cache is kept in training
             try:
-                completions = sample_completions(policy, held, config, self.rollout_batch_size, root=unwrapped)
+                completions = sample_completions(
+                    policy, held, config, self.rollout_batch_size, unwrapped, self.still_encoders
+                )
             finally:
                 unwrapped.train(mode)
         if self._mode == "train":
@@ -221,8 +238,8 @@ def base_of(model: nn.Module) -> OmniVinciForConditionalGeneration:
     return next(module for module in model.modules() if isinstance(module, OmniVinciForConditionalGeneration))
 
 
-def _learns_media(policy: OmniVinciForConditionalGeneration) -> bool:
-    names = tuple(f"{module}." for part in MEDIA_PARTS for module in PARTS[part])
+def _learns(policy: OmniVinciForConditionalGeneration, part: str) -> bool:
+    names = tuple(f"{module}." for module in PARTS[part])
     return any(weight.requires_grad for name, weight in policy.named_parameters() if name.startswith(names))
 
 

@@ -6,7 +6,7 @@ negative number for a whole prompt, and the model's reader puts the prompt back:
 media, which are encoded once for all completions and all policies.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -30,11 +30,14 @@ class HeldPrompt:
         input_ids (`torch.Tensor` of shape `(length,)`): Tokens and placeholders.
         media ([`MediaInputs`]): Its media, on the CPU.
         embeddings (`dict[str, list[torch.Tensor]]`): Those of its media, once they are encoded.
+        encoded (`dict[str, torch.Tensor]`):
+            By modality what an encoder gave that does not learn, `(frames, tiles or windows, vectors, width)`.
     """
 
     input_ids: torch.Tensor
     media: MediaInputs = field(default_factory=dict)
     embeddings: Embeddings | None = None
+    encoded: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, processor, messages: list[dict], **options) -> "HeldPrompt":
@@ -55,6 +58,11 @@ class HeldPrompt:
         """How many media of a modality it has."""
         told_by = NAMES_OF[modality][1]
         return len(self.media[told_by]) if told_by in self.media else 0
+
+    def count_rows(self, modality: str) -> int:
+        """How many frames, tiles or windows of a modality an encoder sees."""
+        seen = NAMES_OF[modality][0]
+        return len(self.media[seen]) if seen in self.media else 0
 
 
 class PromptShelf:
@@ -80,19 +88,38 @@ class PromptShelf:
         raise KeyError(f"No prompt is held as {handle}: its completions belong to an earlier rollout.")
 
 
-def encode(model, prompts: Iterable[HeldPrompt]) -> list[Embeddings]:
+def encode(model, prompts: Iterable[HeldPrompt], still: Collection[str] = ()) -> list[Embeddings]:
     """
     The embeddings of the media of prompts, encoded together. Where weights are sharded, every process makes the call.
 
     Args:
         model ([`OmniVinciModel`]): What encodes.
         prompts (`Iterable[HeldPrompt]`): The prompts.
+        still (`Collection[str]`, *optional*):
+            Modalities whose encoder is run once: prompts keep what it gives, and from there projectors go on.
     """
     prompts = list(prompts)
-    media = {name: value.to(model.device) for name, value in join([prompt.media for prompt in prompts]).items()}
-    if not media and not is_sharded(model):
+    sharded = is_sharded(model)  # then processes with fewer media take part in every pass of an encoder
+    still = () if sharded else still
+    known = {}
+    for name in still:
+        owners = [prompt for prompt in prompts if prompt.count(name)]
+        if owners and all(name in prompt.encoded for prompt in owners):
+            known[name] = torch.cat([prompt.encoded[name] for prompt in owners])
+    unseen = {NAMES_OF[name][0] for name in known}
+    media = {
+        name: value if name in unseen else value.to(model.device)
+        for name, value in join([prompt.media for prompt in prompts]).items()
+    }
+    if not media and not sharded:
         return [{} for _ in prompts]
-    encoded = {modality: iter(output.pooler_output) for modality, output in model.encode_media(**media).items()}
+    outputs = model.encode_media(output_encoded=bool(still), encoder_outputs=known, **media)
+    for name in set(still) & outputs.keys() - known.keys():
+        rows = outputs[name].last_hidden_state.detach().split([prompt.count_rows(name) for prompt in prompts])
+        for prompt, encoded in zip(prompts, rows, strict=True):
+            if prompt.count(name):
+                prompt.encoded[name] = encoded
+    encoded = {name: iter(output.pooler_output) for name, output in outputs.items()}
     return [
         {name: [next(rows) for _ in range(prompt.count(name))] for name, rows in encoded.items() if prompt.count(name)}
         for prompt in prompts
@@ -121,11 +148,19 @@ class PromptReader:
         embeds (`Callable`, *optional*):
             Whether the embeddings that prompts hold are this model's. If not, or where it is `None`, media are
             encoded in each pass, with a gradient if there is one: once for a prompt of the batch.
+        still (`Callable`, *optional*): Modalities whose encoder is run once, see [`encode`]; the outputs that prompts
+            hold are its own.
     """
 
-    def __init__(self, model, shelf: PromptShelf, embeds: Callable[[], bool] | None = None):
+    def __init__(
+        self,
+        model,
+        shelf: PromptShelf,
+        embeds: Callable[[], bool] | None = None,
+        still: Callable[[], Collection[str]] | None = None,
+    ):
         self.model = model
-        self._shelf, self._embeds = shelf, embeds or (lambda: False)
+        self._shelf, self._embeds, self._still = shelf, embeds or (lambda: False), still or (lambda: ())
         self._places: list[tuple[torch.Tensor, torch.Tensor] | None] = []
         self._hooks = [
             model.register_forward_pre_hook(self._expand, with_kwargs=True),
@@ -179,7 +214,7 @@ class PromptReader:
         if self._embeds() and all(prompt.embeddings is not None for prompt in prompts):
             return [prompt.embeddings for prompt in prompts]
         unique = list(dict.fromkeys(prompts))
-        encoded = dict(zip(unique, encode(self.model, unique), strict=True))
+        encoded = dict(zip(unique, encode(self.model, unique, self._still()), strict=True))
         return [encoded[prompt] for prompt in prompts]
 
 

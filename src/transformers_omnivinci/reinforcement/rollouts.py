@@ -1,6 +1,6 @@
 """Completions that are sampled from a policy: media encoded, and the prompt read, once for all of a prompt."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import nn
@@ -23,6 +23,7 @@ def sample_completions(
     generation_config: GenerationConfig,
     batch_size: int | None = None,
     root: nn.Module | None = None,
+    still: Collection[str] = (),
 ) -> list[list[int]]:
     """
     Samples a completion for each prompt; one that is given G times gets G of them.
@@ -35,20 +36,21 @@ def sample_completions(
         root (`nn.Module`, *optional*):
             What FSDP2 has sharded, such as the policy in its adapters. All processes sample equally many completions.
             `None`: the policy.
+        still (`Collection[str]`, *optional*): Modalities whose encoder is run once, see [`encode`].
 
     Returns:
         `list[list[int]]`: their tokens, up to and with the first that ends them, if there is any.
     """
-    size = batch_size or len(prompts)
+    size, root = batch_size or len(prompts), model if root is None else root
     completions = []
     for start in range(0, len(prompts), size):
-        completions += _sample(
-            model, prompts[start : start + size], generation_config, model if root is None else root
-        )
+        completions += _sample(model, prompts[start : start + size], generation_config, root, still)
     return completions
 
 
-def _sample(model, prompts: Sequence[HeldPrompt], config: GenerationConfig, root: nn.Module) -> list[list[int]]:
+def _sample(
+    model, prompts: Sequence[HeldPrompt], config: GenerationConfig, root: nn.Module, still: Collection[str]
+) -> list[list[int]]:
     unique = list(dict.fromkeys(prompts))
     new = [prompt for prompt in unique if prompt.embeddings is None]
     ids, mask = _pad_left([prompt.input_ids for prompt in unique], config.pad_token_id, model.device)
@@ -56,7 +58,7 @@ def _sample(model, prompts: Sequence[HeldPrompt], config: GenerationConfig, root
     cache, length = DynamicCache(config=model.config), ids.shape[1] - 1
 
     def read() -> None:
-        for prompt, embeddings in zip(new, encode(model.model, new), strict=True):
+        for prompt, embeddings in zip(new, encode(model.model, new, still), strict=True):
             prompt.embeddings = embeddings
         if length:
             model.model(
