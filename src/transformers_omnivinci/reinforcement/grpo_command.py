@@ -151,11 +151,12 @@ def grpo(
     most = config.text_config.max_position_embeddings - arguments.max_completion_length
     check_problems(processor, [*problems, *eval_problems], max_prompt_length, most, **media_options)
     network = OmniVinciForConditionalGeneration.from_pretrained(model, dtype="auto")
-    # As `omnivinci train` does: what learns is in float32; in mixed precision what is frozen stays as it is stored.
+    # What learns is in float32; in mixed precision what is frozen, also below adapters, stays as it is stored.
     recipe = Recipe("grpo", "section 4.3", tuple(trained))
     recipe.freeze(network)
     is_mixed = arguments.bf16 or arguments.fp16
-    for module in recipe.trained_modules(network).values() if is_mixed else [network]:
+    learned = [] if lora_rank else recipe.trained_modules(network).values()
+    for module in learned if is_mixed else [network]:
         module.float()
     peft_config = None
     if lora_rank:
