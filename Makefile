@@ -17,6 +17,7 @@ PLOT   := demo/timeline.png
 .PHONY: grpo-test bench-grpo curate-test
 .PHONY: speech-test bench-voices
 .PHONY: grpo-test bench-grpo curate-test bench-curate engine-data
+.PHONY: grpo-test bench-grpo reasoning curate-test
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -119,6 +120,11 @@ bench-grpo: ## measure steps of GRPO with media encoded once and each time
 	$(ENGINE) rl -- python -m benchmarks.grpo
 curate-test: ## run the data engine on Ray, on two local nodes too, and with real speech
 	@$(PYTHON) engines/curate/debian.py build/curate/debian
+
+reasoning: ## measure what GRPO does for nano, with sound and without (an hour on two free cores)
+	$(ENGINE) rl -- python -m benchmarks.reasoning build/reasoning
+
+curate-test: ## run the data engine on Ray, on two local nodes too
 	$(ENGINE) curate
 
 curate-demo: ## run the whole data engine with real models that packages carry, and train nano on what comes out

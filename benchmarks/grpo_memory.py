@@ -32,6 +32,7 @@ class GRPONeed:
     Attributes:
         policy (`int`): Its share of weights, gradients and moments.
         reference (`int`): Its share of the reference. With adapters there is none: they are switched off.
+        scoring (`int`): The reference as a whole, as TRL gathers it while it reads, and what a layer needs.
         gathered (`int`): What every GPU holds whole for a while: embeddings and head, and two layers.
         media (`int`): Embeddings of the media of one round's prompts, which are kept until the next one.
         rollouts (`int`): The cache of all completions of a prompt, or what is held while the prompt is read.
@@ -40,6 +41,7 @@ class GRPONeed:
 
     policy: int
     reference: int
+    scoring: int
     gathered: int
     media: int
     rollouts: int
@@ -47,24 +49,33 @@ class GRPONeed:
 
     @property
     def total(self) -> int:
-        return self.policy + self.reference + self.gathered + self.media + max(self.rollouts, self.update)
+        return self.policy + self.reference + self.gathered + self.media + max(self.rollouts, self.scoring, self.update)
 
     def fits(self, gib: int) -> bool:
         """Whether a card of so many GiB holds it, as [`Need.fits`]."""
         return self.total * (1 + FRAGMENTS) + RESERVE <= gib * GIB
 
 
+def count_layer(config: OmniVinciConfig, positions: int, masked: bool, itemsize: int = 2) -> int:
+    """
+    Bytes of the widest layer over so many positions, and where completions share a prompt, who attends to whom, as a
+    mask and as what is added to scores.
+    """
+    text = config.text_config
+    # Residual, norm, query, key, value, output; gate, up and product.
+    layer = positions * (6 * text.hidden_size + 3 * text.intermediate_size) * itemsize
+    return layer + (positions**2 * (1 + itemsize) if masked else 0)
+
+
 def count_update(config: OmniVinciConfig, positions: int, masked: bool, itemsize: int = 2) -> int:
     """
-    Bytes of a backward pass over so many positions, with gradient checkpointing: the input of each layer, the widest
-    layer once more with its gradients, and where completions share a prompt, who attends to whom, as a mask and as
-    what is added to scores.
+    Bytes of a backward pass over so many positions, with gradient checkpointing: the input of each layer, and the
+    widest layer once more with its gradients.
     """
     text = config.text_config
     kept = text.num_hidden_layers * positions * text.hidden_size * itemsize
-    # Residual, norm, query, key, value, output and their gradients; gate, up, product and theirs.
-    layer = 2 * positions * (6 * text.hidden_size + 3 * text.intermediate_size) * itemsize
-    return kept + layer + (positions**2 * (1 + itemsize) if masked else 0)
+    gradients = count_layer(config, positions, masked=False, itemsize=itemsize)
+    return kept + gradients + count_layer(config, positions, masked, itemsize)
 
 
 def compute_grpo_need(
@@ -97,6 +108,7 @@ def compute_grpo_need(
     return GRPONeed(
         policy=policy // gpus,
         reference=0 if adapters else whole // gpus,
+        scoring=0 if adapters else whole + count_layer(config, positions, share),
         gathered=weights["embeddings"] + 2 * layer + head,
         media=prompts * (prompt.video + prompt.audio) * width * 2,
         # The prompt is read once, before its cache is repeated.
@@ -116,6 +128,7 @@ def table(config: OmniVinciConfig, frames: int, seconds: float) -> Iterator[dict
                 "in a pass": str(in_a_pass),
                 "policy": _gib(need.policy),
                 "reference": _gib(need.reference),
+                "scoring": _gib(need.scoring),
                 "gathered": _gib(need.gathered),
                 "media": _gib(need.media),
                 "rollouts": _gib(need.rollouts),
