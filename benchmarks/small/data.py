@@ -1,0 +1,188 @@
+"""
+Speech of many voices with what is said, as `omnivinci train` reads it.
+
+What the n-th utterance of a set is depends on the seed and on n alone: the sentence, the voice, its speed, the room and
+the noise. Utterances are rendered in shards. A shard is a folder that appears when it is whole, so that a run that was
+interrupted goes on with the next one, and more can be rendered at any time.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import wave
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from transformers_omnivinci.media import load_audio
+
+from .rooms import RATE, vary
+from .voices import Voice
+
+SHARD = 200
+QUESTION = "Transcribe the speech."
+SPEEDS = (0.85, 1.2)
+SECONDS = (0.6, 9.9)
+"""Utterances that are shorter or longer are left out: a window of the encoder has 10 s."""
+
+
+@dataclass(frozen=True)
+class SpeechSet:
+    """
+    What is read, and by whom.
+
+    Attributes:
+        texts (`Sequence[Sequence[str]]`): Sentences by their source; sources are drawn alike.
+        voices (`Sequence[Voice]`): Who reads; anything with a `share` and `speak(text, speed, path)`.
+        seed (`int`): Of everything that is drawn.
+        varied (`bool`): Whether speeds, rooms and noise vary.
+    """
+
+    texts: Sequence[Sequence[str]]
+    voices: Sequence[Voice]
+    seed: int = 0
+    varied: bool = True
+
+    def draw(self, index: int) -> tuple[str, Voice, np.random.Generator]:
+        """The sentence and the voice of an utterance, and what the rest of it is drawn from."""
+        rng = np.random.default_rng([self.seed, index])
+        source = self.texts[index % len(self.texts)]
+        turn, place = divmod(index // len(self.texts), len(source))
+        order = np.random.default_rng([self.seed, index % len(self.texts), turn]).permutation(len(source))
+        shares = np.array([voice.share for voice in self.voices])
+        voice = self.voices[rng.choice(len(self.voices), p=shares / shares.sum())]
+        return source[order[place]], voice, rng
+
+    def render(self, index: int) -> tuple[str, Voice, np.ndarray]:
+        """
+        The sentence of an utterance, its voice and its sound: float32 (num_samples,), 16 kHz.
+
+        Raises:
+            OSError: the voice cannot read it.
+        """
+        text, voice, rng = self.draw(index)
+        speed = rng.uniform(*SPEEDS) if self.varied else 1.0
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "read.wav"
+            voice.speak(text, speed, path)
+            samples = load_audio(path, sampling_rate=RATE)
+        return text, voice, vary(samples, rng) if self.varied else samples
+
+
+def to_row(path: str, text: str, **facts) -> dict:
+    """A chat that asks for what is said in a file, as `omnivinci train` reads it."""
+    content = [{"type": "audio", "path": path}, {"type": "text", "text": QUESTION}]
+    return {"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": text}], **facts}
+
+
+def write_set(folder: Path, speech: SpeechSet, count: int, workers: int = 1) -> Path:
+    """
+    Renders the first utterances of a set, as far as they are not there, and writes `rows.jsonl` of them.
+
+    Args:
+        folder: Of the set, whose shards are `0000`, `0001` and so on.
+        speech: What it has.
+        count: How many utterances, rounded up to whole shards where there are more than fit in one.
+        workers: Processes.
+
+    Returns:
+        `Path`: The file of rows. Those of utterances that were too short or too long are not among them.
+
+    Raises:
+        OSError: a voice is missing, or the set was begun with other sentences, voices or seeds.
+        ValueError: there is nothing to read.
+    """
+    if count < 1 or not speech.texts or not all(speech.texts) or not speech.voices:
+        raise ValueError(f"{folder} needs at least one utterance, sentence and voice.")
+    _check_same(folder, speech)
+    for left in folder.glob(".*"):
+        shutil.rmtree(left) if left.is_dir() else None
+    sizes = {f"{start // SHARD:04}": (start, min(count, start + SHARD)) for start in range(0, count, SHARD)}
+    missing = {name: span for name, span in sizes.items() if not _is_whole(folder / name, span)}
+    render = partial(_write_shard, folder, speech)
+    if workers > 1 and len(missing) > 1:
+        # Not forked: libraries that voices load may hold locks.
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            list(pool.map(render, missing, missing.values()))
+    else:
+        for name, span in missing.items():
+            render(name, span)
+    rows = list(chain.from_iterable(_read_shard(folder, name) for name in sizes))
+    path, new = folder / "rows.jsonl", folder / ".rows.jsonl"
+    new.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if not path.is_file() or path.read_text() != new.read_text():  # measures of the old file stay true
+        os.replace(new, path)
+    new.unlink(missing_ok=True)
+    return path
+
+
+def _check_same(folder: Path, speech: SpeechSet) -> None:
+    described = {
+        "voices": [str(voice) for voice in speech.voices],
+        "sentences": [len(source) for source in speech.texts],
+        "seed": speech.seed,
+        "varied": speech.varied,
+    }
+    path = folder / "set.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not path.is_file():
+        _write_whole(path, json.dumps(described, indent=2) + "\n")
+    before = json.loads(path.read_text())
+    different = [name for name in described if before.get(name) != described[name]]
+    if different:
+        raise OSError(f"{folder} was begun with other {', '.join(different)}: name a new folder, or remove it.")
+
+
+def _is_whole(shard: Path, span: tuple[int, int]) -> bool:
+    """Whether a shard has the utterances that are wanted of it."""
+    try:
+        first, end = json.loads((shard / "span.json").read_text())
+    except OSError:
+        return False
+    return (first, end) == span or (first == span[0] and end > span[1])
+
+
+def _read_shard(folder: Path, name: str) -> list[dict]:
+    rows = [json.loads(line) for line in (folder / name / "rows.jsonl").read_text().splitlines()]
+    for row in rows:
+        item = row["messages"][0]["content"][0]
+        item["path"] = f"{name}/{item['path']}"
+    return rows
+
+
+def _write_shard(folder: Path, speech: SpeechSet, name: str, span: tuple[int, int]) -> None:
+    """Renders a span of utterances into a hidden folder, and shows it when it is whole."""
+    new = folder / f".{name}"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    rows = []
+    for index in range(*span):
+        text, voice, samples = speech.render(index)
+        seconds = len(samples) / RATE
+        if SECONDS[0] <= seconds <= SECONDS[1]:
+            write_wav(new / f"{index:06}.wav", samples)
+            rows.append(to_row(f"{index:06}.wav", text, voice=str(voice), seconds=round(seconds, 2)))
+    (new / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (new / "span.json").write_text(json.dumps(span))
+    shutil.rmtree(folder / name, ignore_errors=True)
+    new.rename(folder / name)
+
+
+def write_wav(path: Path, samples: np.ndarray) -> None:
+    """Writes sound of 16 kHz, (num_samples,) in [-1, 1], in 16 bits."""
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        file.writeframes((samples.clip(-1, 1) * 32_767).round().astype("<i2").tobytes())
+
+
+def _write_whole(path: Path, text: str) -> None:
+    new = path.with_name(f".{path.name}")
+    new.write_text(text)
+    os.replace(new, path)

@@ -1,0 +1,133 @@
+"""What the model is made of, and what it reads: packages of PyPI in the environment, and of Debian, unpacked aside."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from transformers_omnivinci.assembly import assemble as assemble_parts
+
+from .data import to_row
+from .texts import choose_sentences, is_held_out, sentences_of_fortunes, sentences_of_verses
+
+PACKAGES = ("fortunes", "bible-kjv", "bible-kjv-text", "pocketsphinx-testdata")
+"""Of Debian: texts, and real recordings with what is said in them."""
+WINDOW = 10.0
+
+
+def unpack_packages(folder: Path) -> Path:
+    """
+    Downloads the packages of Debian and unpacks them, without installing any, unless that is done.
+
+    Args:
+        folder: Where; it appears when everything is in it.
+
+    Raises:
+        OSError: there is no apt, or it cannot download.
+    """
+    if folder.is_dir():
+        return folder
+    for program in ("apt-get", "dpkg-deb"):
+        if not shutil.which(program):
+            raise OSError(f"{program} is not there: unpack the Debian packages {', '.join(PACKAGES)} into {folder}.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".packages") as aside:
+        done = subprocess.run(["apt-get", "download", *PACKAGES], cwd=aside, capture_output=True, text=True)
+        archives = sorted(Path(aside).glob("*.deb"))
+        if done.returncode or len(archives) < len(PACKAGES):
+            last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise OSError(f"apt-get could not download {', '.join(PACKAGES)}: {last} Perhaps `apt-get update` helps.")
+        unpacked = Path(aside) / "unpacked"
+        for archive in archives:
+            subprocess.run(["dpkg-deb", "-x", archive, unpacked], check=True)
+        unpacked.rename(folder)
+    return folder
+
+
+def read_texts(packages: Path) -> list[list[str]]:
+    """
+    The sentences of the fortunes, and those of the Bible.
+
+    Args:
+        packages: The folder of [`unpack_packages`].
+    """
+    fortunes = []
+    for path in sorted((packages / "usr/share/games/fortunes").iterdir()):
+        if not path.suffix and path.is_file():
+            fortunes += sentences_of_fortunes(path.read_text(errors="replace"))
+    program = [packages / "usr/bin/bible", "-f", "-p", packages / "usr/lib", "gen1:1-rev22:21"]
+    verses = subprocess.run(program, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [choose_sentences(fortunes), choose_sentences(sentences_of_verses(verses))]
+
+
+def split_texts(texts: list[list[str]]) -> tuple[list[list[str]], list[list[str]]]:
+    """Those to train on, and those that are held out."""
+    return (
+        [[sentence for sentence in source if not is_held_out(sentence)] for source in texts],
+        [[sentence for sentence in source if is_held_out(sentence)] for source in texts],
+    )
+
+
+def list_recordings(packages: Path) -> list[dict]:
+    """The real recordings as rows: five clips of an audiobook of LibriVox, in the public domain."""
+    folder = packages / "usr/share/pocketsphinx/test/data/librivox"
+    rows = []
+    for line in (folder / "transcription").read_text().splitlines():
+        said, name = re.fullmatch(r"<s> (.+) </s> \((.+)\)", line).groups()
+        rows.append(to_row(str((folder / f"{name}.wav").resolve()), said))
+    return rows
+
+
+def make_parts(folder: Path) -> Path:
+    """
+    Whisper tiny.en in transformers' layout, read from the file of its package.
+
+    Args:
+        folder: Where; it appears when it is whole.
+    """
+    from engines.assemble.ctranslate2_whisper import save_whisper
+    from engines.assemble.parts import WHISPER
+
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".whisper") as aside:
+            save_whisper(WHISPER, Path(aside) / "whisper")
+            os.rename(Path(aside) / "whisper", folder)
+    return folder
+
+
+def assemble(folder: Path, whisper: Path, pooling: str = "avg", window: float = WINDOW, seed: int = 0) -> Path:
+    """
+    SmolLM2-135M-Instruct and Whisper tiny.en in one checkpoint, unless it is there.
+
+    Args:
+        folder: The checkpoint's.
+        whisper: The folder of [`make_parts`].
+        pooling: The compression of the audio sequence.
+        window: Seconds of a window of the encoder.
+        seed: Of the projectors.
+    """
+    from engines.assemble.parts import LANGUAGE_MODEL
+
+    if not folder.is_dir():
+        assemble_parts(
+            folder,
+            language_model=str(LANGUAGE_MODEL),
+            audio=str(whisper),
+            vision_from="random",
+            audio_window=window,
+            audio_pooling=pooling,
+            seed=seed,
+        )
+    return folder
+
+
+def write_rows(path: Path, rows: list[dict]) -> Path:
+    """Writes rows as JSON lines."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    os.replace(new, path)
+    return path

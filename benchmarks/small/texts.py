@@ -1,0 +1,64 @@
+"""Sentences that voices read out: of Debian's fortunes and of the King James Bible, both public."""
+
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+
+WORDS = (3, 18)
+"""The fewest and the most of a sentence: two to eight seconds of speech."""
+HELD_OUT = 40
+"""One sentence in so many is never trained on."""
+
+_SENTENCE_END = re.compile(r"(?<=[.?!])[\"')]*\s+(?=[\"'(]*[A-Z])")
+_CLAUSE_END = re.compile(r"[.;:?!]")
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z ,'-]*[a-z][.?!]?")
+_ACRONYM = re.compile(r"\b(?!I\b|A\b|O\b)[A-Z]+\b|\b[A-Za-z]*[a-z][A-Z]|\b(?!a\b|o\b)[b-z]\b(?!')")
+
+
+def sentences_of_verses(lines: Iterable[str]) -> Iterator[str]:
+    """
+    The clauses of verses, as the program `bible` prints them: `Ge1:1 In the beginning ...`.
+
+    Args:
+        lines: A verse each, with its place in front.
+    """
+    for line in lines:
+        _, _, verse = line.strip().partition(" ")
+        for clause in _CLAUSE_END.split(verse.translate(str.maketrans("", "", "()[]"))):
+            clause = clause.strip(" ,")
+            if clause:
+                yield f"{clause[0].upper()}{clause[1:]}."
+
+
+def sentences_of_fortunes(text: str) -> Iterator[str]:
+    """
+    The sentences of a file of fortunes, which are parted by lines of `%`; who said them is left out.
+
+    Args:
+        text: The file.
+    """
+    for fortune in re.split(r"^%\s*$", text, flags=re.MULTILINE):
+        said = re.split(r"^\s+--", fortune, maxsplit=1, flags=re.MULTILINE)[0]
+        yield from _SENTENCE_END.split(" ".join(said.split()))
+
+
+def choose_sentences(candidates: Iterable[str], words: tuple[int, int] = WORDS) -> list[str]:
+    """
+    Those that any voice reads in the same way, each once: of plain words, without numbers, acronyms or single letters.
+
+    Args:
+        candidates: Sentences.
+        words: The fewest and the most words of one.
+    """
+    chosen = {}
+    for sentence in candidates:
+        sentence = sentence.strip("\"' ")
+        if _PLAIN.fullmatch(sentence) and not _ACRONYM.search(sentence):
+            if words[0] <= len(sentence.split()) <= words[1]:
+                chosen.setdefault(sentence.rstrip(".?!").lower(), sentence)
+    return list(chosen.values())
+
+
+def is_held_out(sentence: str) -> bool:
+    """Whether a sentence is for evaluation alone; it depends on its words and on nothing else."""
+    return zlib.crc32(sentence.rstrip(".?!").lower().encode()) % HELD_OUT == 0

