@@ -18,6 +18,7 @@ PLOT   := demo/timeline.png
 .PHONY: speech-test bench-voices
 .PHONY: grpo-test bench-grpo curate-test bench-curate engine-data
 .PHONY: grpo-test bench-grpo reasoning curate-test
+.PHONY: small small-test grpo-test bench-grpo curate-test
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -100,6 +101,12 @@ weights: ## test quantizers of transformers, and QLoRA
 
 assemble-test: ## assemble a small model from real parts that packages carry
 	$(ENGINE) assemble
+
+small: ## make a small model that transcribes English, overnight on two cores (SMALL_HOURS=8), into build/small
+	$(ENGINE) small -- python -m benchmarks.small --hours $(or $(SMALL_HOURS),8) --workers $(or $(SMALL_WORKERS),2)
+
+small-test: ## test the parts, voices and training of the small model
+	$(ENGINE) small
 
 lmms: ## run lmms-eval's evaluator on local data
 	$(ENGINE) lmms

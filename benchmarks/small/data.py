@@ -1,9 +1,9 @@
 """
 Speech of many voices with what is said, as `omnivinci train` reads it.
 
-What the n-th utterance of a set is depends on the seed and on n alone: the sentence, the voice, its speed, the room and
-the noise. Utterances are rendered in shards. A shard is a folder that appears when it is whole, so that a run that was
-interrupted goes on with the next one, and more can be rendered at any time.
+Sentence, voice, speed, room and noise of the n-th utterance of a set depend on the seed and on n alone. Utterances are
+rendered in shards. A shard is a folder that appears when it is whole, so that a run that was interrupted goes on with
+the next one, and more can be rendered at any time.
 """
 
 import json

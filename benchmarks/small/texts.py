@@ -8,6 +8,19 @@ WORDS = (3, 18)
 """The fewest and the most of a sentence: two to eight seconds of speech."""
 HELD_OUT = 40
 """One sentence in so many is never trained on."""
+QUESTIONS = (
+    "What is the capital of France?",
+    "How many days has a week?",
+    "What colour is the sky on a clear day?",
+    "What do bees make?",
+    "Who wrote Romeo and Juliet?",
+    "What is two plus three?",
+    "Name a planet other than the Earth.",
+    "What is the opposite of hot?",
+    "Which animal barks?",
+    "What do you use an umbrella for?",
+)
+"""What is asked without sound, before and after the training."""
 
 _SENTENCE_END = re.compile(r"(?<=[.?!])[\"')]*\s+(?=[\"'(]*[A-Z])")
 _CLAUSE_END = re.compile(r"[.;:?!]")
@@ -53,9 +66,9 @@ def choose_sentences(candidates: Iterable[str], words: tuple[int, int] = WORDS) 
     chosen = {}
     for sentence in candidates:
         sentence = sentence.strip("\"' ")
-        if _PLAIN.fullmatch(sentence) and not _ACRONYM.search(sentence):
-            if words[0] <= len(sentence.split()) <= words[1]:
-                chosen.setdefault(sentence.rstrip(".?!").lower(), sentence)
+        is_plain = _PLAIN.fullmatch(sentence) and not _ACRONYM.search(sentence)
+        if is_plain and words[0] <= len(sentence.split()) <= words[1]:
+            chosen.setdefault(sentence.rstrip(".?!").lower(), sentence)
     return list(chosen.values())
 
 

@@ -1,0 +1,179 @@
+"""
+`make small`: parts, speech, training and evaluation of a small model that transcribes English.
+
+    python -m benchmarks.small [all|data|assemble|train|evaluate|fit|speed|pooling] [--hours H]
+
+What is done is not done again: an interrupted run goes on by the same command.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from .._harness import Report
+from . import parts, stages
+from .evaluation import answer_questions, evaluate
+from .stages import Plan
+from .texts import QUESTIONS
+
+POOLINGS = ("none", "conv", "avg", "max")
+FITTED = 8
+FIT_STEPS = 60
+
+
+def read_rows(path: Path) -> list[dict]:
+    """Rows whose sounds have whole paths."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        item = row["messages"][0]["content"][0]
+        item["path"] = str(path.parent / item["path"])
+    return rows
+
+
+def run_all(plan: Plan, arguments: argparse.Namespace) -> None:
+    """Everything, one stage after another."""
+    assembled, rows = stages.prepare_parts(plan), stages.prepare_speech(plan)
+    model = stages.publish(stages.train_all(plan, assembled, rows), arguments.output)
+    print(f"{model} holds the model: omnivinci ask SOUND 'Transcribe the speech.' --model {model}")
+    run_evaluate(plan, arguments)
+
+
+def run_data(plan: Plan, arguments: argparse.Namespace) -> None:
+    """The speech alone."""
+    for name, path in stages.prepare_speech(plan).items():
+        rows = read_rows(path)
+        print(f"{name}: {len(rows):,} utterances, {sum(row.get('seconds', 0) for row in rows) / 3600:.2f} h, {path}")
+
+
+def run_assemble(plan: Plan, arguments: argparse.Namespace) -> None:
+    """The checkpoint that training starts from."""
+    print(stages.prepare_parts(plan))
+
+
+def run_train(plan: Plan, arguments: argparse.Namespace) -> None:
+    """Both stages of training, with what they need."""
+    print(stages.train_all(plan, stages.prepare_parts(plan), stages.prepare_speech(plan)))
+
+
+def run_evaluate(plan: Plan, arguments: argparse.Namespace) -> None:
+    """Word error rates beside Whisper tiny.en's, and answers beside the original's."""
+    if not (arguments.output / "config.json").is_file():
+        raise OSError(f"{arguments.output} holds no model yet: `python -m benchmarks.small` makes it.")
+    paths, assembled = stages.prepare_speech(plan), stages.prepare_parts(plan)
+    sets = {name: read_rows(paths[name]) for name in ("seen", "unseen", "real")}
+    results = evaluate(arguments.output, sets, plan.work / "whisper")
+    report = Report("small", vars(arguments), "Greedy decoding; texts are normalized as Whisper's are.")
+    report.add(
+        "Word error rates",
+        [
+            {
+                "speech": name,
+                "utterances": len(sets[name]),
+                "WER %": 100 * found["wer"],
+                "Whisper tiny.en %": 100 * found["whisper_wer"],
+                "seconds for one of speech (s)": found["seconds"],
+            }
+            for name, found in results.items()
+        ],
+    )
+    for name, found in results.items():
+        report.add(f"The first of {name}", found["transcripts"][:5])
+    own, before = answer_questions(arguments.output), answer_questions(assembled)
+    report.add(
+        "Text",
+        [
+            {"question": question, "SmolLM2": old, "trained": new}
+            for question, old, new in zip(QUESTIONS, before, own, strict=True)
+        ],
+    )
+    report.save()
+
+
+def run_fit(plan: Plan, arguments: argparse.Namespace) -> None:
+    """Learns a few utterances by heart: the whole path works if no word is wrong."""
+    assembled, rows = stages.prepare_parts(plan), stages.prepare_speech(plan)
+    data = rows["train"].parent / "fit.jsonl"
+    data.write_text("".join(rows["train"].read_text().splitlines(keepends=True)[:FITTED]))
+    output = plan.work / "fit"
+    options = ("--max-steps", str(FIT_STEPS), "--learning-rate", "5e-4", "--logging-steps", "5")
+    stages.train("audio-2", assembled, [data], output, plan, *options, "--save-strategy", "no")
+    log = json.loads((output / "trainer_state.json").read_text())["log_history"]
+    losses = [{"step": entry["step"], "loss": entry["loss"]} for entry in log if "loss" in entry]
+    found = evaluate(output, {"fit": read_rows(data)})["fit"]
+    report = Report("small-fit", vars(arguments), f"{FITTED} utterances, learned by heart in {FIT_STEPS} steps.")
+    report.add("Loss", losses)
+    report.add(f"Word error rate: {100 * found['wer']:.1f}%", found["transcripts"])
+    report.save()
+
+
+def run_speed(plan: Plan, arguments: argparse.Namespace) -> None:
+    """What a step takes, and with it a night."""
+    assembled, rows = stages.prepare_parts(plan), stages.prepare_speech(plan)
+    data = stages.split_rows(plan, rows["train"])["audio-1"]
+    report = Report("small-speed", vars(arguments), f"Steps of {stages.BATCH} utterances; processor time.")
+    took = {recipe: stages.measure_step(plan, recipe, assembled, data) for recipe in stages.RATES}
+    share = {"audio-1": stages.ALIGNED, "audio-2": 1 - stages.ALIGNED}
+    per_utterance = sum(took[recipe] * share[recipe] for recipe in took) / stages.BATCH
+    report.add("Steps", [{"recipe": recipe, "a step (s)": seconds} for recipe, seconds in took.items()])
+    report.add("Both", [{"an utterance (s)": per_utterance, "utterances per hour of a core": 3600 / per_utterance}])
+    report.save()
+
+
+def run_pooling(plan: Plan, arguments: argparse.Namespace) -> None:
+    """Table 18 of the paper in small: how the audio sequence is compressed, after the same number of utterances."""
+    table = []
+    for pooling in POOLINGS:
+        one = Plan(plan.work, plan.hours, plan.seed, plan.workers, pooling)
+        assembled, rows = stages.prepare_parts(one), stages.prepare_speech(one)
+        model = stages.train_all(one, assembled, rows, f"{pooling}-")
+        found = evaluate(model, {name: read_rows(rows[name]) for name in ("unseen", "real")})
+        per_window = round(parts.WINDOW * 25) // (1 if pooling == "none" else 2)
+        table.append(
+            {
+                "compression": pooling,
+                "embeddings per minute": round(per_window * 60 / parts.WINDOW),
+                "WER unseen %": 100 * found["unseen"]["wer"],
+                "WER real %": 100 * found["real"]["wer"],
+                "seconds for one of speech (s)": found["unseen"]["seconds"],
+            }
+        )
+        shutil.rmtree(plan.work / f"{pooling}-audio-1")
+    report = Report("small-pooling", vars(arguments), f"{plan.utterances:,} utterances each.")
+    report.add("Table 18 in small", table)
+    report.save()
+
+
+COMMANDS = {
+    "all": run_all,
+    "data": run_data,
+    "assemble": run_assemble,
+    "train": run_train,
+    "evaluate": run_evaluate,
+    "fit": run_fit,
+    "speed": run_speed,
+    "pooling": run_pooling,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks.small", description=__doc__.strip().splitlines()[0])
+    parser.add_argument("command", nargs="?", choices=COMMANDS, default="all")
+    parser.add_argument("--hours", type=float, default=8.0, help="of training on two cores; default: 8")
+    parser.add_argument("--work", type=Path, default=Path("build/small-work"), help="parts, speech and runs")
+    parser.add_argument("--output", type=Path, default=Path("build/small"), help="the model")
+    parser.add_argument("--workers", type=int, default=2, help="processes that render, threads that train")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    try:
+        if not 0 < arguments.hours <= 1000 or arguments.workers < 1:
+            raise ValueError("`--hours` between 0 and 1,000 and at least one worker are accepted.")
+        plan = Plan(arguments.work, arguments.hours, arguments.seed, arguments.workers)
+        COMMANDS[arguments.command](plan, arguments)
+    except (OSError, ValueError) as error:
+        sys.exit(f"Error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""The stages of `make small`. Each finds what is done, goes on with what is not, and leaves nothing half-written."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from transformers import AutoModel, AutoProcessor
+from transformers.trainer_utils import get_last_checkpoint
+
+from transformers_omnivinci.evaluation.asking import answer
+
+from . import parts
+from .data import SpeechSet, write_set
+from .texts import QUESTIONS
+from .voices import UNSEEN, VOICES, check_voices
+
+BATCH = 8
+UTTERANCES_PER_HOUR = 3_000
+"""What two cores train on; see docs/small.md for how it was measured."""
+ALIGNED = 0.25
+"""The share of utterances that the projector and the encoder learn from alone."""
+TEXTS = 0.05
+"""Chats without sound beside the utterances of the last stage, answered as the language model did before."""
+EVALUATED = 100
+RATES = {"audio-1": 3e-4, "audio-2": 2e-4}
+"""Learning rates: those of the recipes suit models that have learned before."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    How much is trained, and where everything lies.
+
+    Attributes:
+        work (`Path`): The folder of parts, speech and runs.
+        hours (`float`): Of training on two cores, which decides the number of utterances.
+        seed (`int`): Of all that is drawn.
+        workers (`int`): Processes that render, and threads that train.
+        pooling (`str`): The compression of the audio sequence.
+    """
+
+    work: Path
+    hours: float
+    seed: int = 0
+    workers: int = 2
+    pooling: str = "avg"
+
+    @property
+    def utterances(self) -> int:
+        """How many are rendered; each is trained on once."""
+        return max(2 * BATCH, round(self.hours * UTTERANCES_PER_HOUR))
+
+    @property
+    def aligned(self) -> int:
+        """How many of them the first stage takes."""
+        return max(BATCH, round(ALIGNED * self.utterances))
+
+
+def prepare_parts(plan: Plan) -> Path:
+    """Assembles the checkpoint that training starts from."""
+    whisper = parts.make_parts(plan.work / "whisper")
+    return parts.assemble(plan.work / f"assembled-{plan.pooling}", whisper, plan.pooling, seed=plan.seed)
+
+
+def prepare_speech(plan: Plan) -> dict[str, Path]:
+    """
+    Renders what is trained on and evaluated. Held-out sentences are read by known voices (`seen`) and by one that
+    is never trained on (`unseen`).
+
+    Returns:
+        `dict[str, Path]`: files of rows: `train`, `seen`, `unseen` and `real`.
+    """
+    check_voices((*VOICES, UNSEEN))
+    packages = parts.unpack_packages(plan.work / "packages")
+    trained, held_out = parts.split_texts(parts.read_texts(packages))
+    speech = {
+        "train": (SpeechSet(trained, VOICES, plan.seed), plan.utterances),
+        "seen": (SpeechSet(held_out, VOICES, plan.seed + 1), EVALUATED),
+        "unseen": (SpeechSet(held_out, (UNSEEN,), plan.seed + 2, varied=False), EVALUATED),
+    }
+    rows = {name: write_set(plan.work / name, one, count, plan.workers) for name, (one, count) in speech.items()}
+    rows["real"] = parts.write_rows(plan.work / "real.jsonl", parts.list_recordings(packages))
+    return rows
+
+
+def split_rows(plan: Plan, train: Path) -> dict[str, Path]:
+    """The rows of each recipe, beside the file of all of them."""
+    lines = train.read_text().splitlines(keepends=True)
+    files = {"audio-1": lines[: plan.aligned], "audio-2": lines[plan.aligned :]}
+    paths = {}
+    for recipe, mine in files.items():
+        paths[recipe] = train.parent / f"{recipe}-{plan.utterances}.jsonl"
+        if not paths[recipe].is_file():
+            new = paths[recipe].with_suffix(".new")
+            new.write_text("".join(mine))
+            os.replace(new, paths[recipe])
+    return paths
+
+
+def remember_answers(plan: Plan, checkpoint: Path, texts: Sequence[str], batch_size: int = 16) -> Path:
+    """
+    Chats without sound, answered by the model as it was assembled, so that it does not forget how.
+
+    Args:
+        plan: Decides how many.
+        checkpoint: The assembled one.
+        texts: Sentences whose words are asked about.
+        batch_size: Chats that are answered together.
+    """
+    count = max(1, round(TEXTS * (plan.utterances - plan.aligned)))
+    path = plan.work / f"answers-{count}-{plan.seed}.jsonl"
+    if path.is_file():
+        return path
+    words = sorted({word.strip(",.?!'").lower() for text in texts for word in text.split()})
+    words = [word for word in words if len(word) > 4 and word.isalpha()]
+    rng = np.random.default_rng([plan.seed, 3])
+    forms = (
+        "What does the word '{}' mean?",
+        "Write a short sentence with the word '{}'.",
+        "Tell me a fact about: {}.",
+    )
+    asked = [forms[index % len(forms)].format(words[rng.integers(len(words))]) for index in range(count)]
+    asked = [question for question in asked if question not in QUESTIONS]
+    model, processor = AutoModel.from_pretrained(checkpoint).eval(), AutoProcessor.from_pretrained(checkpoint)
+    rows = []
+    for start in range(0, len(asked), batch_size):
+        batch = asked[start : start + batch_size]
+        chats = [[{"role": "user", "content": [{"type": "text", "text": question}]}] for question in batch]
+        for chat, said in zip(chats, answer(model, processor, chats, 40), strict=True):
+            if said:
+                rows.append({"messages": [*chat, {"role": "assistant", "content": said}]})
+    return parts.write_rows(path, rows)
+
+
+def train(recipe: str, model: Path, data: Sequence[Path], output: Path, plan: Plan, *options: str) -> Path:
+    """
+    Runs `omnivinci train`, or goes on with a run that was interrupted.
+
+    Args:
+        recipe: `audio-1` or `audio-2`.
+        model: The checkpoint to begin with.
+        data: Files of rows.
+        output: The folder of the run.
+        plan: Seed and threads.
+        options: Further ones of the command; they win.
+
+    Raises:
+        OSError: the command failed.
+    """
+    if (output / "config.json").is_file():
+        return output
+    command = [sys.executable, "-m", "transformers_omnivinci.cli", "train", "--recipe", recipe]
+    command += ["--model", str(model), "--output", str(output), "--use-cpu", "--report-to", "none"]
+    command += ["--num-train-epochs", "1", "--learning-rate", str(RATES[recipe]), "--seed", str(plan.seed)]
+    command += ["--per-device-train-batch-size", str(BATCH), "--save-steps", "100", "--save-total-limit", "1"]
+    for path in data:
+        command += ["--data", str(path)]
+    if output.is_dir() and get_last_checkpoint(str(output)):
+        command += ["--resume-from-checkpoint", "True"]
+    threads = {"OMP_NUM_THREADS": str(plan.workers), "TOKENIZERS_PARALLELISM": "false"}
+    if subprocess.run([*command, *options], env=os.environ | threads).returncode:
+        raise OSError(f"The training of {output} ended with an error, which stands above.")
+    return output
+
+
+def train_all(plan: Plan, assembled: Path, rows: dict[str, Path], name: str = "") -> Path:
+    """Both stages. Returns the checkpoint of the last one."""
+    files = split_rows(plan, rows["train"])
+    said = [json.loads(line)["messages"][-1]["content"] for line in files["audio-1"].read_text().splitlines()]
+    answers = remember_answers(plan, assembled, said)
+    first = train("audio-1", assembled, [files["audio-1"]], plan.work / f"{name}audio-1", plan)
+    return train("audio-2", first, [files["audio-2"], answers], plan.work / f"{name}audio-2", plan)
+
+
+def publish(checkpoint: Path, destination: Path) -> Path:
+    """Copies the weights and the processor of a run, without its checkpoints, to where the model is used from."""
+    new = destination.with_name(f".{destination.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    AutoModel.from_pretrained(checkpoint).save_pretrained(new)
+    AutoProcessor.from_pretrained(checkpoint).save_pretrained(new)
+    if destination.exists():
+        shutil.rmtree(destination)
+    new.rename(destination)
+    return destination
+
+
+def measure_step(plan: Plan, recipe: str, model: Path, data: Path, steps: int = 4) -> float:
+    """
+    Seconds of processor time that a step takes, all threads together, from two runs that differ in length.
+
+    Args:
+        plan: Seed and threads.
+        recipe, model, data: As of [`train`].
+        steps: By how many the runs differ.
+    """
+    took, output = [], plan.work / "measured"
+    for number in (1, 1 + steps):
+        shutil.rmtree(output, ignore_errors=True)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        train(recipe, model, [data], output, plan, "--max-steps", str(number), "--save-strategy", "no")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    shutil.rmtree(output)
+    return (took[1] - took[0]) / steps
