@@ -61,8 +61,6 @@ class Voice:
 
 ACCENTS = ("en-us", "en-gb", "en-gb-scotland")
 ESPEAK = [f"{accent}+{kind}" for accent in ACCENTS for kind in ("m1", "m3", "m7", "f2", "f4")]
-    f"{accent}+{kind}" for accent in ("en-us", "en-gb", "en-gb-scotland") for kind in ("m1", "m3", "m7", "f2", "f4")
-]
 VOICES = (
     Voice("piper", "en_US-joe-medium", 0.35),
     *(Voice("flite", name, 0.12) for name in ("rms", "awb", "kal16")),
