@@ -89,7 +89,7 @@ def write_set(folder: Path, speech: SpeechSet, count: int, workers: int = 1) -> 
     Args:
         folder: Of the set, whose shards are `0000`, `0001` and so on.
         speech: What it has.
-        count: How many utterances, rounded up to whole shards where there are more than fit in one.
+        count: How many utterances. More that are there already are left in their place, and have no rows.
         workers: Processes.
 
     Returns:
@@ -114,7 +114,8 @@ def write_set(folder: Path, speech: SpeechSet, count: int, workers: int = 1) -> 
     else:
         for name, span in missing.items():
             render(name, span)
-    rows = list(chain.from_iterable(_read_shard(folder, name) for name in sizes))
+    rendered = chain.from_iterable(_read_shard(folder, name) for name in sizes)
+    rows = [row for row in rendered if int(Path(row["messages"][0]["content"][0]["path"]).stem) < count]
     path, new = folder / "rows.jsonl", folder / ".rows.jsonl"
     new.write_text("".join(json.dumps(row) + "\n" for row in rows))
     if not path.is_file() or path.read_text() != new.read_text():  # measures of the old file stay true

@@ -1,0 +1,220 @@
+"""What `make small` reads out, renders and plans, with a voice that is made up."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.small import data, parts, stages
+from benchmarks.small.data import SpeechSet, write_set, write_wav
+from benchmarks.small.rooms import RATE, add_noise, place_in_room, vary
+from benchmarks.small.texts import choose_sentences, is_held_out, sentences_of_fortunes, sentences_of_verses
+from benchmarks.small.voices import Voice, check_voices
+from transformers_omnivinci.media import load_audio
+
+TEXTS = (("A dog barks.", "The cat sleeps here.", "It rains."), ("And it was so.", "Let there be light."))
+
+
+@dataclass(frozen=True)
+class Hum:
+    """A voice whose pitch is the text's, for half a second a word; it fails at a text that has `mute` in it."""
+
+    name: str = "hum"
+    share: float = 1.0
+    mute: str = "nothing"
+
+    def __str__(self):
+        return self.name
+
+    def speak(self, text, speed, path):
+        if self.mute in text:
+            raise OSError(f"The voice {self} did not read {text!r}")
+        seconds = np.arange(round(len(text.split()) * RATE / 2 / speed)) / RATE
+        write_wav(path, 0.5 * np.sin(2 * np.pi * (100 + len(text)) * seconds))
+
+
+def rows_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+# ----------------------------------------------------------------------------------------------------------- texts
+
+
+def test_fortunes_and_verses_become_sentences():
+    fortune = 'It was late.  "Go home!" she said.\nWe did\nso at once.\n\t\t-- A. Nonymous\n%\n640K is enough.\n%\n'
+    assert list(sentences_of_fortunes(fortune))[:2] == ["It was late.", '"Go home!" she said.']
+    assert "We did so at once." in list(sentences_of_fortunes(fortune))
+    assert list(sentences_of_verses(["Ge1:3 And God said, Let there be light: and there was (light)."])) == [
+        "And God said, Let there be light.",
+        "And there was light.",
+    ]
+
+
+def test_sentences_that_voices_read_in_different_ways_are_left_out():
+    good = ["We did so at once.", "I have a dog."]
+    bad = ["Two of 640 are enough.", "The NASA said so.", "By J. Smith it was.", "Too short.", "Mail it to a@b.c now."]
+    assert choose_sentences([*good, *bad, "we did so at once"]) == good
+
+
+def test_held_out_sentences_are_never_trained_on():
+    sentences = [f"Number {word} is a word." for word in map("{:b}".format, range(2000))]
+    trained, held_out = parts.split_texts([sentences])
+    assert not set(trained[0]) & set(held_out[0]) and len(trained[0]) + len(held_out[0]) == len(sentences)
+    assert 20 < len(held_out[0]) < 90
+    assert is_held_out("It Rains.") == is_held_out("it rains")
+
+
+# ----------------------------------------------------------------------------------------------------------- rooms
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**32), length=st.integers(1, 5000), level=st.floats(0, 1))
+def test_what_a_microphone_hears_is_finite_and_not_clipped(seed, length, level):
+    heard = vary(np.full(length, level, np.float32), np.random.default_rng(seed))
+    assert heard.dtype == np.float32 and len(heard) > length
+    assert np.isfinite(heard).all() and np.abs(heard).max() < 0.99
+
+
+@pytest.mark.parametrize("slope", [0, 1, 2])
+def test_noise_has_the_power_that_was_asked_for(slope):
+    samples = np.sin(np.arange(RATE) / 5).astype(np.float32)
+    noise = add_noise(samples, np.random.default_rng(0), 10.0, slope) - samples
+    assert 10 * np.log10((samples**2).mean() / (noise**2).mean()) == pytest.approx(10, abs=0.1)
+
+
+def test_a_room_echoes_what_was_said_before():
+    click = np.zeros(RATE, np.float32)
+    click[100] = 1
+    heard = place_in_room(click, np.random.default_rng(0), 0.3, direct=4.0)
+    assert np.abs(heard[:100]).max() < 1e-6 and heard[100] == pytest.approx(1)
+    assert (heard[101:] ** 2).sum() == pytest.approx(1 / 4, rel=0.1)
+    assert (heard[100:1000] ** 2).sum() > (heard[3000:3900] ** 2).sum()
+
+
+# ------------------------------------------------------------------------------------------------------------ data
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(data, "SHARD", 2)
+
+
+def test_an_utterance_depends_on_the_seed_and_its_number_alone(tmp_path, small_shards):
+    one = write_set(tmp_path / "one", SpeechSet(TEXTS, (Hum("a"), Hum("b"))), 5)
+    many = write_set(tmp_path / "many", SpeechSet(TEXTS, (Hum("a"), Hum("b"))), 9)
+    assert rows_of(many)[:5] == rows_of(one)
+    fewer = rows_of(write_set(tmp_path / "many", SpeechSet(TEXTS, (Hum("a"), Hum("b"))), 5))
+    assert fewer == rows_of(one)
+    many = write_set(tmp_path / "many", SpeechSet(TEXTS, (Hum("a"), Hum("b"))), 9)
+    said = [row["messages"][1]["content"] for row in rows_of(many)]
+    assert set(said[:6:2]) == set(TEXTS[0]) and set(said[1:4:2]) == set(TEXTS[1])
+    assert {row["voice"] for row in rows_of(many)} == {"a", "b"}
+    for row in rows_of(one):
+        path = row["messages"][0]["content"][0]["path"]
+        assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "many" / path).read_bytes()
+        assert len(load_audio(tmp_path / "one" / path)) / RATE == pytest.approx(row["seconds"], abs=0.01)
+
+
+def test_rendering_goes_on_where_it_stopped(tmp_path, small_shards):
+    good, bad = SpeechSet(TEXTS, (Hum(),)), SpeechSet(TEXTS, (Hum(mute="light"),))
+    with pytest.raises(OSError, match="did not read 'Let there be light.'"):
+        write_set(tmp_path / "set", bad, 10)
+    whole = sorted(path.name for path in (tmp_path / "set").glob("0*"))
+    assert len(whole) < 5 and not (tmp_path / "set" / "rows.jsonl").exists()
+    times = {name: (tmp_path / "set" / name / "rows.jsonl").stat().st_mtime_ns for name in whole}
+    path = write_set(tmp_path / "set", good, 10)
+    assert rows_of(path) == rows_of(write_set(tmp_path / "again", good, 10))
+    assert times == {name: (tmp_path / "set" / name / "rows.jsonl").stat().st_mtime_ns for name in whole}
+    assert not list((tmp_path / "set").glob(".*"))
+    before = path.stat().st_mtime_ns
+    assert write_set(tmp_path / "set", good, 10).stat().st_mtime_ns == before
+
+
+def test_a_set_that_was_begun_otherwise_is_not_mixed(tmp_path):
+    write_set(tmp_path, SpeechSet(TEXTS, (Hum(),)), 2)
+    with pytest.raises(OSError, match="begun with other voices, seed"):
+        write_set(tmp_path, SpeechSet(TEXTS, (Hum("other"),), seed=1), 2)
+
+
+def test_utterances_that_do_not_fit_are_left_out(tmp_path):
+    texts = (("Short it is.", " ".join(["long"] * 24)),)
+    rows = rows_of(write_set(tmp_path, SpeechSet(texts, (Hum(),), varied=False), 2))
+    assert [row["messages"][1]["content"] for row in rows] == ["Short it is."]
+
+
+@pytest.mark.parametrize(("texts", "voices", "count"), [((), (Hum(),), 1), (((),), (Hum(),), 1), (TEXTS, (), 1),
+                                                        (TEXTS, (Hum(),), 0)])  # fmt: skip
+def test_nothing_to_read_is_refused(tmp_path, texts, voices, count):
+    with pytest.raises(ValueError, match="at least one utterance, sentence and voice"):
+        write_set(tmp_path / "set", SpeechSet(texts, voices), count)
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_voice_that_is_not_installed_is_named_with_its_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for check in (lambda: check_voices((Voice("flite", "slt", 1),)),
+                  lambda: Voice("flite", "slt", 1).speak("Hello.", 1.0, tmp_path / "a.wav")):  # fmt: skip
+        with pytest.raises(OSError, match="apt install flite"):
+            check()
+
+
+# ------------------------------------------------------------------------------------------------- parts and stages
+
+
+def test_packages_appear_whole_or_not_at_all(tmp_path, monkeypatch):
+    def download(command, cwd, **options):
+        (tmp_path / "seen").write_text(str(list(tmp_path.iterdir())))
+        return subprocess.CompletedProcess(command, 100, "", "E: Unable to locate package fortunes\n")
+
+    monkeypatch.setattr(parts.shutil, "which", lambda program: f"/usr/bin/{program}")
+    monkeypatch.setattr(parts.subprocess, "run", download)
+    with pytest.raises(OSError, match="Unable to locate package fortunes.*apt-get update"):
+        parts.unpack_packages(tmp_path / "packages")
+    assert [path.name for path in tmp_path.iterdir()] == ["seen"]
+    monkeypatch.setattr(parts.shutil, "which", lambda program: None)
+    with pytest.raises(OSError, match="apt-get is not there"):
+        parts.unpack_packages(tmp_path / "packages")
+
+
+def test_recordings_are_read_with_what_is_said(tmp_path):
+    folder = tmp_path / "usr/share/pocketsphinx/test/data/librivox"
+    folder.mkdir(parents=True)
+    (folder / "transcription").write_text("<s> he was not ill </s> (book-01)\n")
+    row = parts.list_recordings(tmp_path)[0]
+    assert row["messages"][0]["content"][0]["path"].endswith("librivox/book-01.wav")
+    assert row["messages"][1]["content"] == "he was not ill"
+
+
+def test_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+    asked = []
+
+    def run(command, env):
+        asked.append((command, env))
+        return subprocess.CompletedProcess(command, 1)
+
+    monkeypatch.setattr(stages.subprocess, "run", run)
+    plan, output = stages.Plan(tmp_path, hours=1.0, seed=7), tmp_path / "audio-1"
+    with pytest.raises(OSError, match="audio-1 ended with an error"):
+        stages.train("audio-1", tmp_path, [tmp_path / "rows.jsonl"], output, plan)
+    (output / "checkpoint-5").mkdir(parents=True)
+    with pytest.raises(OSError, match="audio-1 ended with an error"):
+        stages.train("audio-1", tmp_path, [tmp_path / "rows.jsonl"], output, plan)
+    (first, env), (second, _) = asked
+    assert second == [*first, "--resume-from-checkpoint", "True"]
+    assert first[first.index("--seed") + 1] == "7" and env["OMP_NUM_THREADS"] == "2"
+    (output / "config.json").write_text("{}")
+    assert stages.train("audio-1", tmp_path, [], output, plan) == output and len(asked) == 2
+
+
+def test_stages_share_the_utterances(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(f"{number}\n" for number in range(3000)))
+    plan = stages.Plan(tmp_path, hours=1.0)
+    files = stages.split_rows(plan, rows)
+    counts = {name: len(path.read_text().splitlines()) for name, path in files.items()}
+    assert sum(counts.values()) == 3000 and counts["audio-1"] == plan.aligned
+    assert stages.Plan(tmp_path, hours=1e-9).utterances == 2 * stages.BATCH
