@@ -10,6 +10,7 @@ import argparse
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from .._harness import Report
@@ -125,7 +126,7 @@ def run_pooling(plan: Plan, arguments: argparse.Namespace) -> None:
     """Table 18 of the paper in small: how the audio sequence is compressed, after the same number of utterances."""
     table = []
     for pooling in POOLINGS:
-        one = Plan(plan.work, plan.hours, plan.seed, plan.workers, pooling)
+        one = replace(plan, pooling=pooling)
         assembled, rows = stages.prepare_parts(one), stages.prepare_speech(one)
         model = stages.train_all(one, assembled, rows, f"{pooling}-")
         found = evaluate(model, {name: read_rows(rows[name]) for name in ("unseen", "real")})
@@ -165,11 +166,17 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("build/small"), help="the model")
     parser.add_argument("--workers", type=int, default=2, help="processes that render, threads that train")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--bf16",
+        action=argparse.BooleanOptionalAction,
+        default=stages.knows_bf16(),
+        help="multiply in bfloat16; default: where the processor does",
+    )
     arguments = parser.parse_args()
     try:
         if not 0 < arguments.hours <= 1000 or arguments.workers < 1:
             raise ValueError("`--hours` between 0 and 1,000 and at least one worker are accepted.")
-        plan = Plan(arguments.work, arguments.hours, arguments.seed, arguments.workers)
+        plan = Plan(arguments.work, arguments.hours, arguments.seed, arguments.workers, bf16=arguments.bf16)
         COMMANDS[arguments.command](plan, arguments)
     except (OSError, ValueError) as error:
         sys.exit(f"Error: {error}")

@@ -44,6 +44,7 @@ class Plan:
         seed (`int`): Of all that is drawn.
         workers (`int`): Processes that render, and threads that train.
         pooling (`str`): The compression of the audio sequence.
+        bf16 (`bool`): Whether matrices are multiplied in bfloat16, which processors that know it do in half the time.
     """
 
     work: Path
@@ -51,6 +52,7 @@ class Plan:
     seed: int = 0
     workers: int = 2
     pooling: str = "avg"
+    bf16: bool = False
 
     @property
     def utterances(self) -> int:
@@ -61,6 +63,15 @@ class Plan:
     def aligned(self) -> int:
         """How many of them the first stage takes."""
         return max(BATCH, round(ALIGNED * self.utterances))
+
+
+def knows_bf16() -> bool:
+    """Whether the processor multiplies matrices in bfloat16 itself, as far as Linux tells."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
 
 
 def prepare_parts(plan: Plan) -> Path:
@@ -160,6 +171,7 @@ def train(recipe: str, model: Path, data: Sequence[Path], output: Path, plan: Pl
     command += ["--model", str(model), "--output", str(output), "--use-cpu", "--report-to", "none"]
     command += ["--num-train-epochs", "1", "--learning-rate", str(RATES[recipe]), "--seed", str(plan.seed)]
     command += ["--per-device-train-batch-size", str(BATCH), "--save-steps", "100", "--save-total-limit", "1"]
+    command += ["--bf16"] if plan.bf16 else []
     for path in data:
         command += ["--data", str(path)]
     if output.is_dir() and get_last_checkpoint(str(output)):

@@ -1,0 +1,144 @@
+"""The small model of real parts: its voices, its parts, a short training that is interrupted, and its evaluation."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, AutoProcessor
+
+from benchmarks.small import parts, stages
+from benchmarks.small.data import SpeechSet, write_set
+from benchmarks.small.evaluation import QUESTIONS, answer_questions, evaluate, transcribe_by_whisper, word_error_rate
+from benchmarks.small.voices import UNSEEN, VOICES, Voice, check_voices
+from transformers_omnivinci.media import load_audio
+
+ROOT = Path(__file__).resolve().parents[2]
+SENTENCE = "The old man walked slowly along the river."
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory):
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="session")
+def plan(work):
+    return stages.Plan(work, hours=1e-9, workers=1)
+
+
+@pytest.fixture(scope="session")
+def packages(work):
+    return parts.unpack_packages(work / "packages")
+
+
+@pytest.fixture(scope="session")
+def assembled(plan):
+    return stages.prepare_parts(plan)
+
+
+def whole_rows(path):
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        item = row["messages"][0]["content"][0]
+        item["path"] = str(path.parent / item["path"])
+    return rows
+
+
+def test_all_voices_are_installed():
+    check_voices((*VOICES, UNSEEN))
+    assert UNSEEN not in VOICES and len({str(voice) for voice in VOICES}) == len(VOICES)
+
+
+@pytest.mark.parametrize("program", ["espeak-ng", "flite", "festival", "piper"])
+def test_a_voice_reads_at_the_speed_that_was_asked_for(program, tmp_path):
+    voice = next(voice for voice in VOICES if voice.program == program)
+    seconds = []
+    for speed in (0.85, 1.2):
+        voice.speak(SENTENCE, speed, tmp_path / "read.wav")
+        seconds.append(len(load_audio(tmp_path / "read.wav", sampling_rate=16_000)) / 16_000)
+    assert 1.5 < seconds[1] < seconds[0] < 5
+
+
+def test_a_voice_that_a_program_lacks_is_an_error(tmp_path):
+    with pytest.raises(OSError, match="espeak-ng:no-such-voice did not read"):
+        Voice("espeak-ng", "no-such-voice", 1).speak(SENTENCE, 1.0, tmp_path / "read.wav")
+
+
+def test_packages_have_texts_and_recordings(packages):
+    fortunes, verses = parts.read_texts(packages)
+    assert len(fortunes) > 8_000 and len(verses) > 30_000
+    assert "In the beginning God created the heaven and the earth." in verses
+    recordings = parts.list_recordings(packages)
+    assert len(recordings) == 5 and all(Path(row["messages"][0]["content"][0]["path"]).is_file() for row in recordings)
+
+
+def test_whisper_hears_the_recordings(plan, packages):
+    recordings = parts.list_recordings(packages)
+    heard = transcribe_by_whisper(parts.make_parts(plan.work / "whisper"), recordings)
+    assert word_error_rate(recordings, heard) < 0.1
+
+
+def test_errors_are_those_of_words_alone():
+    rows = [{"messages": [{"role": "assistant", "content": "It's a dog, isn't it?"}]}]
+    assert (
+        word_error_rate(rows, ["its a dog isn't it"]) < 0.5 and word_error_rate(rows, ["It is a dog; is not it."]) == 0
+    )
+    assert word_error_rate(rows, [""]) == 1
+
+
+def test_text_is_answered_as_by_the_original(assembled):
+    answers = dict(zip(QUESTIONS, answer_questions(assembled), strict=True))
+    assert "Paris" in answers["What is the capital of France?"]
+
+
+def test_training_that_is_interrupted_goes_on_and_learns(plan, packages, assembled, work):
+    trained, _ = parts.split_texts(parts.read_texts(packages))
+    path = write_set(work / "few", SpeechSet(trained, (UNSEEN,), varied=False), 2)
+    options = ("--max-steps", "4", "--save-steps", "2", "--save-total-limit", "2", "--logging-steps", "1")
+    options += ("--learning-rate", "3e-4", "--warmup-steps", "0", "--per-device-train-batch-size", "2")
+    output = work / "run"
+    stages.train("audio-1", assembled, [path], output, plan, *options)
+    whole = {name: value.clone() for name, value in AutoModel.from_pretrained(output).state_dict().items()}
+    # As a run leaves it that is killed in its third step.
+    shutil.rmtree(output / "checkpoint-4")
+    for name in ("config.json", "model.safetensors"):
+        (output / name).unlink()
+    stages.train("audio-1", assembled, [path], output, plan, *options)
+    resumed = AutoModel.from_pretrained(output).state_dict()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    losses = [e["loss"] for e in json.loads((output / "trainer_state.json").read_text())["log_history"] if "loss" in e]
+    assert losses[-1] < losses[0]
+
+
+def test_a_model_is_evaluated_and_published(assembled, packages, work):
+    rows = parts.list_recordings(packages)[1:2]
+    found = evaluate(assembled, {"real": rows}, work / "whisper")["real"]
+    assert found["wer"] > 0.5  # nothing is trained yet
+    assert found["whisper_wer"] < 0.2 and found["transcripts"][0]["said"].startswith("he was not")
+    published = stages.publish(assembled, work / "small")
+    assert stages.publish(assembled, work / "small") == published  # again, in its place
+    assert AutoProcessor.from_pretrained(published) and not list(work.glob(".small*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [(["--hours", "-1"], "--hours"), (["evaluate"], "holds no model yet")]
+)
+def test_bad_input_is_one_sentence(arguments, message, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.small",
+        *arguments,
+        "--work",
+        tmp_path / "w",
+        "--output",
+        tmp_path / "o",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1 and message in done.stderr and not re.search("Traceback", done.stderr)
+    assert not (tmp_path / "w").exists()
