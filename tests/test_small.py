@@ -56,8 +56,15 @@ def test_fortunes_and_verses_become_sentences():
 
 def test_sentences_that_voices_read_in_different_ways_are_left_out():
     good = ["We did so at once.", "I have a dog."]
-    bad = ["Two of 640 are enough.", "The NASA said so.", "By J. Smith it was.", "Too short.", "Mail it to a@b.c now."]
-    assert choose_sentences([*good, *bad, "we did so at once"]) == good
+    bad = [
+        "two dogs and a",
+        "Two of 640 are enough.",
+        "The NASA said so.",
+        "By J. Smith it was.",
+        "Too short.",
+        "Mail a@b.c now.",
+    ]
+    assert choose_sentences([*good, *bad, "We did so at once"]) == good
 
 
 def test_held_out_sentences_are_never_trained_on():

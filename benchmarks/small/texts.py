@@ -24,7 +24,7 @@ QUESTIONS = (
 
 _SENTENCE_END = re.compile(r"(?<=[.?!])[\"')]*\s+(?=[\"'(]*[A-Z])")
 _CLAUSE_END = re.compile(r"[.;:?!]")
-_PLAIN = re.compile(r"[A-Za-z][A-Za-z ,'-]*[a-z][.?!]?")
+_PLAIN = re.compile(r"[A-Z][A-Za-z ,'-]*[a-z][.?!]?")
 _ACRONYM = re.compile(r"\b(?!I\b|A\b|O\b)[A-Z]+\b|\b[A-Za-z]*[a-z][A-Z]|\b(?!a\b|o\b)[b-z]\b(?!')")
 
 
