@@ -6,18 +6,13 @@ from pathlib import Path
 
 import jiwer
 import torch
-from transformers import (
-    AutoModel,
-    AutoProcessor,
-    AutoTokenizer,
-    WhisperFeatureExtractor,
-    WhisperForConditionalGeneration,
-)
+from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForConditionalGeneration
 from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
 from transformers_omnivinci.evaluation.asking import answer
 from transformers_omnivinci.media import load_audio
 
+from .loading import load
 from .rooms import RATE
 from .texts import QUESTIONS
 
@@ -74,7 +69,7 @@ def evaluate(checkpoint: Path, sets: dict[str, list[dict]], whisper: Path | None
     Returns:
         `dict`: By set `wer`, `seconds` for each second of speech, `whisper_wer`, and `said` beside `written`.
     """
-    model, processor = AutoModel.from_pretrained(checkpoint).eval(), AutoProcessor.from_pretrained(checkpoint)
+    model, processor = load(checkpoint)
     results = {}
     for name, rows in sets.items():
         texts, took = _timed(lambda rows=rows: transcribe(model, processor, rows))
@@ -91,7 +86,7 @@ def evaluate(checkpoint: Path, sets: dict[str, list[dict]], whisper: Path | None
 
 def answer_questions(checkpoint: Path, batch_size: int = 5) -> list[str]:
     """What a checkpoint answers to [`QUESTIONS`], by greedy decoding."""
-    model, processor = AutoModel.from_pretrained(checkpoint).eval(), AutoProcessor.from_pretrained(checkpoint)
+    model, processor = load(checkpoint)
     chats = [[{"role": "user", "content": [{"type": "text", "text": question}]}] for question in QUESTIONS]
     starts = range(0, len(chats), batch_size)
     return [text for start in starts for text in answer(model, processor, chats[start : start + batch_size], 40)]

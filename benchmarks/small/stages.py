@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from transformers import AutoModel, AutoProcessor
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -18,6 +19,7 @@ from transformers_omnivinci.evaluation.asking import answer
 
 from . import parts
 from .data import SpeechSet, write_set
+from .loading import load
 from .texts import QUESTIONS
 from .voices import UNSEEN, VOICES, check_voices
 
@@ -66,7 +68,9 @@ class Plan:
 
 
 def knows_bf16() -> bool:
-    """Whether the processor multiplies matrices in bfloat16 itself, as far as Linux tells."""
+    """Whether a GPU is there, or the processor multiplies matrices in bfloat16 itself, as far as Linux tells."""
+    if torch.cuda.is_available():
+        return True
     try:
         flags = Path("/proc/cpuinfo").read_text().split()
     except OSError:
@@ -139,7 +143,7 @@ def remember_answers(plan: Plan, checkpoint: Path, texts: Sequence[str], batch_s
     )
     asked = [forms[index % len(forms)].format(words[rng.integers(len(words))]) for index in range(count)]
     asked = [question for question in asked if question not in QUESTIONS]
-    model, processor = AutoModel.from_pretrained(checkpoint).eval(), AutoProcessor.from_pretrained(checkpoint)
+    model, processor = load(checkpoint)
     rows = []
     for start in range(0, len(asked), batch_size):
         batch = asked[start : start + batch_size]
@@ -168,7 +172,8 @@ def train(recipe: str, model: Path, data: Sequence[Path], output: Path, plan: Pl
     if (output / "config.json").is_file():
         return output
     command = [sys.executable, "-m", "transformers_omnivinci.cli", "train", "--recipe", recipe]
-    command += ["--model", str(model), "--output", str(output), "--use-cpu", "--report-to", "none"]
+    command += ["--model", str(model), "--output", str(output), "--report-to", "none"]
+    command += [] if torch.cuda.is_available() else ["--use-cpu"]
     command += ["--num-train-epochs", "1", "--learning-rate", str(RATES[recipe]), "--seed", str(plan.seed)]
     command += ["--per-device-train-batch-size", str(BATCH), "--save-steps", "100", "--save-total-limit", "1"]
     command += ["--bf16"] if plan.bf16 else []
