@@ -58,6 +58,42 @@ def test_the_distance_in_time_is_the_median():
     assert score.median_error == 0.5 and score.accuracy == pytest.approx(1 / 3)
 
 
+def test_captions_are_scored_by_their_events(tmp_path):
+    rows = suite.write_rows(tmp_path, ["caption"], clips_per_type=2)
+    truths = [truth(row) for row in rows]
+    (score,) = score_answers(rows, truths)
+    assert (score.type, score.accuracy, score.precision, score.recall, score.invention) == ("caption", 1, 1, 1, 0)
+    wrong = "From 0.0 to 12.0 seconds, the red star stands still."
+    (score,) = score_answers(rows, [truths[0] + " " + wrong, ""])
+    counts = [len(re.findall("seconds, the", text)) for text in truths]
+    assert score.accuracy == 0 and score.recall == counts[0] / sum(counts)
+    assert score.precision == counts[0] / (counts[0] + 1)
+
+
+def test_the_second_question_of_a_chat_is_asked_behind_the_answer_to_the_first(tmp_path, monkeypatch):
+    rows = suite.write_rows(tmp_path, ["chat", "absent"], clips_per_type=2)
+    asked = []
+
+    def reply(model, processor, questions, *args, **kwargs):
+        asked.append(questions)
+        return [f"answer {number}" for number in range(len(questions))]
+
+    monkeypatch.setattr(suite, "answer_questions", reply)
+    given = suite.answer_rows(None, None, rows, tmp_path)
+    _, firsts, seconds = asked
+    for number, (row, first, second) in enumerate(zip(rows[2:], firsts, seconds, strict=True)):
+        assert (tmp_path / row["messages"][0]["content"][0]["path"]).is_file()
+        assert first.content == second.content and not first.turns and first.name != second.name
+        assert second.turns[0]["content"][0]["text"] == f"answer {number}"
+        assert second.turns[1] == row["messages"][2] and second.references == [truth(row)]
+    assert given == ["answer 0", "answer 1"] * 2
+    scores = score_answers(rows, [truth(row) for row in rows])
+    assert [(score.type, score.num_questions, score.accuracy) for score in scores] == [
+        ("absent", 2, 1),
+        ("chat", 2, 1),
+    ]
+
+
 @pytest.mark.slow
 def test_each_of_the_senses_is_given_its_part_of_the_clip(clips, load_checkpoint, monkeypatch):
     folder, rows = clips
@@ -111,7 +147,7 @@ def test_the_command_asks_some_types_about_another_world_with_some_of_the_senses
     ("arguments", "message"),
     [
         (["--model", TINY, "--senses", "smell"], "Unknown senses ['smell']"),
-        (["--model", TINY, "--type", "caption"], "Types ['caption']: some of"),
+        (["--model", TINY, "--type", "matching"], "Types ['matching']: some of"),
         (["--model", TINY, "--world", "nowhere.json"], "nowhere.json"),
         (["--model", TINY, "--suite", "world"], "Invalid value for '--suite'"),
         (["--model", "nowhere"], "There is no folder 'nowhere'"),

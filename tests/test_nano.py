@@ -1,5 +1,6 @@
 """The shipped small model: it answers questions about clips that it has never seen, whichever way it is asked."""
 
+import random
 import re
 from pathlib import Path
 
@@ -9,12 +10,23 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor, TextIteratorStreamer, pipeline
 from typer.testing import CliRunner
 
-from benchmarks.nano import build_config, build_processor, build_tokenizer
+from benchmarks import nano_practice
+from benchmarks.nano import (
+    GROWN_FRAMES,
+    GROWN_LAYERS,
+    build,
+    build_config,
+    build_processor,
+    build_tokenizer,
+    grow,
+)
 from transformers_omnivinci import NANO, OmniVinciForConditionalGeneration
 from transformers_omnivinci.cli import app
 from transformers_omnivinci.conversion.converter import convert
 from transformers_omnivinci.evaluation.synthetic import answer, answer_rows, chat_of, read_rows, score_answers
-from transformers_omnivinci.synthetic import CLOSED_TYPES, SyntheticDataset, write_dataset
+from transformers_omnivinci.synthetic import CLOSED_TYPES, SyntheticDataset, WorldConfig, write_dataset
+from transformers_omnivinci.training.data import Sample
+from transformers_omnivinci.training.encoding import SampleEncoder
 
 CLIPS_PER_TYPE = 16
 LEAST = {"visual": 0.9, "audio": 0.9, "synchrony": 0.8, "order": 0.7, "time": 0.5, "counting": 0.7}
@@ -133,8 +145,10 @@ def test_the_demo_shows_the_truth_beside_right_answers(tmp_path):
     result = CliRunner().invoke(app, ["demo", str(tmp_path / "clip.mp4")], env={"COLUMNS": "120"})
     assert result.exit_code == 0 and (tmp_path / "clip.mp4").is_file()
     lines = [re.split(r"\s{2,}", line.strip()) for line in result.stdout.splitlines() if "?" in line]
-    assert len(lines) == 3
-    assert all(given == right for _, given, right in lines)
+    asked = [line for line in lines if len(line) == 3]
+    assert len(lines) == 5 and len(asked) == 4  # a caption is asked for, too
+    assert all(given == right for _, given, right in asked)
+    assert asked[-1][2].startswith("There is no ")
 
 
 @pytest.mark.slow
@@ -149,6 +163,54 @@ def test_it_answers_alike_when_it_is_saved_and_converted(nano, clips, answers, t
         assert ask_all(*load(tmp_path / name), some) == answers[:24], name
 
 
+def test_a_grown_nano_answers_as_before_and_sees_more_frames(tmp_path):
+    build(tmp_path / "small")
+    grow(tmp_path / "small", tmp_path / "grown")
+    small, grown = (load(tmp_path / name) for name in ("small", "grown"))
+    assert grown[0].config.text_config.num_hidden_layers > small[0].config.text_config.num_hidden_layers
+    assert grown[1].video_processor.num_frames > small[1].video_processor.num_frames
+    ids = torch.arange(10, 40)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(grown[0](input_ids=ids).logits, small[0](input_ids=ids).logits)
+
+
+def test_practice_reads_clips_and_chats_as_training_does(nano, tmp_path):
+    model, processor = nano
+    encoder, rng, items, losses = nano_practice.ClipEncoder(processor), random.Random(0), [], []
+    world = WorldConfig(clip_seconds=(4.0, 5.0))
+    for view in ("whole", "silent", "sound"):
+        sample = SyntheticDataset("train", 20, 3, world, nano_practice.TYPES, questions_per_clip=6)[2]
+        video = encoder.look(sample, world, {"num_frames": 4}, view == "whole", tmp_path)
+        chats = nano_practice.chats_of(sample, view, rng)[-2:]
+        items.append(encoder.encode(video, chats, view))
+        medium = {"audio": video.waveform} if view == "sound" else {"video": video}
+        medium["type"] = next(iter(medium))
+        for turns in chats:
+            messages = [
+                message
+                for turn in turns
+                for message in (
+                    {"role": "user", "content": [{"type": "text", "text": turn.text}]},
+                    {"role": "assistant", "content": [{"type": "text", "text": turn.answer}]},
+                )
+            ]
+            messages[0]["content"].insert(0, medium)
+            encoded = SampleEncoder(processor, load_audio_from_video=view != "silent").encode(Sample("1", messages))
+            del encoded["sample_ids"]
+            count = (encoded["labels"] != -100).sum()
+            inputs = {name: encoded.pop(name)[None] for name in ("input_ids", "labels")}
+            with torch.no_grad():
+                losses.append((model(**inputs, **encoded).loss * count, count))
+    batch = nano_practice.join(items)
+    practice = nano_practice.Practice.__new__(nano_practice.Practice)
+    practice.model = model
+    with torch.no_grad():
+        logits = practice.predict(batch)
+    assert len(logits) == sum(count for _, count in losses)
+    loss = torch.nn.functional.cross_entropy(logits, batch["targets"], reduction="sum")
+    torch.testing.assert_close(loss, sum(value for value, _ in losses), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.compat
 def test_what_is_shipped_is_small_and_as_it_is_built(nano):
     model, processor = nano
@@ -158,9 +220,9 @@ def test_what_is_shipped_is_small_and_as_it_is_built(nano):
     assert 2e6 < model.num_parameters() < 8e6
     tokenizer = build_tokenizer()
     assert tokenizer.get_vocab() == processor.tokenizer.get_vocab()
-    config = build_config(tokenizer)
+    config = build_config(tokenizer, GROWN_LAYERS)
     built = OmniVinciForConditionalGeneration(config).state_dict()
     assert {name: weight.shape for name, weight in model.state_dict().items()} == {
         name: weight.shape for name, weight in built.items()
     }
-    assert build_processor(config, tokenizer).to_dict() == processor.to_dict()
+    assert build_processor(config, tokenizer, GROWN_FRAMES).to_dict() == processor.to_dict()

@@ -19,6 +19,7 @@ from benchmarks.baselines import Baseline
 from transformers_omnivinci import media
 from transformers_omnivinci.cli import app
 from transformers_omnivinci.synthetic import (
+    ABSENT_FORMS,
     CLOSED_TYPES,
     COLOURS,
     FORMS,
@@ -27,9 +28,11 @@ from transformers_omnivinci.synthetic import (
     QUESTION_TYPES,
     SOUNDS,
     SPLITS,
+    CaptionCount,
     SyntheticDataset,
     WorldConfig,
     contexts_of,
+    count_claims,
     events_of,
     held_out,
     plan_scene,
@@ -254,6 +257,49 @@ def test_matching_answers_what_its_twin_asks_about_each_name(watched):
         form.name for form in QUESTION_FORMS if form.type in CLOSED_TYPES and "{" in form.wordings[0]
     }
     assert in_time < 0.7 * (forms["shape_start"] + forms["sound_start"])  # of two names, half are
+
+
+def test_what_is_absent_is_not_there_and_often_shares_colour_or_form():
+    shares, forms = [], Counter()
+    dataset = SyntheticDataset("train", 150, types=("absent",), questions_per_clip=6)
+    for sample in dataset:
+        shapes = {(shape.colour, shape.form) for shape in sample.scene.shapes}
+        colours, kinds_of_shapes = {colour for colour, _ in shapes}, {form for _, form in shapes}
+        sounds = {sound.kind for sound in sample.scene.sounds}
+        for question in sample.questions:
+            name = re.fullmatch(r"There is no (.+)\.", question.answer)[1]
+            colour, _, form = name.partition(" ")
+            if name in SOUNDS:
+                assert name not in sounds and name in question.text
+            elif form == "shape":
+                assert colour not in colours and colour in question.text
+            elif not form:
+                assert name not in kinds_of_shapes and name in question.text
+            else:
+                assert (colour, form) not in shapes and name in question.text
+                shares.append(colour in colours or form in kinds_of_shapes)
+            assert question.type == "absent" and question.num_candidates == 2
+            forms[question.form] += 1
+    assert set(forms) == {form.name for form in ABSENT_FORMS}
+    assert 0.3 < sum(shares) / len(shares) < 0.7
+    assert "absent" not in SyntheticDataset("train", 1).types
+
+
+def test_claims_of_captions_are_counted_event_by_event():
+    truth = (
+        "From 0.0 to 1.5 seconds, the red star moves left. At 0.5 seconds, the noise is heard. "
+        "From 2.0 to 4.0 seconds, the blue ring stands still. At 2.5 seconds, the noise is heard."
+    )
+    assert count_claims(truth, truth) == CaptionCount(events=4, claims=4, right=4, invented=0)
+    # Another direction, end or second is wrong, but not invented; what is told too often, is.
+    for wrong in (("moves left", "moves up"), ("to 4.0", "to 3.5"), ("At 0.5", "At 1.0")):
+        assert count_claims(truth.replace(*wrong), truth) == CaptionCount(4, 4, 3, 0)
+    assert count_claims(truth.replace("red star", "red ring"), truth) == CaptionCount(4, 4, 3, 1)
+    assert count_claims(truth + " At 9.0 seconds, the noise is heard.", truth) == CaptionCount(4, 5, 4, 1)
+    some = count_claims("The weather is fine.", truth)
+    assert (some.precision, some.recall, some.invention) == (1, 0, 0)
+    both = count_claims(truth, truth) + count_claims("At 1.0 seconds, the click is heard.", truth)
+    assert (both.precision, both.recall, both.invention) == (0.8, 0.5, 0.2)
 
 
 def split_name(pair):

@@ -20,6 +20,7 @@ from .clips import Clip, render, write_clip
 from .config import WorldConfig
 from .dataset import Sample, SyntheticDataset, write_dataset
 from .questions import (
+    ABSENT_FORMS,
     CLOSED_TYPES,
     MODALITIES,
     QUESTION_FORMS,
@@ -35,6 +36,7 @@ from .scenes import COLOURS, FORMS, MOTIONS, SOUNDS, SPLITS, Scene, held_out, pl
 from .unrolled import contexts_of, unrolled_rows
 
 __all__ = [
+    "ABSENT_FORMS",
     "CLOSED_TYPES",
     "COLOURS",
     "FORMS",
