@@ -165,6 +165,7 @@ CLIPS    = $(STAGE) --recipe full --per-device-train-batch-size
 nano: $(NANO)/11/model.safetensors ## train the shipped model on two cores overnight and put it into the package
 	$(BIN)/python -m benchmarks.nano ship $(NANO)/11
 	$(BIN)/python -m benchmarks.curve $(addprefix $(NANO)/,1 2 3 4 5 6 7 8 9) docs/nano.png
+	$(BIN)/python -m benchmarks.curve --practice $(NANO)/11 docs/nano-practice.png
 	$(BIN)/omnivinci eval --suite synthetic
 	$(BIN)/omnivinci eval --suite synthetic --type absent --type chat --type caption --senses both
 

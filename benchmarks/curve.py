@@ -1,4 +1,4 @@
-"""The loss of one run after another, as a picture."""
+"""The loss of one run after another, or what practice has learnt by and by, as a picture."""
 
 import argparse
 import json
@@ -29,13 +29,35 @@ def draw(runs: list[Path], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def draw_practice(run: Path, path: Path) -> None:
+    """Draws the shares of right answers in the log of `benchmarks.nano_practice` into `path`."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if "done" in line]
+    known = {"step", "clips", "new_clips", "seconds", "done", "loss"}
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for number, name in enumerate(sorted(lines[0].keys() - known)):
+        style = "-" if number < 7 else "--"
+        axes.plot([line["clips"] for line in lines], [line[name] for line in lines], style, label=name)
+    axes.set_xlabel("clips")
+    axes.set_ylabel("answers that are exactly right")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", ncols=2)
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.curve", description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of `omnivinci train`, in order")
     parser.add_argument("picture", type=Path, metavar="FILE")
+    parser.add_argument("--practice", action="store_true", help="RUN is one of `benchmarks.nano_practice`")
     arguments = parser.parse_args()
     arguments.picture.parent.mkdir(exist_ok=True)
-    draw(arguments.runs, arguments.picture)
+    if arguments.practice:
+        (run,) = arguments.runs
+        draw_practice(run, arguments.picture)
+    else:
+        draw(arguments.runs, arguments.picture)
 
 
 if __name__ == "__main__":
