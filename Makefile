@@ -133,17 +133,17 @@ curate-test: ## run the data engine on Ray, on two local nodes too
 curate-demo: ## run the whole data engine with real models that packages carry, and train nano on what comes out
 	@$(PYTHON) engines/curate/debian.py build/curate/debian
 	$(ENGINE) curate -- python -m engines.curate.demo
+
 speech-test: ## have real voices speak and real recognisers listen
 	$(ENGINE) speech
 
 bench-voices: ## measure how well the installed voices are understood, and how fast they are
 	$(ENGINE) speech -- python -m benchmarks.voices
-bench-curate: ## measure what the data engine takes for 10, 100 and 1,000 hours of video on Ray
+
 bench-curate: ## measure what the data engine takes for 1,000 hours of video on Ray
 	$(ENGINE) curate -- python -m benchmarks.curate_scale
 
-# The shipped model: data, nine stages of training, practice of everything, and the result. What is there is not made
-# again.
+# The shipped model: data, nine stages of training, practice, and the result. What is there is not made again.
 NANO    := build/nano
 SHIPPED := src/transformers_omnivinci/nano/checkpoint
 WORLD   := $(BIN)/omnivinci synthesize --num-workers 2 --output

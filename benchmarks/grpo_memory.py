@@ -49,7 +49,8 @@ class GRPONeed:
 
     @property
     def total(self) -> int:
-        return self.policy + self.reference + self.gathered + self.media + max(self.rollouts, self.scoring, self.update)
+        passes = max(self.rollouts, self.scoring, self.update)
+        return self.policy + self.reference + self.gathered + self.media + passes
 
     def fits(self, gib: int) -> bool:
         """Whether a card of so many GiB holds it, as [`Need.fits`]."""
