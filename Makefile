@@ -116,18 +116,18 @@ llamafactory: ## train nano with LLaMA-Factory
 web-test: ## open the page of `omnivinci web` in Chromium, which is installed where it is missing and may be
 	@$(PYTHON) engines/web/chromium.py
 	$(ENGINE) web
+
 grpo-test: ## train nano by GRPO with TRL
 	$(ENGINE) rl
 
 bench-grpo: ## measure steps of GRPO with media encoded once and each time
 	$(ENGINE) rl -- python -m benchmarks.grpo
-curate-test: ## run the data engine on Ray, on two local nodes too, and with real speech
-	@$(PYTHON) engines/curate/debian.py build/curate/debian
 
 reasoning: ## measure what GRPO does for nano, with sound and without (an hour on two free cores)
 	$(ENGINE) rl -- python -m benchmarks.reasoning build/reasoning
 
-curate-test: ## run the data engine on Ray, on two local nodes too
+curate-test: ## run the data engine on Ray, on two local nodes too, and with real speech
+	@$(PYTHON) engines/curate/debian.py build/curate/debian
 	$(ENGINE) curate
 
 curate-demo: ## run the whole data engine with real models that packages carry, and train nano on what comes out
