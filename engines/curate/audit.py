@@ -39,7 +39,8 @@ def configured(model: str, corrector: dict) -> EngineConfig:
 
 def row(name: str, told) -> str:
     counts = f"{told.wrong_time} | {told.invented} | {told.wrong_modality}"
-    return f"| {name} | {told.claims} | {told.precision:.1%} | {told.recall:.1%} | {counts} |"
+    precision = f"{told.precision:.1%}" if told.claims else "–"
+    return f"| {name} | {told.claims} | {precision} | {told.recall:.1%} | {counts} |"
 
 
 def tell(title: str, found: Audit, finished: int, rejected: int, with_captions: bool) -> None:
@@ -65,9 +66,10 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
 
     def measure(title: str, corrector: dict, is_first: bool) -> None:
-        config, folder = configured(options.model, corrector), Path(tempfile.mkdtemp(dir=FOLDER, prefix="audit-"))
-        report = curate(config, films, folder, HereRunner())
-        tell(title, audit_folder(folder, settings_of(config)), report.finished, report.rejected, is_first)
+        config = configured(options.model, corrector)
+        with tempfile.TemporaryDirectory() as folder:
+            report = curate(config, films, folder, HereRunner())
+            tell(title, audit_folder(folder, settings_of(config)), report.finished, report.rejected, is_first)
 
     for number, name in enumerate(options.corrector or CORRECTORS):
         if name == "rules":
