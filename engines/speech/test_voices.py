@@ -3,16 +3,22 @@
 import resource
 import socket
 import threading
+from pathlib import Path
 
 import numpy as np
 import openai
 import pytest
 import uvicorn
+from transformers import WhisperTokenizerFast
 from typer.testing import CliRunner
 
 from benchmarks.voices import joe, measure, recordings, whisper_folder
+from engines.assemble.ctranslate2_whisper import save_whisper
 from transformers_omnivinci import NANO
 from transformers_omnivinci.cli import app
+from transformers_omnivinci.data_engine.backends.protocol import Medium, Request
+from transformers_omnivinci.data_engine.backends.whisper import Whisper, WhisperOptions
+from transformers_omnivinci.data_engine.clip_media import mp4
 from transformers_omnivinci.endpoint import EndpointHandler, Limits
 from transformers_omnivinci.evaluation import english_normalizer, word_errors
 from transformers_omnivinci.inference.speech import SPEECH_RATE, find_programs, make_voice, read_out, speak_all
@@ -101,6 +107,29 @@ def test_real_recordings_are_understood(whisper):
     clips = recordings() or [(hearing(speak_all(make_voice(PIPER), SENTENCES[0])), SENTENCES[0])]
     rates = [error_rate(whisper.transcribe(samples), text) for samples, text in clips]
     assert np.mean(rates) <= 0.2
+
+
+def test_the_data_engine_writes_down_clips(tmp_path):
+    samples = hearing(speak_all(make_voice(PIPER), SENTENCES[0]))
+    frames = np.zeros((8, 64, 64, 3), np.uint8)
+    path, seconds = tmp_path / "clip.mp4", len(samples) / HEARING_RATE
+    path.write_bytes(mp4(frames, len(frames) / seconds, samples))
+    (heard,) = Whisper(WhisperOptions(whisper_folder())).complete(
+        [Request("audio_caption", "", (Medium(str(path), 0.0, seconds, "sound"),))]
+    )
+    assert not heard.error and error_rate(heard.text, SENTENCES[0]) <= 0.35
+
+
+def test_whisper_of_transformers_hears_the_same(tmp_path):
+    model = save_whisper(Path(whisper_folder()), tmp_path)
+    # What the file of CTranslate2 does not have, and whoever publishes a Whisper writes beside it.
+    WhisperTokenizerFast.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    settings = {"no_timestamps_token_id": 50362, "is_multilingual": False, "max_length": 448}
+    model.generation_config.update(**settings)
+    model.generation_config.save_pretrained(tmp_path)
+    samples = hearing(speak_all(make_voice(PIPER), SENTENCES[0]))
+    heard = make_recogniser(f"whisper:{tmp_path}").transcribe(samples)
+    assert error_rate(heard, SENTENCES[0]) <= 0.35
 
 
 def test_the_server_speaks_with_a_real_voice(whisper):

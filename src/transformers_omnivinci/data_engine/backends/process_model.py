@@ -15,8 +15,8 @@ OWN = "nano"
 
 class ProcessModel:
     """
-    Base of the back ends around a pipeline of transformers, which is loaded with the first request. Requests are
-    answered one after another.
+    Base of the back ends around a model that is loaded with the first request, by default a pipeline of transformers.
+    Requests are answered one after another.
 
     Args:
         options: With `model` (a folder, a repository of the Hub, or `"nano"`), `device` and `dtype`.
@@ -34,7 +34,7 @@ class ProcessModel:
         raise NotImplementedError
 
     def answer(self, request: Request) -> Reply:
-        """The reply to a request. An OSError, RuntimeError, TypeError or ValueError becomes one of a reply."""
+        """The reply to a request. Import, OS, runtime, type and value errors become one of a reply."""
         raise NotImplementedError
 
     @cached_property
@@ -60,5 +60,5 @@ class ProcessModel:
     def _complete(self, request: Request) -> Reply:
         try:
             return self.answer(request)
-        except (OSError, RuntimeError, TypeError, ValueError) as error:
+        except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
             return Reply(error=f"The model {self.model} cannot {self.fails_to}: {' '.join(str(error).split())}")
