@@ -163,8 +163,12 @@ def test_each_chat_tells_where_it_comes_from(out, config):
 
 
 def test_the_order_in_which_segments_come_back_changes_nothing(out, config):
+    with SegmentLedger(out, settings_of(config)) as ledger:
+        for name in ("z", "y", "x"):
+            ledger.add({"id": name, "source": name, "rejected": {"stage": "split", "reason": "It has no sound."}})
     write(config, out, shard_megabytes=0.3)
     before = contents(out)
+    assert [row["id"] for row in lines(out / REJECTS)] == ["x", "y", "z"]
     header, *rows = (out / FILE).read_text().splitlines(keepends=True)
     random.Random(1).shuffle(rows)
     for folder in ("dataset", "shards"):

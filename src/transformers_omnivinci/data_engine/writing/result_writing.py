@@ -66,8 +66,11 @@ def write_results(ledger: SegmentLedger, config: EngineConfig, output: Path) -> 
     """
     check_formats(config)
     try:
-        for abandoned in filter(is_abandoned, output.iterdir()):  # of a run that was killed; no other has the folder
-            abandoned.unlink()
+        for folder in filter(Path.is_dir, (output, output / FOLDER, output / SHARDS)):
+            for abandoned in filter(
+                is_abandoned, folder.iterdir()
+            ):  # of a run that was killed; no other has the folder
+                abandoned.unlink()
         with SegmentIndex(ledger) as index:
             return _ResultWriter(ledger, index, config, output).write()
     except sqlite3.Error as error:  # as a full disk lets databases fail
@@ -110,7 +113,7 @@ class _ResultWriter:
                 packers.append(stack.enter_context(DatasetFolder(output / FOLDER / DATA, limit)))
             if "webdataset" in formats:
                 packers.append(stack.enter_context(WebShards(output / SHARDS, limit)))
-            for row in self.ledger.rejects():
+            for row in self.index.rejects():
                 self._reject(reject, row, row[REJECTED])
             for row in self.index.rows():
                 segment, left_out = segment_of(row), set()

@@ -1,5 +1,6 @@
 """Finished segments in the order of their films, however they came back, with memory that does not grow with them."""
 
+import json
 import secrets
 import sqlite3
 from collections.abc import Iterator
@@ -39,6 +40,11 @@ class SegmentIndex:
                 ((row["source"], row["start"], row["id"], place) for place, row in self.ledger.places()),
             )
             self.database.execute("CREATE INDEX segments_in_order ON segments (source, start, id, place)")
+            self.database.execute("CREATE TABLE rejects (source TEXT, start REAL, id TEXT, content TEXT)")
+            self.database.executemany(
+                "INSERT INTO rejects VALUES (?, ?, ?, ?)",
+                ((row["source"], row.get("start"), row["id"], json.dumps(row)) for row in self.ledger.rejects()),
+            )
         except BaseException:
             self.__exit__()
             raise
@@ -53,6 +59,11 @@ class SegmentIndex:
         places = self.database.execute("SELECT place FROM segments ORDER BY source, start, id")
         for (place,) in places:
             yield self.ledger.row_at(place)
+
+    def rejects(self) -> Iterator[dict]:
+        """The rows of what was rejected and not finished later, in the same order."""
+        for (content,) in self.database.execute("SELECT content FROM rejects ORDER BY source, start, id"):
+            yield json.loads(content)
 
 
 def is_abandoned(path: Path) -> bool:
