@@ -43,7 +43,7 @@ def draw_distribution(counts: WrittenCounts, title: str, path: Path) -> None:
     figure = Figure(figsize=(5.2 * len(pies), 4.6), dpi=150, facecolor="white")
     figure.text(0.5, 0.95, title, ha="center", va="top", fontsize=14, fontweight="bold", color=INK)
     for place, (name, shares) in enumerate(pies):
-        axes = figure.add_axes((place / len(pies), 0.02, 1 / len(pies), 0.84))
+        axes = figure.add_axes((place / len(pies), 0.26, 1 / len(pies), 0.58))
         _draw(axes, name, {label: number for label, number in shares.items() if number})
     with replaced(path) as part:
         figure.savefig(part, format="png", metadata={"Software": None})
@@ -57,41 +57,11 @@ def _draw(axes: Axes, name: str, shares: dict[str, int]) -> None:
         colors=colours,
         startangle=90,
         counterclock=False,
-        radius=0.8,
-        wedgeprops={"width": 0.36, "edgecolor": "white", "linewidth": 1.5},
+        radius=1.0,
+        wedgeprops={"width": 0.45, "edgecolor": "white", "linewidth": 1.5},
     )
     axes.text(0, 0, f"{total:,}", ha="center", va="center", fontsize=15, fontweight="bold", color=INK)
-    axes.text(0, 1.12, name, ha="center", va="center", fontsize=10.5, color=GREY)
-    axes.set(xlim=(-1.75, 1.75), ylim=(-1.25, 1.25))
-    _label(axes, wedges, shares, total)
-
-
-def _label(axes: Axes, wedges, shares: dict[str, int], total: int) -> None:
-    """Names and shares beside the wedges, moved apart where they would touch."""
-    from math import cos, radians, sin
-
-    sides: dict[bool, list] = {True: [], False: []}
-    for wedge, (label, number) in zip(wedges, shares.items()):
-        angle = radians((wedge.theta1 + wedge.theta2) / 2)
-        sides[cos(angle) >= 0].append([sin(angle) * 0.95, angle, f"{label}\n{number / total:.1%}"])
-    for is_right, labels in sides.items():
-        labels.sort(key=lambda one: one[0])
-        gap = 0.27
-        for before, after in zip(labels, labels[1:]):
-            after[0] = max(after[0], before[0] + gap)
-        excess = labels[-1][0] - 1.1 if labels else 0
-        if excess > 0:
-            for one in labels:
-                one[0] -= excess
-        for height, angle, text in labels:
-            side = 1 if is_right else -1
-            axes.annotate(
-                text,
-                xy=(0.8 * cos(angle), 0.8 * sin(angle)),
-                xytext=(side * 1.0, height),
-                ha="left" if is_right else "right",
-                va="center",
-                fontsize=9,
-                color=INK,
-                arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.7},
-            )
+    axes.set_title(name, fontsize=10.5, color=GREY, pad=2)
+    labels = [f"{label}  {number / total:.1%}" for label, number in shares.items()]
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.02), "ncols": 2}
+    axes.legend(wedges, labels, frameon=False, fontsize=9, labelcolor=INK, handlelength=1, handleheight=1, **place)
