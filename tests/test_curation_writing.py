@@ -26,7 +26,7 @@ from transformers_omnivinci.data_engine.assembly import settings_of
 from transformers_omnivinci.data_engine.backends.protocol import Reply
 from transformers_omnivinci.data_engine.clip_media import wav
 from transformers_omnivinci.data_engine.config import EngineConfig, with_formats
-from transformers_omnivinci.data_engine.engine import HereRunner, curate
+from transformers_omnivinci.data_engine.engine import RUN, HereRunner, curate
 from transformers_omnivinci.data_engine.likeness import likeness, triples_of
 from transformers_omnivinci.data_engine.segment_ledger import FILE, SegmentLedger
 from transformers_omnivinci.data_engine.typed import plain, read
@@ -88,7 +88,7 @@ def write(config, out, formats=FORMATS, **changes):
 
 def contents(folder: Path) -> dict[str, bytes]:
     """What a folder holds, but for what is hidden and what tells how the run went."""
-    names = ("speech", FILE)
+    names = ("speech", FILE, RUN)
     paths = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
     return {
         str(path.relative_to(folder)): path.read_bytes()
