@@ -30,6 +30,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import ConcatDataset
 from transformers import TrainerCallback, TrainingArguments, set_seed
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.trainer_callback import PrinterCallback
@@ -70,7 +71,6 @@ OF_PICTURES = tuple(form.name for form in QUESTION_FORMS if form.name in ASKED a
 )
 PICTURE_CAPTIONS = ("What is shown, and when?", "Describe the picture of the clip with times.")
 QUESTIONS_PER_CLIP = 6
-BATCH_SIZE = 16
 WINDOW_SECONDS = 3.0
 MAX_NEW_TOKENS = 112
 """Enough for a trace that tells of every event of a clip."""
@@ -163,7 +163,9 @@ def dataset(name: str, size: int) -> SyntheticDataset:
     return SyntheticDataset("train", size, seed, WORLD, forms=forms, questions_per_clip=len(forms))
 
 
-def chats_about(name: str, size: int, index: int, engine: dict[str, dict[str, list]]) -> dict[str, Chats]:
+def chats_about(
+    name: str, size: int, index: int, engine: dict[str, dict[str, list]], most: int | None
+) -> dict[str, Chats]:
     """What is said about a clip, by senses."""
     sample = dataset(name, size)[index]
     if name == "test":
@@ -185,7 +187,7 @@ def chats_about(name: str, size: int, index: int, engine: dict[str, dict[str, li
     pairs = [(question.text, question.answer) for question in sample.questions]
     seen = [(one.text, one.answer) for one in sample.questions if one.form in OF_PICTURES]
     found = {"asked": captions + pairs[:QUESTIONS_PER_CLIP], "more": pairs[QUESTIONS_PER_CLIP:][:QUESTIONS_PER_CLIP]}
-    found |= {group: [tuple(pair) for pair in chats.get(sample.id, [])] for group, chats in engine.items()}
+    found |= {group: [tuple(pair) for pair in chats.get(sample.id, [])[:most]] for group, chats in engine.items()}
     told = found.get("engine", [])
     found["untraced"] = [(question, answer.rpartition(ANSWER)[2].strip()) for question, answer in told]
     return {"both": found, "deaf": {"picture": captions + seen[:QUESTIONS_PER_CLIP]}}
@@ -243,7 +245,7 @@ def read_engine(folder: Path) -> dict[str, dict[str, list]]:
 
 
 @torch.no_grad()
-def encode(name: str, size: int, folder: Path, part: int, parts: int, path: Path) -> None:
+def encode(name: str, size: int, folder: Path, most: int | None, part: int, parts: int, path: Path) -> None:
     """Writes what the encoders give for one part of the clips, and the sequences of the chats about them."""
     engine = read_engine(folder) if name == "train" else {}
     encoders = {hears: SampleEncoder(processor(), load_audio_from_video=hears) for hears in (True, False)}
@@ -251,7 +253,7 @@ def encode(name: str, size: int, folder: Path, part: int, parts: int, path: Path
     for index in range(part, size, parts):
         film = str(folder / "films" / f"{dataset(name, size)[index].id}.mp4")
         clip: dict[str, dict] = {"features": {}}
-        for senses, groups in chats_about(name, size, index, engine).items():
+        for senses, groups in chats_about(name, size, index, engine, most).items():
             medium = {"type": "audio", "audio": film} if senses == "blind" else {"type": "video", "video": film}
             chats = [_sample(medium, *pair) for pairs in groups.values() for pair in pairs]
             if not chats:
@@ -339,7 +341,7 @@ class StopAt(TrainerCallback):
         return control
 
 
-def train(model, data: Sequence[dict], steps: int, seed: int, rate: float, device: str, deadline: float) -> dict:
+def train(model, data, steps: int, batch_size: int, seed: int, rate: float, device: str, deadline: float) -> dict:
     """
     Trains projectors and language model with the recipe `omni`, in place.
 
@@ -354,7 +356,7 @@ def train(model, data: Sequence[dict], steps: int, seed: int, rate: float, devic
             output_dir=tempfile.gettempdir(),  # to which nothing is saved
             seed=seed,
             max_steps=steps,
-            per_device_train_batch_size=BATCH_SIZE,
+            per_device_train_batch_size=batch_size,
             weight_decay=0.01,
             adam_beta2=0.98,
             use_cpu=device == "cpu",
@@ -362,7 +364,6 @@ def train(model, data: Sequence[dict], steps: int, seed: int, rate: float, devic
             logging_steps=10,
             report_to="none",
             disable_tqdm=True,
-            dataloader_num_workers=0 if device == "cpu" else 1,
             **(get_recipe("omni").training_arguments | {"learning_rate": rate}),
         ),
         train_dataset=data,
@@ -399,7 +400,7 @@ def _prompt(item: dict) -> dict:
     return item | {"input_ids": item["input_ids"][:end], "labels": item["labels"][:end]}
 
 
-def build_base(folder: Path, steps: int, device: str, deadline: float) -> dict:
+def build_base(folder: Path, steps: int, batch_size: int, device: str, deadline: float) -> dict:
     """Trains the model that all runs begin with, unless it is there: a new language model behind nano's projectors."""
     path = folder / BASE_FILE
     told = {}
@@ -410,8 +411,8 @@ def build_base(folder: Path, steps: int, device: str, deadline: float) -> dict:
         model.model.vision_projector.load_state_dict(nano().model.vision_projector.state_dict())
         model.model.audio_projector.load_state_dict(nano().model.audio_projector.state_dict())
         clips = read_encoded("base", folder)
-        data = [*Learned(clips, "deaf", ("alone",)), *Learned(clips, "blind", ("alone",))]
-        told = train(model, data, steps, 0, 4e-3, device, deadline)
+        data = ConcatDataset([Learned(clips, senses, ("alone",)) for senses in ("deaf", "blind")])
+        told = train(model, data, steps, batch_size, 0, 4e-3, device, deadline)
         with replaced(path) as part:
             torch.save({name: value.cpu().half() for name, value in model.state_dict().items()}, part)
     return told
@@ -421,6 +422,7 @@ def run(
     arm: str,
     seed: int,
     steps: int,
+    batch_size: int,
     rate: float,
     folder: Path,
     results: Path,
@@ -444,7 +446,7 @@ def run(
         senses, groups = ARMS[arm]
         data = Learned(read_encoded("train", folder), senses, groups)
         result = {"arm": arm, "seed": seed, **data.count()}
-        result |= train(model, data, steps, seed, rate, device, deadline)
+        result |= train(model, data, steps, batch_size, seed, rate, device, deadline)
         trained = time.time()
         if result[STEPS] < steps:
             return None
@@ -550,7 +552,7 @@ def warm_up() -> None:
     processor()
 
 
-def prepare(pool: ProcessPoolExecutor, name: str, size: int, folder: Path, parts: int) -> None:
+def prepare(pool: ProcessPoolExecutor, name: str, size: int, folder: Path, most: int | None, parts: int) -> None:
     """Clips of a kind, what the engine writes about them, and both as the model gets them; what is there is kept."""
     paths = [folder / "encoded" / f"{name}-{part:02}.pickle" for part in range(parts)]
     if all(path.exists() for path in paths):
@@ -559,7 +561,7 @@ def prepare(pool: ProcessPoolExecutor, name: str, size: int, folder: Path, parts
     if name == "train" and not (folder / "engine.json.gz").exists():
         run_engine([folder / "films" / f"{sample.id}.mp4" for sample in dataset(name, size)], folder)
     tasks = [
-        pool.submit(encode, name, size, folder, part, parts, path)
+        pool.submit(encode, name, size, folder, most, part, parts, path)
         for part, path in enumerate(paths)
         if not path.exists()
     ]
@@ -581,7 +583,10 @@ def main() -> None:
     parser.add_argument("--num-base-clips", type=int, default=1600, help="of the first model (default: %(default)s)")
     parser.add_argument("--clips-per-type", type=int, default=100, help="to ask about (default: %(default)s)")
     parser.add_argument("--base-steps", type=int, default=800, help="of the first model (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=800, help=f"of {BATCH_SIZE} clips (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=800, help="of each run (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=16, help="clips in a step (default: %(default)s)")
+    parser.add_argument("--engine-chats", type=int, help="the most that the engine tells of a clip")
+    parser.add_argument("--main", action="store_true", help="only the arms of the paper's table")
     parser.add_argument("--rate", type=float, default=2e-3, help="learning rate (default: %(default)s)")
     arguments = parser.parse_args()
     start = time.time()
@@ -603,18 +608,21 @@ def main() -> None:
         ):
             warm = [runners.submit(warm_up) for _ in range(arguments.num_runs)]
             if not (folder / BASE_FILE).exists():
-                prepare(makers, "base", sizes["base"], folder, arguments.num_workers)
+                prepare(makers, "base", sizes["base"], folder, None, arguments.num_workers)
                 say("Clips of single senses are made.")
-            base = runners.submit(build_base, folder, arguments.base_steps, *where)
+            base = runners.submit(build_base, folder, arguments.base_steps, arguments.batch_size, *where)
             for name in ("train", "test"):
-                prepare(makers, name, sizes[name], folder, arguments.num_workers)
+                prepare(makers, name, sizes[name], folder, arguments.engine_chats, arguments.num_workers)
                 say(f"Clips are made: {name}.")
             say(f"The first model is trained: {base.result()}.")
             wait_for(warm)
             jobs = [
-                (arm, seed) for arms in (MAIN, OTHERS) for seed in range(arguments.seeds) for arm in arms
+                (arm, seed)
+                for arms in ((MAIN,) if arguments.main else (MAIN, OTHERS))
+                for seed in range(arguments.seeds)
+                for arm in arms
             ]  # those that matter most are first, if the time is over
-            settings = (arguments.steps, arguments.rate, folder, results, num_asked, *where)
+            settings = (arguments.steps, arguments.batch_size, arguments.rate, folder, results, num_asked, *where)
             tasks = [runners.submit(run, *job, *settings) for job in jobs]
             for job, task in zip(jobs, tasks, strict=True):
                 say(f"{job}: {task.result()}")
