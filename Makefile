@@ -118,9 +118,7 @@ web-test: ## open the page of `omnivinci web` in Chromium, which is installed wh
 	$(ENGINE) web
 
 grpo-test: ## train nano by GRPO with TRL
-grpo-test: ## train nano by GRPO with TRL, and with completions sampled by vLLM
 	$(ENGINE) rl
-	$(ENGINE) rl-vllm
 
 bench-grpo: ## measure steps of GRPO with media encoded once and each time
 	$(ENGINE) rl -- python -m benchmarks.grpo

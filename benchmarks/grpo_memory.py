@@ -49,8 +49,8 @@ class GRPONeed:
 
     @property
     def total(self) -> int:
-        passes = max(self.rollouts, self.scoring, self.update)
-        return self.policy + self.reference + self.gathered + self.media + passes
+        largest = max(self.rollouts, self.scoring, self.update)
+        return self.policy + self.reference + self.gathered + self.media + largest
 
     def fits(self, gib: int) -> bool:
         """Whether a card of so many GiB holds it, as [`Need.fits`]."""

@@ -397,7 +397,7 @@ def nan(completions, **_):
         (["--max-prompt-length", "3"], {}, "more than `--max-prompt-length` of 3"),
         ([], {"max_completion_length": 100_000}, "room for -"),
         ([], {"per_device_train_batch_size": 64}, "There are 4 problems, but a round of completions takes 16"),
-        ([], {"use_vllm": True, "vllm_mode": "server"}, "`use_vllm` does not go with `vllm_mode='server'` here"),
+        ([], {"use_vllm": True}, "`use_vllm` does not know of videos and sounds"),
         ([], {"no_such_option": 1}, "no-such-option"),
     ],
 )

@@ -20,7 +20,6 @@ from .problems import Problem
 from .rewarding import RULES, make_rewards
 from .rewards import TAGS
 from .rollouts import sample_completions
-from .vllm_rollouts import check_engine_options, sample_by_vllm
 
 logger = logging.get_logger(__name__)
 
@@ -43,7 +42,7 @@ class OmniVinciGRPOTrainer(ShardsOnCPU, GRPOTrainer):
     Args:
         model ([`OmniVinciForConditionalGeneration`]): The policy. What has a gradient learns.
         problems (`Sequence[Problem]`): What is asked, and what is right, see [`read_problems`].
-        args ([`~trl.GRPOConfig`]): All of TRL's options, but for tools and environments, and a server of vLLM.
+        args ([`~trl.GRPOConfig`]): All of TRL's options, but for vLLM, tools and environments.
         processing_class ([`OmniVinciProcessor`]): Reads prompts, and is saved with each checkpoint.
         rewards (`Sequence[str | Callable]`, *optional*): See [`make_rewards`]; `args.reward_weights` weigh them.
         eval_problems (`Sequence[Problem]`, *optional*): The same for evaluation.
@@ -136,8 +135,8 @@ class OmniVinciGRPOTrainer(ShardsOnCPU, GRPOTrainer):
             prompts (`list[str]`): [`Problem.prompt`] for each completion that is wanted.
 
         Returns:
-            `dict`: `prompt_ids`, the number that stands for each prompt; `completion_ids`; `logprobs`, those of vLLM
-            or `None`; and `truncated`, which completions were cut, for rewards.
+            `dict`: `prompt_ids`, the number that stands for each prompt; `completion_ids`; `logprobs`, which is
+            `None`; and `truncated`, which completions were cut, for rewards.
 
         Raises:
             ValueError: a medium cannot be read.
@@ -145,39 +144,8 @@ class OmniVinciGRPOTrainer(ShardsOnCPU, GRPOTrainer):
         held = self._hold(prompts)
         unique = list(dict.fromkeys(held))
         handles = dict(zip(unique, self._shelf.hold(self._mode, unique), strict=True))
-        placeholders = {getattr(self.model.config, f"{modality}_token_id") for modality in NAMES_OF}
-        if self.use_vllm:
-            completions, log_probs = self._sample_by_vllm(prompts, placeholders)
-        else:
-            completions, log_probs = self._sample(held, placeholders), None
-        if self._mode == "train":
-            self._rounds += 1
-            # TRL counts one token for each prompt.
-            unseen = torch.tensor(sum(len(prompt.input_ids) - 1 for prompt in held), device=self.accelerator.device)
-            self.state.num_input_tokens_seen += int(self.accelerator.gather(unseen).sum())
-        return {
-            "prompt_ids": [[handles[prompt]] for prompt in held],
-            "completion_ids": completions,
-            "logprobs": log_probs,
-            "truncated": [tokens[-1] not in self.eos_token_ids for tokens in completions],
-        }
-
-    def _sample_by_vllm(self, prompts: list[str], placeholders: set[int]) -> tuple[list[list[int]], list[list[float]]]:
-        params = {
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "top_k": self.top_k,
-            "min_p": self.min_p or 0.0,
-            "repetition_penalty": self.repetition_penalty,
-            "max_tokens": self.max_completion_length,
-            "logit_bias": dict.fromkeys(sorted(placeholders), -100.0),
-            **(self.args.generation_kwargs or {}),
-        }
-        problems = [self.problems[prompt] for prompt in prompts]
-        return sample_by_vllm(self.vllm_generation.llm, self.processing_class, problems, params, self.media_options)
-
-    def _sample(self, held: list[HeldPrompt], placeholders: set[int]) -> list[list[int]]:
         config = copy.deepcopy(self.generation_config)
+        placeholders = {getattr(self.model.config, f"{modality}_token_id") for modality in NAMES_OF}
         config.suppress_tokens = sorted(placeholders | set(config.suppress_tokens or ()))
         with (
             unwrap_model_for_generation(
@@ -192,11 +160,22 @@ class OmniVinciGRPOTrainer(ShardsOnCPU, GRPOTrainer):
             policy, mode = base_of(unwrapped), unwrapped.training
             unwrapped.eval()  # with gradient checkpointing, no cache is kept in training
             try:
-                return sample_completions(
+                completions = sample_completions(
                     policy, held, config, self.rollout_batch_size, unwrapped, self.still_encoders
                 )
             finally:
                 unwrapped.train(mode)
+        if self._mode == "train":
+            self._rounds += 1
+            # TRL counts one token for each prompt.
+            unseen = torch.tensor(sum(len(prompt.input_ids) - 1 for prompt in held), device=self.accelerator.device)
+            self.state.num_input_tokens_seen += int(self.accelerator.gather(unseen).sum())
+        return {
+            "prompt_ids": [[handles[prompt]] for prompt in held],
+            "completion_ids": completions,
+            "logprobs": None,
+            "truncated": [tokens[-1] not in self.eos_token_ids for tokens in completions],
+        }
 
     @property
     def _mode(self) -> str:
@@ -269,9 +248,7 @@ def _as_dataset(problems: Sequence[Problem]) -> Dataset:
 
 
 def _check_options(args: GRPOConfig, kwargs: dict, num_problems: int) -> None:
-    if args.use_vllm:
-        check_engine_options(args)
-    unsupported = [name for name in ("use_transformers_continuous_batching",) if getattr(args, name)]
+    unsupported = [name for name in ("use_vllm", "use_transformers_continuous_batching") if getattr(args, name)]
     unsupported += [name for name in ("tools", "environment_factory", "rollout_func") if kwargs.get(name)]
     if unsupported:
         raise ValueError(f"`{unsupported[0]}` does not know of videos and sounds: completions are sampled here.")

@@ -211,12 +211,7 @@ class PromptReader:
         return list(rows.values())
 
     def _embeddings(self, prompts: list[HeldPrompt]) -> list[Embeddings]:
-        if self._embeds():
-            new = [prompt for prompt in dict.fromkeys(prompts) if prompt.embeddings is None]
-            if new:  # where another engine sampled
-                with torch.no_grad():
-                    for prompt, embeddings in zip(new, encode(self.model, new), strict=True):
-                        prompt.embeddings = embeddings
+        if self._embeds() and all(prompt.embeddings is not None for prompt in prompts):
             return [prompt.embeddings for prompt in prompts]
         unique = list(dict.fromkeys(prompts))
         encoded = dict(zip(unique, encode(self.model, unique, self._still()), strict=True))

@@ -87,7 +87,6 @@ class OmniVinciForConditionalGeneration(MediaEncoder, nn.Module, SupportsMultiMo
         self.make_empty_intermediate_tensors = self.language_model.make_empty_intermediate_tensors
         self.checkpoint = (vllm_config.model_config.model, vllm_config.model_config.revision)
         self.allow_patterns_overrides, self.secondary_weights = weight_sources(*self.checkpoint)
-        self.is_loaded = False
 
     def _encode_images(self, pixel_values: torch.Tensor, **kwargs) -> tuple[BaseModelOutput, torch.Tensor]:
         if not self.shares_encoding:
@@ -154,8 +153,7 @@ class OmniVinciForConditionalGeneration(MediaEncoder, nn.Module, SupportsMultiMo
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
         """
-        Loads weights of either layout. Returns the names of those that were. Once all are there, some of them may
-        follow, as trainers hand over one at a time.
+        Loads weights of either layout. Returns the names of those that were.
 
         Raises:
             ValueError: weights are missing, or scales of quantized ones; of these vLLM itself would not tell.
@@ -163,9 +161,8 @@ class OmniVinciForConditionalGeneration(MediaEncoder, nn.Module, SupportsMultiMo
         named = with_scales(by_model_names(weights, self.config, *self.checkpoint))
         loaded = AutoWeightsLoader(self).load_weights(named, mapper=self.hf_to_vllm_mapper)
         missing = [name for name, _ in self.named_parameters() if name not in loaded and name.endswith(STORED)]
-        if missing and not self.is_loaded:
+        if missing:
             raise ValueError(f"{self.checkpoint[0]} lacks {len(missing)} weights of the model: {', '.join(missing)}.")
-        self.is_loaded = True
         return loaded
 
     def get_mm_mapping(self) -> MultiModelKeys:
