@@ -225,3 +225,4 @@ def test_stages_share_the_utterances(tmp_path):
     counts = {name: len(path.read_text().splitlines()) for name, path in files.items()}
     assert sum(counts.values()) == 3000 and counts["audio-1"] == plan.aligned
     assert stages.Plan(tmp_path, hours=1e-9).utterances == 2 * stages.BATCH
+    assert stages.Plan(tmp_path, hours=2.0).runs != plan.runs

@@ -8,7 +8,6 @@ What is done is not done again: an interrupted run goes on by the same command.
 
 import argparse
 import json
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -128,7 +127,7 @@ def run_pooling(plan: Plan, arguments: argparse.Namespace) -> None:
     for pooling in POOLINGS:
         one = replace(plan, pooling=pooling)
         assembled, rows = stages.prepare_parts(one), stages.prepare_speech(one)
-        model = stages.train_all(one, assembled, rows, f"{pooling}-")
+        model = stages.train_all(one, assembled, rows)
         found = evaluate(model, {name: read_rows(rows[name]) for name in ("unseen", "real")})
         per_window = round(parts.WINDOW * 25) // (1 if pooling == "none" else 2)
         table.append(
@@ -140,7 +139,6 @@ def run_pooling(plan: Plan, arguments: argparse.Namespace) -> None:
                 "seconds for one of speech (s)": found["unseen"]["seconds"],
             }
         )
-        shutil.rmtree(plan.work / f"{pooling}-audio-1")
     report = Report("small-pooling", vars(arguments), f"{plan.utterances:,} utterances each.")
     report.add("Table 18 in small", table)
     report.save()

@@ -66,6 +66,11 @@ class Plan:
         """How many of them the first stage takes."""
         return max(BATCH, round(ALIGNED * self.utterances))
 
+    @property
+    def runs(self) -> Path:
+        """The folder of both stages: longer runs are others."""
+        return self.work / f"{self.pooling}-{self.utterances}"
+
 
 def knows_bf16() -> bool:
     """Whether a GPU is there, or the processor multiplies matrices in bfloat16 itself, as far as Linux tells."""
@@ -187,13 +192,16 @@ def train(recipe: str, model: Path, data: Sequence[Path], output: Path, plan: Pl
     return output
 
 
-def train_all(plan: Plan, assembled: Path, rows: dict[str, Path], name: str = "") -> Path:
-    """Both stages. Returns the checkpoint of the last one."""
+def train_all(plan: Plan, assembled: Path, rows: dict[str, Path]) -> Path:
+    """Both stages, unless that is done. Returns the checkpoint of the last one."""
+    last = plan.runs / "audio-2"
+    if (last / "config.json").is_file():
+        return last
     files = split_rows(plan, rows["train"])
     said = [json.loads(line)["messages"][-1]["content"] for line in files["audio-1"].read_text().splitlines()]
     answers = remember_answers(plan, assembled, said)
-    first = train("audio-1", assembled, [files["audio-1"]], plan.work / f"{name}audio-1", plan)
-    return train("audio-2", first, [files["audio-2"], answers], plan.work / f"{name}audio-2", plan)
+    first = train("audio-1", assembled, [files["audio-1"]], plan.runs / "audio-1", plan)
+    return train("audio-2", first, [files["audio-2"], answers], last, plan)
 
 
 def publish(checkpoint: Path, destination: Path) -> Path:
