@@ -226,3 +226,10 @@ def test_stages_share_the_utterances(tmp_path):
     assert sum(counts.values()) == 3000 and counts["audio-1"] == plan.aligned
     assert stages.Plan(tmp_path, hours=1e-9).utterances == 2 * stages.BATCH
     assert stages.Plan(tmp_path, hours=2.0).runs != plan.runs
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path):
+    (tmp_path / "letter.txt").write_text("mine")
+    with pytest.raises(OSError, match="holds no checkpoint"):
+        stages.publish(tmp_path / "run", tmp_path)
+    assert (tmp_path / "letter.txt").read_text() == "mine"

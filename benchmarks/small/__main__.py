@@ -12,6 +12,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from transformers_omnivinci.new_folder import check_vacant
+
 from .._harness import Report
 from . import parts, stages
 from .evaluation import answer_questions, evaluate
@@ -34,6 +36,7 @@ def read_rows(path: Path) -> list[dict]:
 
 def run_all(plan: Plan, arguments: argparse.Namespace) -> None:
     """Everything, one stage after another."""
+    check_vacant(arguments.output, force=True)  # before a night is spent
     assembled, rows = stages.prepare_parts(plan), stages.prepare_speech(plan)
     model = stages.publish(stages.train_all(plan, assembled, rows), arguments.output)
     print(f"{model} holds the model: omnivinci ask SOUND 'Transcribe the speech.' --model {model}")

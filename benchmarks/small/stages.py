@@ -16,6 +16,7 @@ from transformers import AutoModel, AutoProcessor
 from transformers.trainer_utils import get_last_checkpoint
 
 from transformers_omnivinci.evaluation.asking import answer
+from transformers_omnivinci.new_folder import check_vacant
 
 from . import parts
 from .data import SpeechSet, write_set
@@ -205,7 +206,13 @@ def train_all(plan: Plan, assembled: Path, rows: dict[str, Path]) -> Path:
 
 
 def publish(checkpoint: Path, destination: Path) -> Path:
-    """Copies the weights and the processor of a run, without its checkpoints, to where the model is used from."""
+    """
+    Copies the weights and the processor of a run, without its checkpoints, to where the model is used from.
+
+    Raises:
+        OSError: there is something else than a checkpoint.
+    """
+    check_vacant(destination, force=True)
     new = destination.with_name(f".{destination.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     AutoModel.from_pretrained(checkpoint).save_pretrained(new)
