@@ -120,7 +120,7 @@ def test_a_model_is_evaluated_and_published(assembled, packages, work):
     rows = parts.list_recordings(packages)[1:2]
     found = evaluate(assembled, {"real": rows}, work / "whisper")["real"]
     assert found["wer"] > 0.5  # nothing is trained yet
-    assert found["whisper_wer"] < 0.2 and found["transcripts"][0]["said"].startswith("he was not")
+    assert found["whisper_wer"] < 0.5 and found["transcripts"][0]["said"].startswith("he was not")
     published = stages.publish(assembled, work / "small")
     assert stages.publish(assembled, work / "small") == published  # again, in its place
     assert AutoProcessor.from_pretrained(published) and not list(work.glob(".small*"))
