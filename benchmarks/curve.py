@@ -36,9 +36,9 @@ def draw_practice(run: Path, path: Path) -> None:
     known = {"step", "clips", "new_clips", "seconds", "done", "loss"}
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     axes = figure.subplots()
-    for number, name in enumerate(sorted(lines[0].keys() - known)):
-        style = "-" if number < 7 else "--"
-        axes.plot([line["clips"] for line in lines], [line[name] for line in lines], style, label=name)
+    for number, name in enumerate(sorted({name for line in lines for name in line} - known)):
+        clips, shares = zip(*((line["clips"], line[name]) for line in lines if name in line), strict=True)
+        axes.plot(clips, shares, "-" if number < 7 else "--", label=name)
     axes.set_xlabel("clips")
     axes.set_ylabel("answers that are exactly right")
     axes.grid(alpha=0.3)

@@ -158,7 +158,7 @@ def test_times_and_numbers_of_long_clips_are_readable(nano, examples):
     overview = look_over(nano[1], examples[0].path, "video", "hour.mp4")
     left_out = replace(overview.evidence.left_out, frames=89_984)
     hour = replace(overview, evidence=replace(overview.evidence, duration=3600.0, heard=(), left_out=left_out))
-    assert list_facts(hour)[:4] == ["1:00:00", "64 × 64", "16 of 90,000 frames seen", "no sound heard"]
+    assert list_facts(hour)[:4] == ["1:00:00", "64 × 64", "48 of 90,032 frames seen", "no sound heard"]
 
 
 # ------------------------------------------------------------------------------------------------ what is kept
@@ -171,7 +171,7 @@ def test_questions_are_answered_about_a_clip_that_was_watched_once(visits, examp
         assert (reply.text, reply.answer) == (answer, answer)
         assert 0 < reply.answer.prompt_tokens - reply.read_before < 30
         assert 0 < reply.first <= reply.seconds
-        assert list_grounds(reply)[:2] == ["16 frames seen, 0.0 s – 7.4 s", "heard 0.0 s – 7.5 s"]
+        assert list_grounds(reply)[:2] == ["48 frames seen, 0.0 s – 7.4 s", "heard 0.0 s – 7.5 s"]
 
 
 def test_visits_do_not_see_each_other(visits, examples):
