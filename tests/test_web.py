@@ -156,9 +156,9 @@ def test_names_questions_and_answers_are_text_and_no_html(nano, examples):
 
 def test_times_and_numbers_of_long_clips_are_readable(nano, examples):
     overview = look_over(nano[1], examples[0].path, "video", "hour.mp4")
-    left_out = replace(overview.evidence.left_out, frames=89_984)
+    left_out = replace(overview.evidence.left_out, frames=89_952)
     hour = replace(overview, evidence=replace(overview.evidence, duration=3600.0, heard=(), left_out=left_out))
-    assert list_facts(hour)[:4] == ["1:00:00", "64 × 64", "48 of 90,032 frames seen", "no sound heard"]
+    assert list_facts(hour)[:4] == ["1:00:00", "64 × 64", "48 of 90,000 frames seen", "no sound heard"]
 
 
 # ------------------------------------------------------------------------------------------------ what is kept
