@@ -246,7 +246,7 @@ $(NANO)/10/model.safetensors: $(NANO)/9/model.safetensors
 
 # Clips are rendered while it trains.
 $(NANO)/11/model.safetensors: $(NANO)/10/model.safetensors
-	$(BIN)/python -m benchmarks.nano_practice $(<D) $(@D) --clips 80000 --batch-size 16
+	$(BIN)/python -m benchmarks.nano_practice $(<D) $(@D) --clips 60000 --batch-size 16 --log-seconds 900
 
 engine-data: $(STAMP) ## train nano with and without data of the engine, as the paper's table 2 in small, into docs/
 	$(BIN)/python -m benchmarks.engine_data

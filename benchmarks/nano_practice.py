@@ -6,7 +6,7 @@ those that it has had already while no new one is ready. Every clip is one seque
 the media: questions of all types, about what is not there too, its caption, chats of several turns, and questions
 behind unrolled contexts. Some clips are shown without their sound, and of some the sound is heard alone.
 
-    python -m benchmarks.nano_practice RUN DIR --clips 100000 --batch-size 8 --num-workers 1
+    python -m benchmarks.nano_practice RUN DIR --clips 60000 --batch-size 16 --log-seconds 900
     python -m benchmarks.nano_practice RUN DIR --seconds 300 --batch-size 64 --num-workers 14 --device cuda
 
 The learning rate rises for 2% of the way and then falls to zero: by the clips that were trained on, or by the clock.
