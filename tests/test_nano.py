@@ -28,9 +28,9 @@ from transformers_omnivinci.synthetic import CLOSED_TYPES, SyntheticDataset, Wor
 from transformers_omnivinci.training.data import Sample
 from transformers_omnivinci.training.encoding import SampleEncoder
 
-CLIPS_PER_TYPE = 16
+CLIPS_PER_TYPE = 10
 LEAST = {"visual": 0.9, "audio": 0.9, "synchrony": 0.9, "order": 0.9, "time": 0.9, "counting": 0.9}
-"""Shares of right answers, some below those of docs/nano.md: there are but 16 questions of each type."""
+"""Shares of right answers, some below those of docs/nano.md: there are but 10 questions of each type."""
 
 
 def truth(row):
@@ -158,9 +158,9 @@ def test_it_answers_alike_when_it_is_saved_and_converted(nano, clips, answers, t
         part.save_pretrained(tmp_path / "saved")
     convert(tmp_path / "saved", tmp_path / "published", to="published")
     convert(tmp_path / "published", tmp_path / "back", to="transformers")
-    some = (clips[0], clips[1][:24])
+    some = (clips[0], clips[1][:12])
     for name in ("saved", "published", "back"):
-        assert ask_all(*load(tmp_path / name), some) == answers[:24], name
+        assert ask_all(*load(tmp_path / name), some) == answers[:12], name
 
 
 def test_a_grown_nano_answers_as_before_and_sees_more_frames(tmp_path):
