@@ -483,7 +483,7 @@ def table(runs: list[dict], chance: dict[str, float]) -> str:
         if found:
             cells = [_with_deviation([run[type] for run in found]) for type in CLOSED_TYPES]
             cells.append(f"**{_with_deviation([overall(run) for run in found])}**")
-            lines.append(f"| {arm} | {' | '.join(cells)} | {found[0]['answer tokens']:.0f} |")
+            lines.append(f"| {arm} (runs: {len(found)}) | {' | '.join(cells)} | {found[0]['answer tokens']:.0f} |")
     return "\n".join(lines)
 
 
