@@ -155,8 +155,8 @@ def test_the_timeline_tells_what_is_seen_and_heard(clip, tmp_path, encoded):
     assert told == [] and len(encoded) == 3
     rows = rows_of(printed)
     whole, part, left, first, second, again = (row[1:] for row in rows if row[0] == "new.mp4")
-    assert whole == again == ["0.0 - 7.5", "0.0 - 7.4, 2 a second", "0.1 - 7.5", whole[-1]]
-    assert part == ["0.0 - 7.5", "2.5 - 3.9, 2 a second", "2.0 - 4.0"]
+    assert whole == again == ["0.0 - 7.5", "0.0 - 7.4, 6.4 a second", "0.1 - 7.5", whole[-1]]
+    assert part == ["0.0 - 7.5", "2.0 - 3.9, 6.4 a second", "2.0 - 4.0"]
     assert left[1].startswith("3.0 - 7.4") and left[2] == "3.1 - 7.5" and int(left[3]) < int(whole[3])
     assert first[2].endswith(" - 7.5") and second[0] == "7.5 - 15.0" and second[2].endswith(" - 8.0")
     assert "The timeline ends at 15.0 s." in printed

@@ -119,7 +119,7 @@ def test_segments_of_which_a_server_says_nothing_are_listed_and_tried_again(film
         return (500, {}, b"down") if state["is_down"] else (200, {}, completion("A shape."))
 
     with ChatServer(answer) as server:
-        config = configured()
+        config = configured(write={"repeated": None})
         config.backends["captioner"] = {"type": "server", "url": server.url, "model": "large", "retries": 0}
         report = curate(config, films[:1], tmp_path / "out", HereRunner())
         assert (report.finished, report.rejected) == (0, 2)

@@ -101,6 +101,11 @@ def test_spans_tell_rates():
     assert spans_of([]) == [] and spans_of([3.0]) == [(3.0, 3.0, 0.0)]
     assert spans_of([0, 0.5, 1, 1.5]) == [(0, 1.5, 2.0)]
     assert spans_of([0, 10, 20, 30, 31, 32, 33]) == [(0, 20, 0.1), (30, 33, 1.0)]
+    # 48 of 60 frames, and 40: in both, gaps of one and of two frames alternate.
+    for kept in (48, 40, 33):
+        sampled = [index * 60 // kept / 8 for index in range(kept)]
+        assert spans_of(sampled) == [(0, sampled[-1], (kept - 1) / sampled[-1])]
+    assert spans_of([0, 1, 2, 3, 5, 7, 9]) == [(0, 3, 1.0), (5, 9, 0.5)]
     assert spans_of([0.1, 0.3, 0.5, 5.1, 5.3]) == [(0.1, 0.5, 5.0), (5.1, 5.3, pytest.approx(5.0))]
 
 
@@ -121,7 +126,7 @@ def test_a_file_is_forgotten_up_to_a_second(nano_as_it_is):
     session.watch(CLIP)
     [whole] = session.timeline()
     assert whole.kind == "video" and CLIP in whole.name and (whole.start, whole.duration) == (0, 12)
-    assert whole.seen == [(0, pytest.approx(11.96), pytest.approx(1.25, abs=0.01))]
+    assert whole.seen == [(0, pytest.approx(11.96), pytest.approx(3.93, abs=0.01))]
     session.watch(image_item())
     before = session.ask("What is seen?", **GREEDY)
     session.forget(before=3.0)

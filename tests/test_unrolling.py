@@ -230,7 +230,7 @@ def test_the_command_writes_contexts_apart_from_the_answer(clips, unrolled):
     assert result.exit_code == 0, result.output
     assert f"see: {unrolled.contexts['see']}" in result.stderr and "hear: not written. The media" in result.stderr
     assert "see:" not in result.stdout and "heard" not in result.stdout.splitlines()[0]
-    assert "frames" in result.stdout and "Contexts: 1. Confidence: 0." in result.stderr
+    assert "frames" in result.stdout and "Contexts: 1. Confidence: 1.000" in result.stderr
 
 
 @pytest.mark.parametrize(

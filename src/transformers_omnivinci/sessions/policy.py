@@ -149,18 +149,29 @@ class Watched:
 
 
 def spans_of(seconds: Sequence[float]) -> list[tuple[float, float, float]]:
-    """Spans of ascending seconds in which they follow each other at one rate: first, last, how many a second."""
+    """
+    Spans of ascending seconds in which they follow each other at one rate: first, last, how many a second. Frames that
+    are sampled at less than twice their distance skip one now and then, which is no other rate.
+    """
     spans, seconds = [], [float(second) for second in seconds]
+    gaps = [after - before for before, after in zip(seconds, seconds[1:], strict=False)]
     start = 0
     while start < len(seconds):
         stop = start + 1
-        gap = seconds[stop] - seconds[start] if stop < len(seconds) else 0.0
-        while stop < len(seconds) and abs(seconds[stop] - seconds[stop - 1] - gap) <= 0.5 * gap:
+        ahead = gaps[start : start + 2] or [0.0]
+        usual = ahead[-1] if ahead[0] < ahead[-1] <= 2.5 * ahead[0] else ahead[0]
+        while stop < len(seconds) and _is_usual(gaps, stop - 1, usual):
             stop += 1
         # The first frame at another rate belongs to the span that it begins.
-        if stop < len(seconds) and stop - start > 2 and seconds[stop] - seconds[stop - 1] < gap:
+        if stop < len(seconds) and stop - start > 2 and gaps[stop - 1] < usual:
             stop -= 1
         length = seconds[stop - 1] - seconds[start]
         spans.append((seconds[start], seconds[stop - 1], (stop - 1 - start) / length if length else 0.0))
         start = stop
     return spans
+
+
+def _is_usual(gaps: list[float], index: int, usual: float) -> bool:
+    """Whether a gap is about the usual one, or twice as long and alone."""
+    near = [abs(gap - usual) <= 0.5 * usual for gap in gaps[index : index + 2]]
+    return near[0] or (gaps[index] <= 2.5 * usual and all(near[1:]))
