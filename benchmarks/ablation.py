@@ -36,10 +36,10 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.trainer_callback import PrinterCallback
 
 from transformers_omnivinci import NANO, OmniVinciConfig, OmniVinciForConditionalGeneration, OmniVinciProcessor
-from transformers_omnivinci.new_folder import new_folder
 from transformers_omnivinci.evaluation import score_answers
 from transformers_omnivinci.evaluation.synthetic import answer_rows, read_rows
 from transformers_omnivinci.modeling.time_embedding import build_time_embedding
+from transformers_omnivinci.new_folder import new_folder
 from transformers_omnivinci.synthetic import SyntheticDataset, WorldConfig, write_dataset
 from transformers_omnivinci.synthetic.clips import replaced
 from transformers_omnivinci.training import OmniVinciTrainer, SampleEncoder, get_recipe
