@@ -14,6 +14,7 @@ from transformers_omnivinci.modeling.omni_align_net import OmniAlignNet, align_l
 
 from .conftest import CLIP, PARITY
 from .media_samples import audio_item, user, video_item
+from .processes import run_in_processes
 from .test_parts import tiny_config
 
 SIZE = 16  # hidden size of `tiny_config`
@@ -221,7 +222,7 @@ def run_process(rank, folder):
 def parallel_results(tmp_path_factory):
     """Loss and averaged gradients of each case in each of two processes."""
     folder = tmp_path_factory.mktemp("parallel")
-    torch.multiprocessing.spawn(run_process, (folder,), nprocs=2)
+    run_in_processes(run_process, folder)
     return list(zip(*(torch.load(folder / f"{rank}.pt") for rank in range(2)), strict=True))
 
 

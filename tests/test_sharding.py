@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
+from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from transformers import AutoProcessor
@@ -11,6 +11,7 @@ from transformers_omnivinci import OmniVinciConfig, OmniVinciForConditionalGener
 
 from .conftest import PARITY
 from .media_samples import audio_item, image_item, user, video_item
+from .processes import run_in_processes
 
 SHARDED = (
     *("Qwen2DecoderLayer", "SiglipEncoderLayer", "Qwen2AudioEncoderLayer", "VisionProjector", "AudioProjector"),
@@ -82,4 +83,4 @@ def train(rank: int, rendezvous: str) -> None:
 
 @pytest.mark.slow
 def test_processes_make_the_same_number_of_passes(tmp_path):
-    multiprocessing.spawn(train, (str(tmp_path / "rendezvous"),), nprocs=2)
+    run_in_processes(train, str(tmp_path / "rendezvous"))

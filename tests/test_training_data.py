@@ -25,6 +25,7 @@ from transformers_omnivinci.training.encoding import Measure
 from .chats import CLIP_ITEM, chat, damaged_image, damaged_video, unlike_samples, write
 from .conftest import PARITY
 from .media_samples import audio_item, image, image_item, video_item
+from .processes import run_in_processes
 
 
 @pytest.mark.parametrize(
@@ -430,7 +431,7 @@ def late(file):
 
 @pytest.mark.slow
 def test_processes_measure_shares_and_find_what_one_would(file, late, load, tmp_path):
-    torch.multiprocessing.spawn(load_in_process, (tmp_path,), nprocs=NUM_PROCESSES)
+    run_in_processes(load_in_process, tmp_path, num_processes=NUM_PROCESSES)
     results = [pickle.loads((tmp_path / f"{rank}.pickle").read_bytes()) for rank in range(NUM_PROCESSES)]
     assert len(kept(file)) == len(SHARED)
     for path in kept(file):
