@@ -2,11 +2,12 @@
 
 import io
 import json
-import threading
 import wave
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import numpy as np
+
+from .chat_server import LocalServer
 
 
 def tone(seconds: float = 0.5, rate: int = 22_050) -> bytes:
@@ -19,7 +20,7 @@ def tone(seconds: float = 0.5, rate: int = 22_050) -> bytes:
     return file.getvalue()
 
 
-class SpeechServer:
+class SpeechServer(LocalServer):
     """
     Speaks tones of 50 ms a word at `/v1/audio/speech`, and writes `heard` at `/v1/audio/transcriptions`. The sentence
     number `breaks_at` is cut off in the middle, or refused with the status `refuses`. `asked` has what was asked.
@@ -52,14 +53,4 @@ class SpeechServer:
             def log_message(self, *args):
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-
-    def __enter__(self):
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *error):
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)

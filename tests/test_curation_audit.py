@@ -41,8 +41,8 @@ def test_claims_are_right_late_invented_or_of_a_sense_that_is_lacking():
         "At 2.0 seconds, the chord is heard."
     )
     truth = [STAR, RING, CHORD]
-    assert tally(claims_of(text), truth, lacks="audio") == Tally(2, 5, 1, 1, 2, 1)
-    assert tally(claims_of(text), truth) == Tally(3, 5, 2, 1, 2, 0)
+    assert tally(claims_of(text), truth, lacks="audio") == Tally(2, 5, 1, invented=2, wrong_time=1, wrong_modality=1)
+    assert tally(claims_of(text), truth) == Tally(3, 5, 2, invented=2, wrong_time=1)
     assert tally([], truth).precision == 1 and tally([], truth).recall == 0
     assert tally(claims_of("From 1.0 to 3.0 seconds, the blue star moves right."), truth).invented == 1
 

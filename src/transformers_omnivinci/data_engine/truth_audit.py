@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..synthetic import Event, claims_of, read_events
+from ..synthetic import CaptionCount, Event, claims_of, read_events
 from .columns import AudioCaptions, OmniCaption, Questions, Segment, VisualCaptions
 from .segment_ledger import SegmentLedger
 from .typed import hints, read
@@ -19,40 +19,23 @@ TOLERANCE = 1.0
 
 
 @dataclass
-class Tally:
+class Tally(CaptionCount):
     """
-    Claims counted against events.
+    Claims counted against events, with a tolerance of time.
 
     Attributes:
         events (`int`): True events that could be told; of a caption of one sense, those of that sense.
         claims (`int`): What was told.
         right (`int`): Claims of which an event is at that time, each event once.
-        wrong_time (`int`): Claims of something that happens, at another time.
         invented (`int`): Claims of something that does not happen at all, or is told twice.
+        wrong_time (`int`): Claims of something that happens, at another time.
         wrong_modality (`int`):
             Claims about a sense that their model lacks; after correction, those of them that are still there and not
             right.
     """
 
-    events: int = 0
-    claims: int = 0
-    right: int = 0
     wrong_time: int = 0
-    invented: int = 0
     wrong_modality: int = 0
-
-    @property
-    def precision(self) -> float:
-        """The share of claims that are right; 1 without claims."""
-        return self.right / self.claims if self.claims else 1.0
-
-    @property
-    def recall(self) -> float:
-        """The share of events that are told rightly; 1 without events."""
-        return self.right / self.events if self.events else 1.0
-
-    def __add__(self, other: "Tally") -> "Tally":
-        return Tally(*(getattr(self, name) + getattr(other, name) for name in hints(Tally)))
 
 
 @dataclass

@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Self
 
 from .reels import Event
 from .scenes import COLOURS, FORMS, MOTIONS, SOUNDS
@@ -66,13 +67,8 @@ class CaptionCount:
         """The share of claims that are invented; 0 without claims."""
         return self.invented / self.claims if self.claims else 0.0
 
-    def __add__(self, other: "CaptionCount") -> "CaptionCount":
-        return CaptionCount(
-            self.events + other.events,
-            self.claims + other.claims,
-            self.right + other.right,
-            self.invented + other.invented,
-        )
+    def __add__(self, other: Self) -> Self:
+        return type(self)(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
 
 
 def count_claims(told: str, truth: str) -> CaptionCount:
