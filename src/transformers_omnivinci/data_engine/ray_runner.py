@@ -98,13 +98,14 @@ class RayRunner:
         needs = resources_of(config)
         is_ours = not ray.is_initialized()
         if is_ours:
-            options = {"logging_level": logging.WARNING, "log_to_driver": False}
+            options = {"logging_level": logging.WARNING, "log_to_driver": False, "address": self.address}
             if self.address is None and not os.environ.get("RAY_ADDRESS"):
+                options["address"] = "local"  # not one that somebody else has started on this machine
                 # Stages that only wait for servers need no core of their own.
                 options |= {"num_cpus": max(os.cpu_count() or 1, int(needs["CPU"] + 0.999))}
                 options |= {"include_dashboard": False, "object_store_memory": self.object_store_memory}
             try:
-                ray.init(address=self.address, **options)
+                ray.init(**options)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise ConnectionError(f"Ray cannot be reached at {self.address}: {error}.") from error
         try:
