@@ -1,6 +1,18 @@
 """`return_evidence` of pipelines: answers say what they rest on."""
 
 
+def take_own(model_outputs: dict, name: str):
+    """
+    Takes an entry about one sample, if any, out of what a pipeline hands to `postprocess`: in a batch, the library
+    hands samples on one by one, otherwise in a list of one.
+    """
+    entry = model_outputs.pop(name, None)
+    if not isinstance(entry, list):
+        return entry
+    [entry] = entry
+    return entry
+
+
 class TellsEvidence:
     """
     Mixin of pipelines, in front of theirs. With `return_evidence=True` every record of an answer has `evidence`, the
@@ -19,11 +31,9 @@ class TellsEvidence:
         return outputs if evidence is None else {**outputs, "evidence": evidence}
 
     def postprocess(self, model_outputs, *args, **kwargs):
-        evidence = model_outputs.pop("evidence", None)
+        evidence = take_own(model_outputs, "evidence")
         records = super().postprocess(model_outputs, *args, **kwargs)
         if evidence is not None:
-            # In a batch, the library hands samples on one by one, otherwise in a list of one.
-            [evidence] = evidence if isinstance(evidence, list) else [evidence]
             for record in records:
                 record["evidence"] = evidence.to_dict()
         return records

@@ -8,6 +8,7 @@ from torch.nn.utils.rnn import pad_sequence
 from ..reasoning.contexts import UnrollOptions
 from ..reasoning.unrolling import UnrolledAnswer, Unroller
 from ..reasoning.views import ReadChat
+from .telling import take_own
 
 
 class UnrollsContexts:
@@ -46,11 +47,9 @@ class UnrollsContexts:
         return outputs
 
     def postprocess(self, model_outputs, *args, **kwargs):
-        unrolled = model_outputs.pop("unrolled", None)
+        unrolled = take_own(model_outputs, "unrolled")
         records = super().postprocess(model_outputs, *args, **kwargs)
         if unrolled is not None:
-            # In a batch, the library hands samples on one by one, otherwise in a list of one.
-            [unrolled] = unrolled if isinstance(unrolled, list) else [unrolled]
             for record in records:
                 record["unrolled"] = unrolled
         return records

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
+from functools import wraps
 
 from starlette.applications import Starlette
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
@@ -64,6 +65,19 @@ def build_app(
     )
 
 
+def _telling_errors(endpoint: Callable) -> Callable:
+    """An endpoint of [`_Server`] whose errors become a response: an unexpected one would end the connection."""
+
+    @wraps(endpoint)
+    async def answer(self: "_Server", request: Request) -> Response:
+        try:
+            return await endpoint(self, request)
+        except Exception as error:
+            return _tell_error(error)
+
+    return answer
+
+
 class _Server:
     """The functions behind the routes. Each takes a request and returns its response."""
 
@@ -83,17 +97,14 @@ class _Server:
             raise ModelError(f"There is no model {name!r:.200}: /v1/models names those that there are.")
         return JSONResponse(_describe_model(name))
 
+    @_telling_errors
     async def complete_chat(self, request: Request) -> Response:
         body = await self._read_body(request)
         chat = _merge_generation_config(body)
-        is_streamed = body.get("stream") is True
-        try:
-            spoken = await run_in_threadpool(self.voices.read_audio, chat, is_streamed)
-        except Exception as error:
-            return _tell_error(error)
+        spoken = await run_in_threadpool(self.voices.read_audio, chat, body.get("stream") is True)
         if spoken is None:
-            return await self._answer(request, body, chat)
-        return await self._answer(
+            return await self._complete(request, body, chat)
+        return await self._complete(
             request,
             body,
             chat,
@@ -102,9 +113,10 @@ class _Server:
             has_end=True,
         )
 
+    @_telling_errors
     async def respond(self, request: Request) -> Response:
         body = await self._read_body(request)
-        return await self._answer(
+        return await self._complete(
             request,
             body,
             responses.as_chat(body),
@@ -112,19 +124,18 @@ class _Server:
             as_events=lambda chunks, name: responses.as_events(chunks, name, body),
         )
 
+    @_telling_errors
     async def speak(self, request: Request) -> Response:
         """Speaks a text; the sound is sent sentence by sentence."""
-        try:
-            body = await self._read_body(request)
-            spoken, format, as_events = await run_in_threadpool(self.voices.read_request, body)
-        except Exception as error:
-            return _tell_error(error)
+        body = await self._read_body(request)
+        spoken, format, as_events = await run_in_threadpool(self.voices.read_request, body)
         if as_events:
             events = _as_lines(speech.encode_events(spoken, format), False, lambda: None)
             return StreamingResponse(events, media_type="text/event-stream")
         pieces = iterate_in_threadpool(speech.encode_pieces(spoken, format))
         return StreamingResponse(pieces, media_type=speech.MEDIA_TYPES[format])
 
+    @_telling_errors
     async def transcribe(self, request: Request) -> Response:
         """Writes down the speech of a file that is sent as a form."""
         content = await self._read_content(request)
@@ -139,17 +150,14 @@ class _Server:
                     raise ClientDisconnect
                 return heard, heard.write(segments)
 
-        try:
-            if fields.get("stream", ["false"])[0] in ("true", "True"):
-                with ExitStack() as used:
-                    handler = await run_in_threadpool(used.enter_context, self.models.use(name))
-                    heard = await run_in_threadpool(Transcription, fields, handler)
-                    end = used.pop_all().close
-                return StreamingResponse(_as_lines(heard.events(), False, end), media_type="text/event-stream")
-            async with _while_connected(request) as cancelled:
-                heard, body = await run_in_threadpool(listen, cancelled)
-        except Exception as error:
-            return _tell_error(error)
+        if fields.get("stream", ["false"])[0] in ("true", "True"):
+            with ExitStack() as used:
+                handler = await run_in_threadpool(used.enter_context, self.models.use(name))
+                heard = await run_in_threadpool(Transcription, fields, handler)
+                end = used.pop_all().close
+            return StreamingResponse(_as_lines(heard.events(), False, end), media_type="text/event-stream")
+        async with _while_connected(request) as cancelled:
+            heard, body = await run_in_threadpool(listen, cancelled)
         if isinstance(body, str):
             return Response(body, media_type=MEDIA_TYPES[heard.format])
         return JSONResponse(body)
@@ -169,13 +177,6 @@ class _Server:
                 yield {"status": "error", "model": name, "message": str(error)}
 
         return StreamingResponse(_as_lines(events(), False, lambda: None), media_type="text/event-stream")
-
-    async def _answer(self, *args, **kwargs) -> Response:
-        """Like [`_complete`], but errors become a response: an unexpected one would end the connection."""
-        try:
-            return await self._complete(*args, **kwargs)
-        except Exception as error:
-            return _tell_error(error)
 
     async def _complete(
         self,
