@@ -72,7 +72,7 @@ def served(answer):
             pass
 
     class Server(ThreadingHTTPServer):
-        daemon_threads = True
+        daemon_threads = False  # `server_close` waits for them: each has closed its connection by then
 
         def handle_error(self, *_):
             pass
