@@ -28,8 +28,8 @@ from transformers_omnivinci.reinforcement.rewards import format_reward
 from transformers_omnivinci.reinforcement.rollouts import sample_completions
 from transformers_omnivinci.synthetic import SyntheticDataset, WorldConfig, events_of, write_dataset
 from transformers_omnivinci.synthetic.candidates import format_seconds
+from transformers_omnivinci.training import DataSource
 from transformers_omnivinci.training.command import train, training_arguments
-from transformers_omnivinci.training.data import DataSource
 from transformers_omnivinci.training.recipes import Recipe
 
 from ._harness import Report, to_markdown

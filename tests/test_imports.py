@@ -5,6 +5,7 @@ import graphlib
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,39 @@ def test_circles_are_found_and_named(tmp_path, files, circle, between_folders):
     for found, expected in ((circle_in(graph), circle), (circle_in(folders_of(graph)), between_folders)):
         names = found and {name.removeprefix("made_up.") for name in found.split(" -> ")}
         assert names == expected, found
+
+
+@cache
+def names_in(path: Path) -> set[str]:
+    """What the statements of a module bind outside of functions and classes, and the files beside a package's own."""
+    names = {one.stem for one in path.parent.iterdir()} if path.name == "__init__.py" else set()
+    waiting = list(ast.parse(path.read_text(encoding="utf-8")).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        else:
+            names |= {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+            waiting += [one for one in ast.iter_child_nodes(node) if isinstance(one, ast.stmt | ast.ExceptHandler)]
+    return names
+
+
+BESIDE = ("benchmarks", "compat", "conformance", "engines")
+
+
+def test_what_scripts_beside_the_package_import_of_it_is_there():
+    """Most of them run for hours, in environments of their own, and so too seldom to tell of a name that has moved."""
+    modules, lost = modules_of(ROOT), []
+    for path in (one for folder in BESIDE for one in (ROOT.parents[1] / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == ROOT.name:
+                known = names_in(modules[node.module]) if node.module in modules else set()
+                known |= set(dir(transformers_omnivinci)) if node.module == ROOT.name else set()
+                told = f"{path.relative_to(ROOT.parents[1])}: {node.module}."
+                lost += [told + alias.name for alias in node.names if alias.name not in known]
+    assert not lost
 
 
 def test_one_folder_knows_the_published_layout():
