@@ -43,7 +43,7 @@ from transformers_omnivinci.synthetic import (
     write_dataset,
 )
 from transformers_omnivinci.synthetic.rendering import draw_frames
-from transformers_omnivinci.synthetic.scenes import MIN_SOUND_SECONDS, MOTIONS, freeze
+from transformers_omnivinci.synthetic.scenes import MIN_SOUND_SECONDS, MOTIONS, SOUND_OF, freeze
 
 from .synthetic_facts import answer, is_described, listen, look
 
@@ -98,6 +98,7 @@ worlds = st.builds(
     sound_probability=st.floats(0.1, 1.0),
     shape_probability=st.floats(0.1, 1.0),
     repeat_probability=st.floats(0.0, 1.0),
+    match_probability=st.sampled_from([0.0, 0.5, 1.0]),
 )
 
 
@@ -125,6 +126,11 @@ def test_scenes_keep_what_they_promise(world, split, seed):
         assert shape is None or shape.start < sound.start < sound.end <= shape.end
     assert len({shape.colour for shape in scene.shapes}) == len({shape.form for shape in scene.shapes})
     assert len({shape.colour for shape in scene.shapes}) == len(scene.shapes)
+    assert bool(scene.combinations & held_out(split)) == (split != "train")
+    assert not any(scene.combinations & held_out(other) for other in SPLITS if other != split)
+    if world.match_probability == 1:
+        pairs = [(scene.shape_in(sound.slot), sound) for sound in scene.sounds]
+        assert all(shape is None or sound.kind == SOUND_OF[shape.form] for shape, sound in pairs)
 
 
 def test_uniform_sampling_misses_no_shape():

@@ -35,6 +35,9 @@ class WorldConfig:
         shape_probability (`float`, defaults to 0.85), sound_probability (`float`, defaults to 0.85):
             Probability that a slot has a shape, and that it has a sound.
         repeat_probability (`float`, defaults to 0.3): Probability that one sound of a clip is heard several times.
+        match_probability (`float`, defaults to 0.0):
+            Probability that the sounds of a clip go with its shapes: in slots that have both, each form then has a
+            sound of its own (`SOUND_OF`). In other clips, what is seen does not tell what is heard.
         num_frames (`int`, defaults to 16):
             Number of frames that a model samples uniformly from a clip: every shape is in at least one of them, and a
             shape whose motion is asked about in at least two.
@@ -62,6 +65,7 @@ class WorldConfig:
     shape_probability: float = _within(0.1, 1.0, default=0.85)
     sound_probability: float = _within(0.1, 1.0, default=0.85)
     repeat_probability: float = _within(0.0, 1.0, default=0.3)
+    match_probability: float = _within(0.0, 1.0, default=0.0)
     num_frames: int = _within(2, 4096, default=16)
     shape_radius: tuple[float, float] = _within(0.1, 0.25, default=(0.2, 0.25))
     num_specks: int = _within(0, 20, default=3)

@@ -2,7 +2,8 @@
 Scenes: what is seen and heard in a clip, and when. They are planned without rendering anything.
 
 A clip is divided into slots. Shapes and their slots are drawn independently of sounds and their slots, so that neither
-modality gives away what happens in the other. No two shapes of a clip share a colour or a form.
+modality gives away what happens in the other; the config can ask for clips whose sounds go with their shapes. No two
+shapes of a clip share a colour or a form.
 
 **Held-out combinations.** Of the 384 combinations of colour, form and sound, 16 belong to validation and 16 to test.
 No clip of another split contains all three, at the same time or not; each clip of these splits contains one of its
@@ -22,6 +23,8 @@ COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "pink", "white")
 FORMS = ("circle", "square", "triangle", "star", "cross", "ring")
 MOTIONS = ("left", "right", "up", "down", "nowhere")
 SOUNDS = ("low tone", "middle tone", "high tone", "chord", "rising sweep", "falling sweep", "noise", "click")
+SOUND_OF = dict(zip(FORMS, SOUNDS))
+"""The sound of each form, in clips whose sounds go with their shapes."""
 BACKGROUNDS = ("plain", "vertical", "horizontal", "diagonal", "stripes", "checks")
 
 CLICK_SECONDS = 0.04
@@ -218,6 +221,8 @@ def plan_scene(config: WorldConfig, split: str, rng: random.Random) -> Scene:
     heard = _draw_occupied(len(slots), config.sound_probability, rng)
     kinds = _draw_kinds(len(heard), config.repeat_probability, rng)
     pairs = _draw_pairs(len(seen), set(kinds), required, forbidden, rng)
+    if config.match_probability and rng.random() < config.match_probability:
+        pairs, kinds = _draw_matched(seen, heard, required, forbidden, rng)
     return Scene(
         seconds=seconds,
         slots=slots,
@@ -278,6 +283,19 @@ def _draw_pairs(
         if not any((*pair, kind) in forbidden for pair, kind in product(pairs, kinds)):
             rng.shuffle(pairs)
             return pairs
+
+
+def _draw_matched(
+    seen: list[int], heard: list[int], required: frozenset, forbidden: frozenset, rng: random.Random
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Colours and forms, and sounds that go with the forms in their slots, under the same conditions."""
+    while True:
+        pairs = list(zip(rng.sample(COLOURS, len(seen)), rng.sample(FORMS, len(seen))))
+        forms = {slot: form for slot, (_, form) in zip(seen, pairs)}
+        kinds = [SOUND_OF[forms[slot]] if slot in forms else rng.choice(SOUNDS) for slot in heard]
+        found = {(*pair, kind) for pair, kind in product(pairs, kinds)}
+        if found.isdisjoint(forbidden) and (found & required or not required):
+            return pairs, kinds
 
 
 def _draw_shape(
