@@ -88,7 +88,7 @@ def test_what_does_not_belong_together_is_refused(nano, tmp_path):
     session, folder = Session(model, processor), tmp_path / "session"
     session.watch(CLIP)
     session.save(folder)
-    with pytest.raises(OSError, match="is there already"):
+    with pytest.raises(OSError, match=r"is there already: a new folder is accepted\.$"):
         session.save(folder)
     other = copy.deepcopy(model)
     with torch.no_grad():

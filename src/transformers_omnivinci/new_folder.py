@@ -12,14 +12,16 @@ from filelock import FileLock, Timeout
 LOCK = ".lock"
 
 
-def check_vacant(destination: Path, force: bool = False) -> None:
+def check_vacant(destination: Path, force: bool | None = False) -> None:
     """
-    Refuses, with an `OSError`, a destination that is there and not empty; with `force`, one that is no checkpoint.
+    Refuses, with an `OSError`, a destination that is there and not empty; with `force`, one that is no checkpoint. The
+    error does not speak of `force` if that is `None`.
     """
     if not destination.exists() or (destination.is_dir() and not any(destination.iterdir())):
         return
     if not force:
-        raise OSError(f"{destination} is there already: a new folder is accepted, or `force` to replace it.")
+        other = "" if force is None else ", or `force` to replace it"
+        raise OSError(f"{destination} is there already: a new folder is accepted{other}.")
     if not (destination / "config.json").is_file():
         raise OSError(f"{destination} is not replaced, as it holds no checkpoint: it has no config.json.")
 
@@ -43,14 +45,15 @@ def check_space(destination: Path, num_bytes: int) -> None:
 
 
 @contextmanager
-def new_folder(destination: Path, force: bool = False) -> Iterator[Path]:
+def new_folder(destination: Path, force: bool | None = False) -> Iterator[Path]:
     """
     Gives an empty sibling of `destination`, which takes its place when the block ends and is removed when it fails.
     A process that is killed leaves its sibling behind, under a hidden name; the next one removes it.
 
     Args:
         destination (`Path`): The folder to be made.
-        force (`bool`, *optional*, defaults to `False`): Whether an older checkpoint is replaced.
+        force (`bool`, *optional*, defaults to `False`):
+            Whether an older checkpoint is replaced; `None` where a caller cannot ask for it.
 
     Raises:
         OSError: there is a folder already, or its parent cannot be written.

@@ -59,7 +59,7 @@ def save_session(path: Path, session, turns: Iterable[Turn], prefix: Prefix | No
         ],
         "cached": _write_cache(prefix, tensors),
     }
-    with new_folder(Path(path)) as folder:
+    with new_folder(Path(path), force=None) as folder:
         # Apart from each other, as views of one tensor are refused.
         tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
         try:
