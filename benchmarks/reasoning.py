@@ -1,10 +1,11 @@
 """
 Figure 6 and table 9 of the paper, in small: what GRPO does for nano, with sound and without, and with several seeds.
 
-Nano answers questions of the synthetic world directly. It first learns, from few chats, to write which events it sees
-and hears, and when, before it answers: `<think>…</think><answer>…</answer>`. From there GRPO goes on, rewarded for the
-format and for right answers, about clips with their sound and about the same clips without it. Answers before and
-after are those to clips of the test split, decoded greedily from mp4 files.
+Nano answers questions of the synthetic world directly. It first learns, from few chats about clips with their sound
+and without, to write which events it sees and hears, and when, before it answers:
+`<think>…</think><answer>…</answer>`. From there GRPO goes on, rewarded for the format and for right answers, about
+clips with their sound and about the same clips without it. Answers before and after are those to clips of the test
+split, decoded greedily from mp4 files.
 
 Run in TRL's environment, `make reasoning`. Data, the start and runs are kept in the folder, and not made again.
 """
@@ -13,6 +14,7 @@ import argparse
 import json
 import statistics
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,6 +30,7 @@ from transformers_omnivinci.reinforcement.rewards import format_reward
 from transformers_omnivinci.reinforcement.rollouts import sample_completions
 from transformers_omnivinci.synthetic import SyntheticDataset, WorldConfig, events_of, write_dataset
 from transformers_omnivinci.synthetic.candidates import format_seconds
+from transformers_omnivinci.synthetic.clips import write_clip
 from transformers_omnivinci.training import DataSource
 from transformers_omnivinci.training.command import train, training_arguments
 from transformers_omnivinci.training.recipes import Recipe
@@ -53,6 +56,26 @@ def think(scene) -> str:
     return ", ".join(events)
 
 
+def write_thoughts(path: Path, dataset: SyntheticDataset) -> Path:
+    """Chats in the format about written clips, and the same about copies without their sound."""
+    scenes = {sample.id: sample for sample in dataset}
+    thinking = []
+    for line in path.read_text().splitlines():
+        for hears in HEARS.values():
+            row = json.loads(line)
+            sample, medium = scenes[row["id"].rpartition("-")[0]], row["messages"][0]["content"][0]
+            scene = sample.scene if hears else replace(sample.scene, sounds=())
+            if not hears:
+                row["id"], medium["path"] = f"{row['id']}-silent", medium["path"].replace(".mp4", "-silent.mp4")
+                write_clip(path.parent / medium["path"], dataset.render(sample), with_sound=False)
+            answer = row["messages"][1]["content"][0]
+            answer["text"] = f"<think>{think(scene)}</think><answer>{answer['text']}</answer>"
+            thinking.append(json.dumps(row) + "\n")
+    path = path.with_name("thinking.jsonl")
+    path.write_text("".join(thinking))
+    return path
+
+
 def write_data(folder: Path, arguments: argparse.Namespace) -> tuple[Path, Path, Path]:
     """Chats in the format, questions for GRPO, and held-out questions."""
     splits = {"start": ("train", arguments.start_clips, 11), "train": ("train", arguments.clips, 12)}
@@ -61,16 +84,7 @@ def write_data(folder: Path, arguments: argparse.Namespace) -> tuple[Path, Path,
     for name, (split, count, seed) in splits.items():
         dataset = SyntheticDataset(split, count, seed, WORLD, TYPES)
         path = write_dataset(folder / name, dataset)
-        if name == "start":
-            scenes = {sample.id: sample.scene for sample in dataset}
-            rows = [json.loads(line) for line in path.read_text().splitlines()]
-            for row in rows:
-                answer = row["messages"][1]["content"][0]
-                thought = think(scenes[row["id"].rpartition("-")[0]])
-                answer["text"] = f"<think>{thought}</think><answer>{answer['text']}</answer>"
-            path = path.with_name("thinking.jsonl")
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        paths.append(path)
+        paths.append(write_thoughts(path, dataset) if name == "start" else path)
     return tuple(paths)
 
 
