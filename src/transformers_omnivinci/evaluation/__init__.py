@@ -4,12 +4,13 @@ Evaluation of models: suites of questions, how they are asked, and how answers a
 - `letters`, `metrics`: texts compared, without a model.
 - `suites`: questions from files.
 - `asking`, `evaluate`, `answers`: a model asked about them, and what it answered on disk.
-- `scoring`: marks of answers, and scores by category.
+- `scoring`, `confusion`: marks of answers, scores by category, and which class is taken for which.
 - `synthetic`: questions about clips of the synthetic world.
 """
 
-from .answers import AnswerFile, checkpoint_version, digest_file
+from .answers import AnswerFile, checkpoint_version, digest_file, read_answers
 from .asking import SENSES, Asker, check_senses
+from .confusion import ConfusionMatrix, confusion_matrix, draw_confusion
 from .evaluate import answer_questions, check_questions
 from .letters import choice_letter, strip_letters
 from .metrics import (
@@ -32,6 +33,7 @@ __all__ = [
     "SUITES",
     "AnswerFile",
     "Asker",
+    "ConfusionMatrix",
     "Mark",
     "Question",
     "Score",
@@ -43,12 +45,15 @@ __all__ = [
     "check_senses",
     "checkpoint_version",
     "choice_letter",
+    "confusion_matrix",
     "digest_file",
+    "draw_confusion",
     "edit_distance",
     "english_normalizer",
     "evaluate_synthetic",
     "exact_match",
     "make_marker",
+    "read_answers",
     "read_questions",
     "relaxed_match",
     "score",

@@ -82,6 +82,35 @@ class AnswerFile:
         return f"{self.path} is no file of answers, as {reason}: name another file."
 
 
+def read_answers(path: Path, senses: str = "both") -> dict[str, str]:
+    """
+    The answers that `omnivinci eval --answers` kept, whatever the settings of their run were.
+
+    Args:
+        path (`Path`): The file.
+        senses (`str`, *optional*, defaults to `"both"`): How the questions were asked, a key of `SENSES`.
+
+    Returns:
+        `dict[str, str]`: by the name of the question, see [`read_questions`].
+
+    Raises:
+        ValueError: it is no file of answers, or has none with these senses.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        first = file.readline()
+    try:
+        settings = json.loads(first)[HEADER]
+    except (ValueError, TypeError, KeyError):
+        raise ValueError(f"{path} is no file of answers, as it does not begin with the settings of a run.") from None
+    known = AnswerFile(path, settings).known
+    answers = {name: answer for (asked, name), answer in known.items() if asked == senses}
+    if not answers:
+        found = sorted({asked for asked, _ in known})
+        raise ValueError(f"{path} has no answers with the senses {senses!r}: {found} are there.")
+    return answers
+
+
 def digest_file(path: Path) -> str:
     """SHA-256 of the content of a file, in hexadecimal digits."""
     with path.open("rb") as file:
