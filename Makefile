@@ -14,7 +14,7 @@ PLOT   := demo/timeline.png
 .PHONY: help demo test quick lint format compat wheel-test fuzz bench conformance nano ablation clean
 .PHONY: vllm bench-serve quantize quantization weights assemble-test lmms swift llamafactory web-test
 .PHONY: grpo-test bench-grpo reasoning curate-test curate-demo bench-curate engine-data
-.PHONY: speech-test bench-voices small small-test
+.PHONY: speech-test bench-voices small small-test recipes-test
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -139,6 +139,9 @@ speech-test: ## have real voices speak and real recognisers listen
 
 bench-voices: ## measure how well the installed voices are understood, and how fast they are
 	$(ENGINE) speech -- python -m benchmarks.voices
+
+recipes-test: ## run every recipe of recipes/ at toy size
+	$(ENGINE) recipes
 
 bench-curate: ## measure what the data engine takes for 1,000 hours of video on Ray
 	$(ENGINE) curate -- python -m benchmarks.curate_scale
