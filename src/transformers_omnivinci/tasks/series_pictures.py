@@ -71,6 +71,8 @@ def draw_series(
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.lines import Line2D
+        from matplotlib.transforms import IdentityTransform
     except ImportError as error:
         raise ImportError('Drawing a series needs matplotlib: pip install "transformers-omnivinci[plot]".') from error
     style = style or SeriesStyle()
@@ -89,23 +91,36 @@ def draw_series(
         raise ValueError(f"The limits {low} and {high} are not in order: the lower one comes first.")
     if low == high:
         low, high = low - 1, high + 1
-    # At one dot an inch, an inch is a pixel, and sizes in points are 72 to a pixel.
+    # At one dot an inch, an inch is a pixel, and sizes in points are 72 to a pixel. Axes would take most of the time.
     figure = Figure(figsize=(style.width, style.height), dpi=1, facecolor=style.background)
     canvas = FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    length, room = values.shape[1], 1 - 2 * style.margin
-    span, pad = max(length - 1, 1), style.margin / room
-    axes.set_xlim((length - 1) / 2 - span * (0.5 + pad), (length - 1) / 2 + span * (0.5 + pad))
-    axes.set_ylim(low - (high - low) * pad, high + (high - low) * pad)
+    room, length = 1 - 2 * style.margin, values.shape[1]
+    across = style.width * (
+        style.margin + room * (np.arange(length) / (length - 1) if length > 1 else np.full(1, 0.5))
+    )
+
+    def draw(x, y, **look) -> None:
+        heights = style.height * (style.margin + room * (np.asarray(y, dtype=float) - low) / (high - low))
+        figure.add_artist(Line2D(x, heights, transform=IdentityTransform(), **look))
+
     for level in levels:
-        axes.axhline(level, color=style.level_colour, linewidth=72 * min(1.0, style.line_width), linestyle="--")
+        look = {"color": style.level_colour, "linewidth": 72 * min(1.0, style.line_width), "linestyle": "--"}
+        draw([0, style.width], [level, level], **look)
     for place, line in enumerate(values):
         colour = style.colours[place % len(style.colours)]
-        axes.plot(line, color=colour, linewidth=72 * style.line_width, solid_capstyle="round")
+        draw(across, line, color=colour, linewidth=72 * style.line_width, solid_capstyle="round")
         dots = np.arange(length) if style.marker else _alone(line)
-        size = style.marker or 1.5 * style.line_width
-        axes.plot(dots, line[dots], ".", color=colour, markersize=2 * 72 * size, markeredgewidth=0)
+        if dots.size:
+            size = style.marker or 1.5 * style.line_width
+            draw(
+                across[dots],
+                line[dots],
+                color=colour,
+                linestyle="",
+                marker="o",
+                markersize=72 * size,
+                markeredgewidth=0,
+            )
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
