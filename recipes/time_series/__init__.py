@@ -1,0 +1,1 @@
+"""Time series as pictures (paper, table 16)."""
