@@ -1,0 +1,1 @@
+"""Charts of statistical process control (paper, appendix B.5.2)."""
