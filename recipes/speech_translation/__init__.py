@@ -1,0 +1,1 @@
+"""Speech to translated text: CoVoST 2's files, and BLEU (paper, appendix B.3)."""
