@@ -118,11 +118,11 @@ def text_of(results: Mapping) -> str:
     parts, (both, deaf) = [table(rows)], (results["model"][senses] for senses in ("both", "deaf"))
     low, high = wilson_interval(results["num_clips"] / 2, results["num_clips"])
     parts.append(
-        f"{results['num_clips']} test clips with shirts that never met in training, which is ± {50 * (high - low):.0f} "
-        f"points at 50%; seed {results['seed']}, {results['frames']} frames. Of the {both['num_close']} points that "
+        f"{results['num_clips']} test clips with shirts that never met in training: ± {50 * (high - low):.0f} points "
+        f"at 50%; seed {results['seed']}, {results['frames']} frames. Of the {both['num_close']} points that "
         f"end on a line it tells the ending of {both['close'] or 0:.0f}%, and deaf of {deaf['close'] or 0:.0f}%. "
-        f"Training: {results['train_cpu_minutes']:.0f} minutes of a core ({results['train_minutes']:.0f} on the clock, "
-        f"beside other work), {results['steps']} of {results['train_clips']} clips. {results['machine']}."
+        f"Training: {results['train_cpu_minutes']:.0f} minutes of a core (clock: {results['train_minutes']:.0f}, "
+        f"beside others), {results['steps']} of {results['train_clips']} clips. {results['machine']}."
     )
     example, latency = both["example"], results["latency"]
     parts.append(

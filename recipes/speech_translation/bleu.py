@@ -1,61 +1,51 @@
-"""
-BLEU of answers that `omnivinci eval --answers` has written: `python -m recipes.speech_translation.bleu OUT`.
+"""BLEU of the answers that `omnivinci eval --answers` has kept, by sacrebleu."""
 
-Reads `OUT/data/test.jsonl` and `OUT/answers.jsonl`, and writes `OUT/results.json`.
-"""
-
-import argparse
-import json
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from transformers_omnivinci.evaluation import read_answers, read_questions
+
 TOKENIZERS = {"Chinese": "zh", "Japanese": "char"}
-"""What sacrebleu splits a target language into, where it is not words: CoVoST 2 counts characters of these two."""
+"""How sacrebleu splits a target language, where that is not by words. CoVoST 2 itself counts characters of both."""
 
 
-def read_rows(path: Path) -> list[dict]:
-    """The objects of a JSONL file; a ValueError with file and line if one is none."""
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{path}:{number} is not JSON: {error}.") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}:{number} is no JSON object.")
-        rows.append(row)
-    return rows
+def tokenizer_of(question: str) -> str:
+    """The tokenizer for the target language that a question names: "Translate the English speech to German."."""
+    found = re.search(r" to (\w+)\.$", question)
+    return TOKENIZERS.get(found[1] if found else "", "13a")
 
 
-def pair(test: Path, answers: Path) -> tuple[list[str], list[str]]:
+def pair(test: Path, answers: Path, senses: str = "both") -> tuple[list[str], list[str]]:
     """
     The answers and the right translations, in the order of the questions.
+
+    Args:
+        test (`Path`): The questions, `test.jsonl`.
+        answers (`Path`): What was answered.
+        senses (`str`): How they were asked, see [`read_answers`].
 
     Raises:
         ValueError: a question was not answered, or a file is not what it should be.
         OSError: a file is missing.
     """
-    questions = read_rows(test)
-    given = {row["question"]: row["answer"] for row in read_rows(answers) if row.get("senses") == "both"}
-    names = [f"{test.name}:{number}" for number in range(1, len(questions) + 1)]
-    missing = [name for name in names if name not in given]
+    questions, given = read_questions(test, "short-answer"), read_answers(answers, senses)
+    missing = [question.name for question in questions if question.name not in given]
     if missing:
-        raise ValueError(f"{answers} has no answer to {missing[0]} and {len(missing) - 1} others: ask these first.")
-    return [given[name] for name in names], [row["answer"] for row in questions]
+        raise ValueError(f"{answers} lacks {len(missing)} answers, that to {missing[0]} for one: ask these first.")
+    return [given[question.name] for question in questions], [question.references[0] for question in questions]
 
 
 def bleu(answers: Sequence[str], references: Sequence[str], tokenize: str) -> dict:
     """
-    BLEU of a corpus, by sacrebleu.
+    BLEU of a corpus.
 
     Args:
         answers, references (`Sequence[str]`): One for each sentence.
         tokenize (`str`): As sacrebleu names it, such as `"13a"` for languages with spaces.
 
     Returns:
-        `dict`: `bleu` (0 to 100), `chrf` (0 to 100) and the signature of the former.
+        `dict`: `bleu` and `chrf`, from 0 to 100, and the `signature` of the former.
 
     Raises:
         ImportError: sacrebleu is not installed.
@@ -68,25 +58,3 @@ def bleu(answers: Sequence[str], references: Sequence[str], tokenize: str) -> di
     score = metric.corpus_score(list(answers), [list(references)])
     chrf = CHRF().corpus_score(list(answers), [list(references)])
     return {"bleu": score.score, "chrf": chrf.score, "signature": str(metric.get_signature())}
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="python -m recipes.speech_translation.bleu", description="BLEU of answers.")
-    parser.add_argument("out", type=Path, metavar="OUT")
-    parser.add_argument("--tokenize", metavar="NAME", help="of sacrebleu; default: by the target language")
-    given = parser.parse_args(arguments)
-    test = given.out / "data/test.jsonl"
-    try:
-        answers, references = pair(test, given.out / "answers.jsonl")
-        target = re.search(r" to (\w+)\.$", read_rows(test)[0]["question"])
-        tokenize = given.tokenize or TOKENIZERS.get(target[1] if target else "", "13a")
-        result = {"sentences": len(answers), **bleu(answers, references, tokenize)}
-    except (OSError, ValueError, ImportError) as error:
-        sys.exit(f"Error: {error}")
-    (given.out / "results.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(f"BLEU {result['bleu']:.1f}, chrF {result['chrf']:.1f} of {len(answers)} sentences ({result['signature']}).")
-
-
-if __name__ == "__main__":
-    main()

@@ -3,36 +3,35 @@ Writes chats to train on and questions to evaluate from CoVoST 2:
 `python -m recipes.speech_translation.data OUT --covost FILE --clips DIR`.
 
     OUT/train.jsonl   chats: a sound, "Translate the English speech to German.", the translation
-    OUT/test.jsonl    the same as questions, for `omnivinci eval --suite short-answer`
+    OUT/test.jsonl    the same of the test split, for `omnivinci eval --suite short-answer`
 """
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from transformers_omnivinci.evaluation import SUITES
+from transformers_omnivinci.tasks import task_row, write_rows
+
 from .covost import LANGUAGES, Spoken, languages_of, read_split
 
 TRANSLATE = "Translate the {source} speech to {target}."
-TRANSCRIBE = "Please recognize the speech and only output the recognized content:"
+TRANSCRIBE = SUITES["transcription"].prompt
 
 
-def chats(spoken: Sequence[Spoken], question: str, transcribes: bool, folder: Path) -> Iterator[dict]:
-    """The chats about sentences, as `omnivinci train` reads them; paths start in `folder`."""
+def rows_of(spoken: Sequence[Spoken], question: str, transcribes: bool, folder: Path) -> Iterator[dict]:
+    """The questions about sentences, as training and evaluation read them; paths start in `folder`."""
     for one in spoken:
-        pairs = [(question, one.translation)]
+        sound = [{"type": "audio", "path": os.path.relpath(one.path, folder)}]
+        yield task_row(one.name, sound, question, one.translation)
         if transcribes:
             if not one.sentence:
                 raise ValueError(
                     f"{one.name} has no sentence to write down: give `--validated`, or no `--transcribe`."
                 )
-            pairs.append((TRANSCRIBE, one.sentence))
-        for text, answer in pairs:
-            sound = {"type": "audio", "path": os.path.relpath(one.path, folder)}
-            content = [sound, {"type": "text", "text": text}]
-            yield {"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]}
+            yield task_row(f"{one.name}-transcript", sound, TRANSCRIBE, one.sentence)
 
 
 def write(
@@ -63,15 +62,11 @@ def write(
     spoken = {
         split: read_split(of_split.get(split, covost[0]), split, clips, validated) for split in ("train", "test")
     }
-    out.mkdir(parents=True, exist_ok=True)
-    rows = {"train": list(chats(spoken["train"], question, transcribes, out))}
-    rows["test"] = [
-        {"audio": os.path.relpath(one.path, out), "question": question, "answer": one.translation}
-        for one in spoken["test"]
-    ]
+    rows = {
+        split: list(rows_of(found, question, transcribes and split == "train", out)) for split, found in spoken.items()
+    }
     for split, written in rows.items():
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in written)
-        (out / f"{split}.jsonl").write_text(text, encoding="utf-8")
+        write_rows(out / f"{split}.jsonl", written)
     return {split: len(found) for split, found in spoken.items()}
 
 

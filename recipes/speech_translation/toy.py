@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from transformers_omnivinci.inference.speech import AUTO, make_voice, write_spoken
+from transformers_omnivinci.inference.speech import AUTO, Voice, make_voice, write_spoken
 
 NUMBERS = {"two": "zwei", "three": "drei", "five": "fünf", "nine": "neun"}
 COLOURS = {"red": "rote", "white": "weiße", "green": "grüne", "yellow": "gelbe"}
@@ -31,20 +31,20 @@ def phrases(seed: int = 0) -> list[tuple[str, str, str]]:
     return found
 
 
-def write_toy(out: Path, voice: str = AUTO, limit: int | None = None) -> None:
+def write_toy(out: Path, voice: str | Voice = AUTO, limit: int | None = None) -> None:
     """
     Writes `covost_v2.en_de.tsv`, `validated.tsv` and `clips/`.
 
     Args:
         out (`Path`): The folder, which is made.
-        voice (`str`): As [`make_voice`] takes it.
+        voice (`str` or [`Voice`]): What speaks; a name is one of [`make_voice`].
         limit (`int`, *optional*): How many phrases. Default: all 64.
 
     Raises:
         ValueError: the voice is unknown.
         OSError: the voice is not installed, or fails.
     """
-    speaker = make_voice(voice)
+    speaker = make_voice(voice) if isinstance(voice, str) else voice
     (out / CLIPS).mkdir(parents=True, exist_ok=True)
     translated, sentences = ["path\ttranslation\tsplit"], ["client_id\tpath\tsentence"]
     for number, (sentence, translation, split) in enumerate(phrases()[:limit]):
