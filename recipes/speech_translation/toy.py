@@ -1,7 +1,7 @@
 """
 A small file in CoVoST 2's format, to try the recipe: `python -m recipes.speech_translation.toy OUT`.
 
-Phrases such as "three red stars" are spoken by a voice of this machine and translated by a table. A quarter of the
+Sentences such as "I see three red stars." are spoken by a voice of this machine and translated by a table. A quarter of the
 combinations is the test split.
 """
 
@@ -20,13 +20,13 @@ THINGS = {"houses": "HÃ¤user", "stars": "Sterne", "cats": "Katzen", "books": "BÃ
 COVOST, VALIDATED, CLIPS = "covost_v2.en_de.tsv", "validated.tsv", "clips"
 
 
-def phrases(seed: int = 0) -> list[tuple[str, str, str]]:
-    """All phrases with their translation and split, in a random order."""
+def sentences(seed: int = 0) -> list[tuple[str, str, str]]:
+    """All sentences with their translation and split, in a random order."""
     found = []
     for number, colour, thing in itertools.product(NUMBERS, COLOURS, THINGS):
-        translation = f"{NUMBERS[number]} {COLOURS[colour]} {THINGS[thing]}"
+        translation = f"Ich sehe {NUMBERS[number]} {COLOURS[colour]} {THINGS[thing]}."
         place = list(NUMBERS).index(number) + list(COLOURS).index(colour) + list(THINGS).index(thing)
-        found.append((f"{number} {colour} {thing}", translation, "test" if place % 4 == 0 else "train"))
+        found.append((f"I see {number} {colour} {thing}.", translation, "test" if place % 4 == 0 else "train"))
     random.Random(seed).shuffle(found)
     return found
 
@@ -38,7 +38,7 @@ def write_toy(out: Path, voice: str | Voice = AUTO, limit: int | None = None) ->
     Args:
         out (`Path`): The folder, which is made.
         voice (`str` or [`Voice`]): What speaks; a name is one of [`make_voice`].
-        limit (`int`, *optional*): How many phrases. Default: all 64.
+        limit (`int`, *optional*): How many sentences. Default: all 64.
 
     Raises:
         ValueError: the voice is unknown.
@@ -46,13 +46,13 @@ def write_toy(out: Path, voice: str | Voice = AUTO, limit: int | None = None) ->
     """
     speaker = make_voice(voice) if isinstance(voice, str) else voice
     (out / CLIPS).mkdir(parents=True, exist_ok=True)
-    translated, sentences = ["path\ttranslation\tsplit"], ["client_id\tpath\tsentence"]
-    for number, (sentence, translation, split) in enumerate(phrases()[:limit]):
+    translated, validated = ["path\ttranslation\tsplit"], ["client_id\tpath\tsentence"]
+    for number, (sentence, translation, split) in enumerate(sentences()[:limit]):
         name = f"common_voice_en_{number}.mp3"
         write_spoken(speaker.synthesize([sentence]), out / CLIPS / name, sentence)
         translated.append(f"{name}\t{translation}\t{split}")
-        sentences.append(f"toy\t{name}\t{sentence}")
-    for name, lines in ((COVOST, translated), (VALIDATED, sentences)):
+        validated.append(f"toy\t{name}\t{sentence}")
+    for name, lines in ((COVOST, translated), (VALIDATED, validated)):
         (out / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_toy(given.out, given.voice)
     except (OSError, ValueError) as error:
         sys.exit(f"Error: {error}")
-    print(f"{given.out} has {len(phrases())} phrases.")
+    print(f"{given.out} has {len(sentences())} sentences.")
 
 
 if __name__ == "__main__":
