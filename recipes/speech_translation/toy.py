@@ -1,8 +1,8 @@
 """
 A small file in CoVoST 2's format, to try the recipe: `python -m recipes.speech_translation.toy OUT`.
 
-Sentences such as "I see three red stars." are spoken by a voice of this machine and translated by a table. A quarter of the
-combinations is the test split.
+Sentences such as "I see three red stars." are spoken by a voice of this machine and translated by a table. A quarter
+of the combinations is the test split.
 """
 
 import argparse
