@@ -75,7 +75,7 @@ def write_training(out: Path, num_episodes: int, seed: int, spoken: Sequence[dic
             path = f"media/steps/{number:05d}-{step:02d}.mp4"
             clip = Clip(np.stack(frames), np.zeros(1, dtype=np.float32), fps=1, sampling_rate=16_000)
             write_clip(out / path, clip, with_sound=False)
-            video, num_steps = {"type": "video", "path": path}, num_steps + 1
+            video, num_steps = {"type": "video", "path": path, "fps": 1}, num_steps + 1
             for colour, action in right.items():
                 text = {"type": "text", "text": f"{instruction(colour, rng)} {QUESTION}"}
                 rows.append({"id": f"{number}-{step}-{colour}", "messages": chat([video, text], action)})
