@@ -16,6 +16,7 @@ from random import Random
 import numpy as np
 
 from transformers_omnivinci.synthetic import Clip, write_clip
+from transformers_omnivinci.tasks import task_row, write_rows
 
 from .actions import STOP, oracle, perform, random_action
 from .camera import sees, take_picture
@@ -53,16 +54,10 @@ def step_rows(room: Room, rng: Random) -> Iterator[tuple[list[np.ndarray], dict[
         pose = perform(room, pose, random_action(rng) if rng.random() < DETOURS else action)
 
 
-def write_lines(path: Path, rows: Sequence[dict]) -> None:
-    """Writes JSON lines; the file appears whole."""
-    part = path.with_name(f".{path.name}.incomplete")
-    part.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    part.replace(path)
-
-
 def write_training(out: Path, num_episodes: int, seed: int, spoken: Sequence[dict]) -> int:
     """
-    Writes `train.jsonl`, chats with text and with speech, and `said.jsonl`, what is said in each recording.
+    Writes `train.jsonl`, chats with text and with speech, and `said.jsonl`, which colour is said in
+    each recording.
 
     Returns:
         `int`: how many steps it has.
@@ -83,12 +78,14 @@ def write_training(out: Path, num_episodes: int, seed: int, spoken: Sequence[dic
             told = rng.choice([one for one in spoken if one["colour"] == colour])
             heard = [{"type": "audio", "path": told["path"]}, video, {"type": "text", "text": QUESTION}]
             rows.append({"id": f"{number}-{step}-spoken", "messages": chat(heard, right[colour])})
-    said = [
-        [{"type": "audio", "path": told["path"]}, {"type": "text", "text": "What was said?"}] for told in spoken
-    ]
-    texts = [chat(content, told["text"]) for content, told in zip(said, spoken, strict=True)]
-    write_lines(out / "said.jsonl", [{"id": f"said-{i}", "messages": messages} for i, messages in enumerate(texts)])
-    write_lines(out / "train.jsonl", rows)
+    write_rows(
+        out / "said.jsonl",
+        [
+            task_row(f"said-{number}", [{"type": "audio", "path": told["path"]}], "Which colour?", told["colour"])
+            for number, told in enumerate(spoken)
+        ],
+    )
+    write_rows(out / "train.jsonl", rows)
     return num_steps
 
 
@@ -105,7 +102,7 @@ def write_episodes(out: Path, num_episodes: int, seed: int, spoken: Sequence[dic
             told = [one for one in recordings if one["text"] == row["text"]]
             row[name] = rng.choice(told)["path"] if told else None
         rows.append(row)
-    write_lines(out / "test.jsonl", rows)
+    write_rows(out / "test.jsonl", rows)
 
 
 def read_episodes(path: str | Path) -> list[tuple[Room, dict]]:
@@ -146,9 +143,7 @@ def write_data(out: Path, train_episodes: int, test_episodes: int, seed: int) ->
     """Writes all files, and returns what was written: numbers, and the voices."""
     heard, unheard = find_voices()
     rng, speech = Random(f"speech/{seed}"), out / "media" / "speech"
-    spoken = {
-        split: [one for voice in heard for one in speak(speech, voice, SPEEDS[split], rng)] for split in SPEEDS
-    }
+    spoken = {split: [one for voice in heard for one in speak(speech, voice, SPEEDS[split], rng)] for split in SPEEDS}
     others = [] if unheard is None else speak(speech, unheard, SPEEDS["test"], rng)
     steps = write_training(out, train_episodes, seed, spoken["train"])
     write_episodes(out, test_episodes, seed, spoken["test"], others)

@@ -73,5 +73,8 @@ class NavigationEnv(gymnasium.Env):
     def _info(self) -> dict:
         pose: Pose = self.pose
         return {
-            "instruction": self.told, "pose": pose, "distance": self.ways.distance(pose), "path": self.path,
+            "instruction": self.told,
+            "pose": pose,
+            "distance": self.ways.distance(pose),
+            "path": self.path,
         }

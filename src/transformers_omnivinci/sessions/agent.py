@@ -107,7 +107,9 @@ class Agent:
         if not isinstance(session, Session):
             raise TypeError(f"An agent acts by a Session, got {type(session).__name__} {session!r:.40}.")
         if not callable(parse):
-            raise TypeError(f"`parse` is called with an answer, but {type(parse).__name__} {parse!r:.40} is no function.")
+            raise TypeError(
+                f"`parse` is called with an answer, but {type(parse).__name__} {parse!r:.40} is no function."
+            )
         if isinstance(history, bool) or not isinstance(history, int) or history < 1:
             raise ValueError(f"`history={history!r:.40}` is not accepted: a number of frames from 1 on is.")
         if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 0 < fps < float("inf"):
