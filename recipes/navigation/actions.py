@@ -1,4 +1,4 @@
-"""Actions as a model writes them, and who chooses them without a model: the shortest way, chance, and straight ahead."""
+"""Actions as a model writes them, and who chooses them without a model: the shortest way, and chance."""
 
 import math
 import re

@@ -1,8 +1,8 @@
 """
 Writes the model that the training begins with: `python -m recipes.navigation.base OUT`.
 
-It is the shipped nano, but for one setting: sound is padded to whole windows of its audio encoder (3 s) instead of 30 s, so
-that a spoken instruction takes 15 positions of a prompt instead of 150.
+It is the shipped nano, but for one setting: sound is padded to whole windows of its audio encoder (3 s) instead of
+30 s, so that a spoken instruction takes 15 positions of a prompt instead of 150.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """
 Writes what a model learns from and the episodes that it is tested in: `python -m recipes.navigation.data OUT`.
 
-Behaviour cloning: the steps of the shortest way, from places that a robot reaches which sometimes does something else.
-What it should do there is asked for each pillar that it has seen lately, so that the answer depends on the instruction.
+Behaviour cloning: the steps of the shortest way, from places that a robot reaches which sometimes does something
+else. What it should do there is asked for each pillar that it has seen lately, so that answers depend on instructions.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def write_training(out: Path, num_episodes: int, seed: int, spoken: Sequence[dic
 
 
 def write_episodes(out: Path, num_episodes: int, seed: int, spoken: Sequence[dict], unheard: Sequence[dict]) -> None:
-    """Writes `test.jsonl`: rooms, each with an instruction as text and said by a voice that is known, and one that is not."""
+    """Writes `test.jsonl`: rooms, each with an instruction as text, and said by a known and by an unheard voice."""
     rows = []
     for number in range(num_episodes):
         rng = Random(f"test/{seed}/{number}")

@@ -20,10 +20,10 @@ class NavigationEnv(gymnasium.Env):
     """
     A robot in a room, which is sent to a pillar.
 
-    An observation is the picture of its camera, uint8 of shape `(64, 64, 3)`. An action is a pair: the place of its kind
-    in `KINDS`, and its amount in centimetres or degrees, of shape `(1,)`. A stop ends the episode; it is rewarded with 1 within
-    1 m of the pillar, with 0 elsewhere. `info` has `instruction`, `pose`, `distance`, the metres that are left of the shortest
-    way, and `path`, the metres that were gone.
+    An observation is the picture of its camera, uint8 of shape `(64, 64, 3)`. An action is a pair: the place of its
+    kind in `KINDS`, and its amount in centimetres or degrees, of shape `(1,)`. A stop ends the episode; it is rewarded
+    with 1 within 1 m of the pillar, with 0 elsewhere. `info` has `instruction`, `pose`, `distance`, the metres that
+    are left of the shortest way, and `path`, the metres that were gone.
 
     Args:
         room ([`Room`], *optional*): The room of all episodes. `None`: `reset` draws one.
@@ -52,7 +52,7 @@ class NavigationEnv(gymnasium.Env):
         return self.render(), self._info()
 
     def step(self, action: tuple[int, np.ndarray]) -> tuple[np.ndarray, float, bool, bool, dict]:
-        """Performs an action; returns what is seen, the reward, whether that was a stop or the last step, and `info`."""
+        """Performs an action; returns what is seen, the reward, whether it was a stop or the last step, and `info`."""
         kind, amount = action
         return self.perform(Action(KINDS[int(kind)], round(float(np.ravel(amount)[0]))))
 
@@ -62,7 +62,7 @@ class NavigationEnv(gymnasium.Env):
         self.pose = perform(self.room, self.pose, action)
         self.poses.append(self.pose)
         self.path += math.dist((before.x, before.y), (self.pose.x, self.pose.y))
-        has_stopped, info = action == STOP or action.kind == "stop", self._info()
+        has_stopped, info = action.kind == STOP.kind, self._info()
         reward = float(has_stopped and info["distance"] <= SUCCESS)
         return self.render(), reward, has_stopped, not has_stopped and self.num_steps >= self.max_steps, info
 

@@ -1,8 +1,8 @@
 """
 Sends robots through the rooms of the test: `python -m recipes.navigation.evaluate OUT --policy text --model DIR`.
 
-Policies: `text`, `speech`, `unheard` (speech by a voice that the training does not have) and `nothing` (the model without
-an instruction), and without a model `random`, `forward` and `oracle`.
+Policies: `text`, `speech`, `unheard` (speech by a voice that the training does not have) and `nothing` (the model
+without an instruction), and without a model `random`, `forward` and `oracle`.
 """
 
 import argparse

@@ -65,8 +65,8 @@ class Outcome:
 def summarise(outcomes: Sequence[Outcome]) -> dict:
     """
     The means of episodes: `NE` in metres; `OS`, `SR` and `SPL` in percent, `SR` with its 95% interval; `arrived`, the
-    percentage that stopped at any pillar, and `right`, the percentage of those that stopped at the right one (`None` if
-    none did).
+    percentage that stopped at any pillar, and `right`, the percentage of those that stopped at the right one (`None`
+    if none did).
 
     Raises:
         ValueError: there are none.

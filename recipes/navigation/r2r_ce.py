@@ -1,9 +1,9 @@
 """
 Episodes of R2R-CE as Habitat has them (VLN-CE, version 1: `SPLIT.json.gz` and `SPLIT_gt.json.gz`).
 
-Of the format alone: the houses, Matterport3D, come under a licence of their own and are not here, so nothing was run in
-Habitat. What is read gives instructions for [`commands`], actions as this recipe's model writes them, and, of an action, the
-steps that Habitat takes for it.
+Of the format alone: the houses, Matterport3D, come under a licence of their own and are not here, so nothing was run
+in Habitat. What is read gives instructions, which [`commands`] may speak, and actions as this recipe's model writes
+them; and an action gives the steps that Habitat takes for it.
 """
 
 import gzip
@@ -58,7 +58,7 @@ def read_r2r(path: str | Path) -> list[R2REpisode]:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is damaged, has no episodes, or one of them lacks something; the sentence names the file and which.
+        ValueError: it is damaged, has no episodes, or one of them lacks something; the file and which are named.
     """
     told = _read(path)
     found = told.get("episodes") if isinstance(told, dict) else None
@@ -107,7 +107,7 @@ def read_steps(path: str | Path) -> dict[str, list[int]]:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is damaged, or names a step that VLN-CE does not have; the sentence names the file and the episode.
+        ValueError: it is damaged, or names a step that VLN-CE does not have; the file and the episode are named.
     """
     told = _read(path)
     if not isinstance(told, dict) or not told:
@@ -132,8 +132,8 @@ def _read(path: str | Path):
 
 def join_steps(steps: Sequence[int]) -> Iterator[Action]:
     """
-    Steps of Habitat as actions with amounts, as far as the training has them: three steps ahead are `forward 75`, two turns to
-    the left `left 30`.
+    Steps of Habitat as actions with amounts, as far as the training has them: three steps ahead are `forward 75`, two
+    turns to the left `left 30`.
     """
     current, count = None, 0
     for number in [*steps, None]:
@@ -147,7 +147,7 @@ def join_steps(steps: Sequence[int]) -> Iterator[Action]:
 
 def split_action(action: Action) -> list[int]:
     """
-    The steps of Habitat that come closest to an action, at least one: `left 30` is two turns of 15 degrees. A stop is one.
+    The steps of Habitat that come closest to an action, at least one: `left 30` is two turns of 15 degrees.
     """
     number, amount = NUMBERS[action.kind]
     return [number] * (max(1, round(action.amount / amount)) if amount else 1)

@@ -62,8 +62,8 @@ def results_table(runs: dict[str, dict]) -> str:
 
 
 def choose_replays(runs: dict[str, dict]) -> list[tuple[str, int]]:
-    """Which episodes are drawn, with their policy: the first success and the first failure by speech, or else by text."""
-    policy = next((name for name in ("speech", "text", *runs) if name in runs))
+    """Which episodes are drawn, with their policy: the first success and the first failure by speech, or by text."""
+    policy = next(name for name in ("speech", "text", *runs) if name in runs)
     outcomes = [Outcome.from_json(one) for one in runs[policy]["outcomes"]]
     chosen = [
         next((i for i, one in enumerate(outcomes) if one.is_success is wanted), None) for wanted in (True, False)
@@ -93,7 +93,7 @@ def draw_map(axes, room: Room, poses: list[Pose]) -> None:
 
 
 def draw_results(out: Path, runs: dict[str, dict]) -> Figure:
-    """Figure 8 of the paper, in small: what the robot sees last, the map, and what it was told and did; with the rates."""
+    """Figure 8 of the paper, in small: what the robot sees last, the map, what it was told and did; and the rates."""
     episodes, replays = read_episodes(out / "test.jsonl"), choose_replays(runs)
     height = 2.9 * (len(replays) + 1)
     figure = Figure(figsize=(9, height), layout="constrained", dpi=100)
@@ -111,7 +111,7 @@ def draw_results(out: Path, runs: dict[str, dict]) -> Figure:
         shown = replay["actions"][:24]
         actions = "\n".join(", ".join(shown[start : start + 3]) for start in range(0, len(shown), 3))
         end = f"{outcome.error:.1f} m from the goal: {'arrived' if outcome.is_success else 'failed'}"
-        how = "told by text" if policy == "text" else "told by speech" if policy in NAMES else policy
+        how = {"text": "told by text", "speech": "told by speech"}.get(policy, policy)
         told.text(0, 1, f"“{row['text']}”\n({how}; “{QUESTION}”)\n\n{actions}\n\n{end}", va="top", fontsize=8.5)
     bars = figure.add_subplot(grid[len(replays), :])
     names = [name for name in NAMES if name in runs]
@@ -137,15 +137,13 @@ def write_table(out: Path, folder: Path = FOLDER, page: Path | None = FOLDER / "
     results["policies"] = {policy: run["summary"] for policy, run in runs.items()}
     episodes = next(iter(runs.values()))["summary"]["episodes"]
     lines = [
-        f"{episodes} rooms of the test, the same for all; percentages but for NE. {about['train_episodes']} rooms with "
-        f"{about['steps']:,} steps and {about['recordings']} recordings to learn from, seed {about['seed']}; voices "
-        f"{', '.join(about['voices'])}; unheard {about['unheard_voice']}."
+        f"{episodes} rooms of the test, the same for all; percentages but for NE. {about['train_episodes']} rooms "
+        f"with {about['steps']:,} steps and {about['recordings']} recordings to learn from, seed {about['seed']}; "
+        f"voices {', '.join(about['voices'])}; unheard {about['unheard_voice']}."
     ]
     if trained is not None:
         minutes = trained["cpu_seconds"] / 60, trained["wall_seconds"] / 60
-        lines.append(
-            f"Training took {minutes[0]:.1f} minutes of CPU time, {minutes[1]:.0f} by the clock of a busy machine."
-        )
+        lines.append(f"Training took {minutes[0]:.1f} minutes of CPU time, {minutes[1]:.0f} by the clock.")
     text = f"{results_table(runs)}\n\n{' '.join(lines)} {results['machine']}."
     write_results(results, text, folder, page)
     draw_results(out, runs).savefig(folder / "results.png")

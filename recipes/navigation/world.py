@@ -1,4 +1,4 @@
-"""Rooms with coloured pillars and low boxes, robots that move in them, and the shortest ways around what stands there."""
+"""Rooms with coloured pillars and low boxes, robots that move in them, and the shortest ways around obstacles."""
 
 import math
 from dataclasses import dataclass

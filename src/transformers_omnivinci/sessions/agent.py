@@ -135,7 +135,9 @@ class Agent:
         """
         if not len(frames):
             raise ValueError("An action is chosen by what is seen, but no frame was given.")
-        kept = list(frames)[-self.history :]
+        kept = [np.asarray(frame) for frame in frames[-self.history :]]
+        if other := next((frame.shape for frame in kept if frame.shape != kept[0].shape), None):
+            raise ValueError(f"Frames of one size are accepted, got {kept[0].shape} and {other}.")
         known = {"fps": self.fps, "total_num_frames": len(kept), "duration": len(kept) / self.fps}
         known["frames_indices"] = list(range(len(kept)))
         with self.session.fork() as branch:
