@@ -139,9 +139,23 @@ def read_episodes(path: str | Path) -> list[tuple[Room, dict]]:
     return episodes
 
 
-def write_data(out: Path, train_episodes: int, test_episodes: int, seed: int) -> dict:
-    """Writes all files, and returns what was written: numbers, and the voices."""
-    heard, unheard = find_voices()
+def write_data(
+    out: Path, train_episodes: int, test_episodes: int, seed: int, voices: Sequence[str] | None = None
+) -> dict:
+    """
+    Writes all files, and returns what was written: numbers, and the voices.
+
+    Args:
+        out (`Path`): The folder.
+        train_episodes (`int`), test_episodes (`int`): How many rooms.
+        seed (`int`): Of rooms, detours and instructions.
+        voices (`Sequence[str]`, *optional*):
+            The voices of the training, without one for the test alone. `None`: those that this machine has.
+
+    Raises:
+        OSError: nothing on this machine speaks, or a file cannot be written.
+    """
+    heard, unheard = find_voices() if voices is None else (list(voices), None)
     rng, speech = Random(f"speech/{seed}"), out / "media" / "speech"
     spoken = {split: [one for voice in heard for one in speak(speech, voice, SPEEDS[split], rng)] for split in SPEEDS}
     others = [] if unheard is None else speak(speech, unheard, SPEEDS["test"], rng)
@@ -156,11 +170,13 @@ def write_data(out: Path, train_episodes: int, test_episodes: int, seed: int) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder that is written")
-    parser.add_argument("--train-episodes", type=int, default=1200)
+    parser.add_argument("--train-episodes", type=int, default=500)
     parser.add_argument("--test-episodes", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--voice", action="append", help="repeatable; default: those of this machine")
     options = parser.parse_args()
-    print(json.dumps(write_data(options.out, options.train_episodes, options.test_episodes, options.seed)))
+    numbers = options.train_episodes, options.test_episodes, options.seed
+    print(json.dumps(write_data(options.out, *numbers, options.voice)))
 
 
 if __name__ == "__main__":
