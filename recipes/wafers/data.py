@@ -1,0 +1,107 @@
+"""Writes chats and questions about wafer maps: `python -m recipes.wafers.data OUT`."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from .generated import SPLITS, generate
+from .maps import Wafer, clustered, draw, quadrant, ring
+from .published import read_mixedwm38, read_wm811k, split_of
+
+WORDINGS = {
+    "pattern": "Which defect pattern does this wafer have?",
+    "quadrant": "In which quadrant is the defect?",
+    "radius": "In which third of the radius is the defect?",
+}
+"""The questions: what the defect is, and where, from which engineers go on to tools and steps."""
+ASKED = {"quadrant": ("edge-loc", "loc", "scratch"), "radius": ("donut", "loc", "scratch")}
+"""Of which patterns it is asked where they lie: those whose name does not tell."""
+NOTHING = "none"
+"""The answer about a wafer without a pattern."""
+
+
+def questions(wafer: Wafer) -> Iterator[tuple[str, str, str]]:
+    """
+    What can be asked about a wafer: `(about, question, answer)`, `about` a key of `WORDINGS`.
+
+    Where a defect lies is known of generated wafers; of others, it is where failing dies are clustered. That is not
+    asked where it lies on the border between two answers, nor about several patterns at once.
+    """
+    yield "pattern", WORDINGS["pattern"], ", ".join(wafer.patterns) or NOTHING
+    if len(wafer.patterns) == 1:
+        mask = clustered(wafer.dies) if wafer.defect is None else wafer.defect
+        for about, find in (("quadrant", quadrant), ("radius", ring)):
+            if wafer.patterns[0] in ASKED[about] and (answer := find(mask)):
+                yield about, WORDINGS[about], answer
+
+
+def write(folder: Path, split: str, wafers: Iterable[Wafer]) -> int:
+    """
+    Writes `media/SPLIT/`, and `train.jsonl` (chats for `omnivinci train`) or `test.jsonl` (questions for `omnivinci
+    eval --suite short-answer`). The dies are kept in `SPLIT.npz` for the baselines.
+
+    Returns:
+        `int`: how many wafers were written.
+    """
+    media = folder / "media" / split
+    media.mkdir(parents=True, exist_ok=True)
+    count, kept, patterns = 0, {}, []
+    with open(folder / f"{split}.jsonl", "w", encoding="utf-8") as file:
+        for wafer in wafers:
+            path = media / f"{count:06d}.png"
+            draw(wafer.dies).save(path)
+            for about, question, answer in questions(wafer):
+                shown = path.relative_to(folder).as_posix()
+                row = chat(shown, question, answer) if split == "train" else asked(shown, question, answer)
+                file.write(json.dumps(row | {"about": about, "wafer": count}) + "\n")
+            kept[f"{count:06d}"] = wafer.dies
+            patterns.append(", ".join(wafer.patterns) or NOTHING)
+            count += 1
+    np.savez_compressed(folder / f"{split}.npz", patterns=np.array(patterns), **kept)
+    return count
+
+
+def chat(picture: str, question: str, answer: str) -> dict:
+    """A row that is learned from."""
+    content = [{"type": "image", "path": picture}, {"type": "text", "text": question}]
+    return {"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]}
+
+
+def asked(picture: str, question: str, answer: str) -> dict:
+    """A row that is asked about."""
+    return {"image": picture, "question": question, "answer": answer}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
+    parser.add_argument("out", type=Path, help="folder to write to")
+    parser.add_argument("--train", type=int, default=6000, help="wafers to train on (%(default)s)")
+    parser.add_argument("--test", type=int, default=800, help="wafers to ask about (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the generated wafers and of splits (%(default)s)")
+    parser.add_argument("--wm811k", type=Path, metavar="LSWMD.pkl", help="real wafers instead of generated ones")
+    parser.add_argument("--mixedwm38", type=Path, metavar="FILE.npz", help="real wafers instead of generated ones")
+    given = parser.parse_args(arguments)
+    if given.wm811k and given.mixedwm38:
+        parser.error("--wm811k and --mixedwm38 are two data sets: name one.")
+    try:
+        published = read_wm811k(given.wm811k) if given.wm811k else None
+        published = read_mixedwm38(given.mixedwm38) if given.mixedwm38 else published
+        for split in SPLITS:
+            number = given.train if split == "train" else given.test
+            if published is None:
+                wafers: Iterable[Wafer] = (generate(split, index, given.seed) for index in range(number))
+            else:
+                wafers = islice((one for one in published if split_of(one, given.seed) == split), number)
+            print(f"{write(given.out, split, wafers)} wafers are in {given.out / split}.jsonl")
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
