@@ -1,13 +1,14 @@
 """Writes chats and questions about wafer maps: `python -m recipes.wafers.data OUT`."""
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+
+from transformers_omnivinci.tasks import task_row, write_rows
 
 from .generated import SPLITS, generate
 from .maps import Wafer, clustered, draw, quadrant, ring
@@ -32,7 +33,7 @@ def questions(wafer: Wafer) -> Iterator[tuple[str, str, str]]:
     Where a defect lies is known of generated wafers; of others, it is where failing dies are clustered. That is not
     asked where it lies on the border between two answers, nor about several patterns at once.
     """
-    yield "pattern", WORDINGS["pattern"], ", ".join(wafer.patterns) or NOTHING
+    yield "pattern", WORDINGS["pattern"], label(wafer)
     if len(wafer.patterns) == 1:
         mask = clustered(wafer.dies) if wafer.defect is None else wafer.defect
         for about, find in (("quadrant", quadrant), ("radius", ring)):
@@ -42,39 +43,32 @@ def questions(wafer: Wafer) -> Iterator[tuple[str, str, str]]:
 
 def write(folder: Path, split: str, wafers: Iterable[Wafer]) -> int:
     """
-    Writes `media/SPLIT/`, and `train.jsonl` (chats for `omnivinci train`) or `test.jsonl` (questions for `omnivinci
-    eval --suite short-answer`). The dies are kept in `SPLIT.npz` for the baselines.
+    Writes `media/SPLIT/` and `SPLIT.jsonl`, which `omnivinci train` and `omnivinci eval --suite short-answer` read.
+    The dies are kept in `SPLIT.npz` for the baselines.
 
     Returns:
         `int`: how many wafers were written.
     """
     media = folder / "media" / split
     media.mkdir(parents=True, exist_ok=True)
-    count, kept, patterns = 0, {}, []
-    with open(folder / f"{split}.jsonl", "w", encoding="utf-8") as file:
-        for wafer in wafers:
-            path = media / f"{count:06d}.png"
-            draw(wafer.dies).save(path)
-            for about, question, answer in questions(wafer):
-                shown = path.relative_to(folder).as_posix()
-                row = chat(shown, question, answer) if split == "train" else asked(shown, question, answer)
-                file.write(json.dumps(row | {"about": about, "wafer": count}) + "\n")
-            kept[f"{count:06d}"] = wafer.dies
-            patterns.append(", ".join(wafer.patterns) or NOTHING)
-            count += 1
+    rows, kept, patterns = [], {}, []
+    for number, wafer in enumerate(wafers):
+        name = f"{number:06d}"
+        draw(wafer.dies).save(media / f"{name}.png")
+        item = {"type": "image", "path": f"media/{split}/{name}.png"}
+        for about, question, answer in questions(wafer):
+            fields = {"about": about, "wafer": name}
+            rows.append(task_row(f"{split}-{name}-{about}", [item], question, answer, fields))
+        kept[name] = wafer.dies
+        patterns.append(label(wafer))
+    write_rows(folder / f"{split}.jsonl", rows)
     np.savez_compressed(folder / f"{split}.npz", patterns=np.array(patterns), **kept)
-    return count
+    return len(kept)
 
 
-def chat(picture: str, question: str, answer: str) -> dict:
-    """A row that is learned from."""
-    content = [{"type": "image", "path": picture}, {"type": "text", "text": question}]
-    return {"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]}
-
-
-def asked(picture: str, question: str, answer: str) -> dict:
-    """A row that is asked about."""
-    return {"image": picture, "question": question, "answer": answer}
+def label(wafer: Wafer) -> str:
+    """The answer to which pattern a wafer has: the names of several with commas, or `NOTHING`."""
+    return ", ".join(wafer.patterns) or NOTHING
 
 
 def main(arguments: list[str] | None = None) -> None:
