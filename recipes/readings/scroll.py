@@ -15,9 +15,9 @@ from .volume import SIDES, Finding, draw_slices
 SECONDS = 8.0
 NUM_MARKS = 3
 SCROLLS = {
-    "from head to feet": (0.02, 0.98, 0.98),
-    "from feet to head": (0.98, 0.02, 0.02),
-    "there and back": (0.02, 0.98, 0.02),
+    "from head to feet": (0.2, 0.98, 0.98),
+    "from feet to head": (0.98, 0.2, 0.2),
+    "there and back": (0.2, 0.98, 0.2),
 }
 """The depths that a scroll is at in the beginning, in the middle of the way, and at the end."""
 RELATIONS = ("before", "while", "after")

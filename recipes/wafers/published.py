@@ -79,6 +79,10 @@ def _as_bytes(text: str, encoding: str = "latin1") -> bytes:
     return codecs.encode(text, "latin1")
 
 
+def _empty_bytes() -> bytes:
+    return b""
+
+
 def _made(kind, base=object, state=None):
     return kind()
 
@@ -108,7 +112,8 @@ _PYTHON = {
     ("builtins", "object"): object,
     ("copy_reg", "_reconstructor"): _made,
     ("copyreg", "_reconstructor"): _made,
-    ("__builtin__", "bytearray"): bytearray,
+    ("__builtin__", "bytes"): _empty_bytes,
+    ("builtins", "bytes"): _empty_bytes,
     ("builtins", "bytearray"): bytearray,
 }
 
