@@ -8,21 +8,22 @@ from pathlib import Path
 
 from transformers_omnivinci.inference.speech import AUTO
 from transformers_omnivinci.synthetic import write_clip
-from transformers_omnivinci.tasks import choice_rows, write_rows
+from transformers_omnivinci.tasks import Choice, choice_rows, write_rows
 
 from .narration import Narrator
 from .questions import ask_reading
 from .scroll import plan_reading, render_reading
 
-PROMPT = "{question}\n{options}"
-"""Of the chats, and of `omnivinci eval --prompt`."""
+PROMPT = "{question}"
+"""
+Of the chats, and of `omnivinci eval --prompt`. Options are not shown: nano does not know how to choose among them, and
+what it says is marked as the option that it names, or as none. Other models may get `"{question}\n{options}"`.
+"""
 
 
 def write(folder: Path, split: str, number: int, per_category: int, narrator: Narrator, seed: int = 0) -> int:
     """
     Writes `media/SPLIT/` and `SPLIT.jsonl`, which `omnivinci train` and `omnivinci eval --suite multiple-choice` read.
-
-    Chats answer by the text of the option, not by its letter: that is how nano answers. Letters are balanced.
 
     Returns:
         `int`: how many questions were written.
@@ -35,11 +36,16 @@ def write(folder: Path, split: str, number: int, per_category: int, narrator: Na
         write_clip(folder / path, render_reading(reading, narrator))
         rng = random.Random(f"questions/{split}/{seed}/{index}")
         choices += ask_reading(reading, per_category, rng, [{"type": "video", "path": path}])
+    write_rows(folder / f"{split}.jsonl", rows_of(choices, seed))
+    return len(choices)
+
+
+def rows_of(choices: list[Choice], seed: int) -> list[dict]:
+    """Multiple-choice rows whose chats answer by the text of the option: that is how nano answers."""
     rows = choice_rows(choices, seed, PROMPT)
     for row, choice in zip(rows, choices, strict=True):
         row["messages"][-1]["content"][0]["text"] = choice.answer
-    write_rows(folder / f"{split}.jsonl", rows)
-    return len(rows)
+    return rows
 
 
 def main(arguments: list[str] | None = None) -> None:

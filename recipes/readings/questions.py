@@ -1,142 +1,148 @@
 """Multiple-choice questions about readings, with three options each, in the four categories of table 14."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from transformers_omnivinci.synthetic import COLOURS, FORMS
 from transformers_omnivinci.tasks import Choice
 
-from .scroll import RELATIONS, SCROLLS, Reading
+from .scroll import Reading
 from .volume import SIDES
 
 CATEGORIES = {"LH": "long horizon", "AVS": "audio-visual synchrony", "AS": "anti-shortcut", "TR": "temporal reasoning"}
-PLACES = ("at the beginning", "in the middle", "at the end")
-NOTHING = "nothing"
+PLACES = ("in the beginning", "in the middle", "in the end")
+WAYS = {"from head to feet": "down", "from feet to head": "up", "there and back": "down and up"}
 
-Asked = tuple[str, str, str, list[str]]  # form, question, right option, the others
+Asked = tuple[str, str, list[str]]
+"""A question, its right option and the others."""
 
 
 def ask_reading(reading: Reading, per_category: int, rng: random.Random, media: list[dict]) -> Iterator[Choice]:
     """
-    Questions about a reading, as many of each category, each in another form.
+    Questions about a reading, as many of each category, each in another form, in words that nano knows.
 
     Wrong options are seen or heard in the same reading wherever there are enough, so that whoever misses a sense
-    cannot exclude them. Right options are equally frequent within a form.
+    cannot exclude them.
     """
-    for category in CATEGORIES:
-        for form in rng.sample(_FORMS[category], min(per_category, len(_FORMS[category]))):
-            question, answer, others = form(reading, rng)
-            name = form.__name__.strip("_")
-            fields = {"category": category, "form": name}
-            yield Choice(f"{reading.name}-{name}", media, question, answer, others, fields)
+    for category, forms in FORMS_OF.items():
+        for form in rng.sample(forms, min(per_category, len(forms))):
+            question, answer, others = _ASK[form](reading, rng)
+            yield Choice(
+                f"{reading.name}-{form}", media, question, answer, others, {"category": category, "form": form}
+            )
 
 
-def _others(all_of_them, answer: str) -> list[str]:
-    return [one for one in all_of_them if one != answer]
+def _first_colour(reading: Reading, rng: random.Random) -> Asked:
+    first, *others = (mark.colour for mark in reading.marks)
+    return "Which colour is shown first?", first, others
 
 
-def _first_mark(reading, rng):
-    """Needs the whole clip: every mark is shown, but not first."""
-    names = [mark.name for mark in reading.marks]
-    return "Which mark is shown first?", names[0], names[1:]
+def _last_word(reading: Reading, rng: random.Random) -> Asked:
+    *others, last = (mark.word for mark in reading.marks)
+    return "Which word is heard last?", last, others
 
 
-def _last_word(reading, rng):
-    words = [mark.word for mark in reading.marks]
-    return "Which word is said last?", words[-1], words[:-1]
-
-
-def _place_of_mark(reading, rng):
+def _place_of_mark(reading: Reading, rng: random.Random) -> Asked:
     place = rng.randrange(len(PLACES))
-    return f"When is the {reading.marks[place].name} shown?", PLACES[place], _others(PLACES, PLACES[place])
+    return f"When does the {reading.marks[place].name} appear?", PLACES[place], _without(PLACES, PLACES[place])
 
 
-def _word_during_mark(reading, rng):
+def _word_during_mark(reading: Reading, rng: random.Random) -> Asked:
     mark = rng.choice(reading.marks)
-    others = [one.word for one in reading.marks if one is not mark]
-    return f"Which word is said while the {mark.name} is shown?", mark.word, others
+    return _while(mark.name), mark.word, _without([one.word for one in reading.marks], mark.word)
 
 
-def _mark_during_word(reading, rng):
+def _colour_during_word(reading: Reading, rng: random.Random) -> Asked:
     mark = rng.choice(reading.marks)
-    others = [one.name for one in reading.marks if one is not mark]
-    return f"Which mark is shown while {mark.word} is said?", mark.name, others
+    others = _without([one.colour for one in reading.marks], mark.colour)
+    return f"Which colour is shown during the {mark.word}?", mark.colour, others
 
 
-def _side_of_mark(reading, rng):
+def _side_of_mark(reading: Reading, rng: random.Random) -> Asked:
     """What is said about the side is right one time in three: only the picture tells."""
-    said = [mark for mark in reading.marks if mark.word in SIDES]
-    mark = rng.choice(said or reading.marks)
-    side = mark.finding.side
-    return f"On which side is the {mark.name}?", side, _others(SIDES, side)
+    mark = rng.choice([mark for mark in reading.marks if mark.word in SIDES] or reading.marks)
+    return f"Which side is the {mark.name}?", mark.finding.side, _without(SIDES, mark.finding.side)
 
 
-def _word_or_none(reading, rng):
+def _word_or_none(reading: Reading, rng: random.Random) -> Asked:
     """Asks as if a mark were there, which it is two times in three."""
     words = [mark.word for mark in reading.marks]
-    place = rng.randrange(3)
-    if place < 2:
+    if rng.randrange(3):
         mark = rng.choice(reading.marks)
-        other = rng.choice(_others(words, mark.word))
+        other = rng.choice(_without(words, mark.word))
         return _while(mark.name), mark.word, [other, _there_is_no(mark.name)]
-    colours = _left(COLOURS, [mark.colour for mark in reading.marks])
-    forms = _left(FORMS, [mark.form for mark in reading.marks])
-    absent = f"{rng.choice(colours)} {rng.choice(forms)}"
+    colour = rng.choice([one for one in COLOURS if one not in {mark.colour for mark in reading.marks}])
+    form = rng.choice([one for one in FORMS if one not in {mark.form for mark in reading.marks}])
+    absent = f"{colour} {form}"
     return _while(absent), _there_is_no(absent), rng.sample(words, 2)
 
 
+def _next_word(reading: Reading, rng: random.Random) -> Asked:
+    """Which word follows a mark: both senses, in their order."""
+    place = rng.randrange(2)
+    answer = reading.marks[place + 1].word
+    others = _without([mark.word for mark in reading.marks], answer)
+    return f"Which word is next after the {reading.marks[place].name} vanishes?", answer, others
+
+
+def _next_colour(reading: Reading, rng: random.Random) -> Asked:
+    place = rng.randrange(2)
+    answer = reading.marks[place + 1].colour
+    others = _without([mark.colour for mark in reading.marks], answer)
+    return f"Which colour appears next after the {reading.marks[place].word}?", answer, others
+
+
+def _direction(reading: Reading, rng: random.Random) -> Asked:
+    """How the slices change: nothing in a single frame tells."""
+    answer = WAYS[reading.scroll]
+    return "Which way does it go?", answer, _without(WAYS.values(), answer)
+
+
 def _while(name: str) -> str:
-    return f"Which word is said while the {name} is shown?"
+    return f"Which word is heard while the {name} is shown?"
 
 
 def _there_is_no(name: str) -> str:
-    return f"there is no {name}"
+    return f"There is no {name}."
 
 
-def _left(values, taken) -> list[str]:
-    return [value for value in values if value not in taken]
+def _without(values: Iterable[str], answer: str) -> list[str]:
+    return [one for one in values if one != answer]
 
 
-def _next_mark(reading, rng):
-    place = rng.randrange(3)
-    names = [mark.name for mark in reading.marks] + [NOTHING]
-    others = [name for index, name in enumerate(names) if index not in (place, place + 1)]
-    return f"What is shown next after the {names[place]}?", names[place + 1], others[:2]
-
-
-def _word_and_mark(reading, rng):
-    """Whether a word is said before, while or after a mark is shown."""
-    relation = rng.choice(RELATIONS)
-    gap = {"before": -1, "while": 0, "after": 1}[relation]
-    places = [place for place in range(3) if 0 <= place + gap < 3]
-    place = rng.choice(places)
-    word, name = reading.marks[place + gap].word, reading.marks[place].name
-    return f"When is {word} said: before, while or after the {name} is shown?", relation, _others(RELATIONS, relation)
-
-
-def _direction(reading, rng):
-    """How the slices change: nothing in a single frame tells."""
-    return "Which way does the scroll go?", reading.scroll, _others(SCROLLS, reading.scroll)
-
-
-_FORMS = {
-    "LH": (_first_mark, _last_word, _place_of_mark),
-    "AVS": (_word_during_mark, _mark_during_word),
-    "AS": (_side_of_mark, _word_or_none),
-    "TR": (_next_mark, _word_and_mark, _direction),
+_ASK = {
+    "first_colour": _first_colour,
+    "last_word": _last_word,
+    "place_of_mark": _place_of_mark,
+    "word_during_mark": _word_during_mark,
+    "colour_during_word": _colour_during_word,
+    "side_of_mark": _side_of_mark,
+    "word_or_none": _word_or_none,
+    "next_word": _next_word,
+    "next_colour": _next_colour,
+    "direction": _direction,
 }
-FORMS_OF = {category: tuple(form.__name__.strip("_") for form in forms) for category, forms in _FORMS.items()}
-"""The names of the forms of each category."""
-NEEDED = {
-    "first_mark": "picture",
-    "last_word": "sound",
-    "place_of_mark": "picture",
-    "word_during_mark": "both",
-    "mark_during_word": "both",
-    "side_of_mark": "picture",
-    "word_or_none": "both",
-    "next_mark": "picture",
-    "word_and_mark": "both",
-    "direction": "picture",
+FORMS_OF = {
+    "LH": ("first_colour", "last_word", "place_of_mark"),
+    "AVS": ("word_during_mark", "colour_during_word"),
+    "AS": ("side_of_mark", "word_or_none"),
+    "TR": ("next_word", "next_colour", "direction"),
 }
-"""What each form cannot be answered without."""
+"""The forms of questions of each category."""
+CEILINGS = {
+    "first_colour": (1, 1 / 3),
+    "last_word": (1 / 3, 1),
+    "place_of_mark": (1, 1 / 3),
+    "word_during_mark": (1 / 3, 1 / 3),
+    "colour_during_word": (1 / 3, 1 / 3),
+    "side_of_mark": (1, 1 / 3),
+    "word_or_none": (2 / 3, 1 / 3),
+    "next_word": (1 / 3, 1 / 2),
+    "next_colour": (1 / 2, 1 / 3),
+    "direction": (1, 1 / 3),
+}
+"""
+What a reader without ears and one without eyes could reach at best, of each form. The deaf sees whether a mark is
+there at all, and then has two words to guess from. What is next is never the first, which excludes one option for those
+who see colours, or hear words.
+"""

@@ -20,7 +20,6 @@ SCROLLS = {
     "there and back": (0.2, 0.98, 0.2),
 }
 """The depths that a scroll is at in the beginning, in the middle of the way, and at the end."""
-RELATIONS = ("before", "while", "after")
 CONFIG = WorldConfig(clip_seconds=(SECONDS, SECONDS))
 
 

@@ -15,9 +15,9 @@ from .maps import Wafer, clustered, draw, quadrant, ring
 from .published import read_mixedwm38, read_wm811k, split_of
 
 WORDINGS = {
-    "pattern": "Which defect pattern does this wafer have?",
-    "quadrant": "In which quadrant is the defect?",
-    "radius": "In which third of the radius is the defect?",
+    "pattern": "Which defect is shown?",
+    "quadrant": "Where is the defect?",
+    "radius": "How far out is the defect?",
 }
 """The questions: what the defect is, and where, from which engineers go on to tools and steps."""
 ASKED = {"quadrant": ("edge-loc", "loc", "scratch"), "radius": ("donut", "loc", "scratch")}
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
     parser.add_argument("out", type=Path, help="folder to write to")
-    parser.add_argument("--train", type=int, default=6000, help="wafers to train on (%(default)s)")
+    parser.add_argument("--train", type=int, default=2000, help="wafers to train on (%(default)s)")
     parser.add_argument("--test", type=int, default=800, help="wafers to ask about (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the generated wafers and of splits (%(default)s)")
     parser.add_argument("--wm811k", type=Path, metavar="LSWMD.pkl", help="real wafers instead of generated ones")
