@@ -143,6 +143,6 @@ CEILINGS = {
 }
 """
 What a reader without ears and one without eyes could reach at best, of each form. The deaf sees whether a mark is
-there at all, and then has two words to guess from. What is next is never the first, which excludes one option for those
-who see colours, or hear words.
+there at all, and then has two words to guess from. What is next is never the first, which excludes one option for
+those who see colours, or hear words.
 """

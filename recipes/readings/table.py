@@ -100,8 +100,8 @@ def markdown(results: dict) -> str:
     time = results.get("training")
     minutes = f" Training took {time['cpu_seconds'] / 60:.1f} minutes of CPU time." if time else ""
     return (
-        f"{table(rows)}\n\nBy form, whole: {forms}. Answers that name none of the options, which count as wrong: {unclear}. "
-        f"Voices: {', '.join(results['voices'])}; seed 0; {results['machine']}.{minutes}"
+        f"{table(rows)}\n\nBy form, whole: {forms}. Answers that name none of the options, which count as wrong: "
+        f"{unclear}. Voices: {', '.join(results['voices'])}; seed 0; {results['machine']}.{minutes}"
     )
 
 
@@ -110,7 +110,7 @@ def picture(results: dict, out: Path) -> Figure:
     figure = Figure(figsize=(10, 5), dpi=110, layout="constrained", facecolor="white")
     upper, lower = figure.subfigures(2, 1, height_ratios=(1, 2.2))
     clip = sorted((out / "data" / "media" / "test").glob("*.mp4"))[0]
-    frames = load_video(clip, num_frames=8).frames
+    frames = load_video(clip, sample_indices_fn=lambda metadata: range(4, metadata.total_num_frames, 8)).frames
     for axes, frame in zip(upper.subplots(1, len(frames)), frames):
         axes.imshow(frame.permute(1, 2, 0).numpy())
         axes.axis("off")
