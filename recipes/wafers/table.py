@@ -79,7 +79,7 @@ def markdown(results: dict) -> str:
         rows.append([about, own["questions"], f"{scores['chance']:.1%}", ", ".join(simple), told])
     recalls = ", ".join(f"{name} {one:.0%}" for name, one in results["recalls"].items() if one is not None)
     time = results.get("training")
-    minutes = f" Training took {time['cpu_seconds'] / 60:.1f} minutes of CPU time." if time else ""
+    minutes = f" {time['steps']} steps in {time['cpu_seconds'] / 60:.1f} minutes of CPU time." if time else ""
     return (
         f"{table(rows)}\n\nThe paper has {PAPER} on WM-811K (table 15): other wafers, a model of 9B. By pattern: "
         f"{recalls}. Intervals are of 95%. {results['wafers']['train']:,} generated wafers to train on, seed 0, "
@@ -114,7 +114,8 @@ def main(arguments: list[str] | None = None) -> None:
         results["machine"] = machine()
         if (given.out / "train.json").is_file():
             results["training"] = json.loads((given.out / "train.json").read_text(encoding="utf-8"))
-            results["training"].pop("command", None)
+            command = results["training"].pop("command")
+            results["training"]["steps"] = int(command[command.index("--max-steps") + 1])
         page = given.folder / "README.md"
         write_results(results, markdown(results), given.folder, page if page.is_file() else None)
         picture(matrix, given.out).savefig(given.folder / "results.png")
