@@ -6,6 +6,7 @@ import typer
 
 from ..version import __version__
 from .ask import ask
+from .asr_data import asr_data
 from .assemble import assemble
 from .chat import chat
 from .convert import convert
@@ -35,7 +36,8 @@ app = typer.Typer(
 )
 for command in (ask, chat, watch, web, timeline, demo, assemble, convert, quantize, push, serve, synthesize, curate):
     app.command()(command)
-app.command()(transcribe)
+for command in (transcribe, asr_data):
+    app.command()(command)
 app.command("eval")(evaluate)
 for command in (train, grpo):
     app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(command)

@@ -19,7 +19,10 @@ Data = typer.Option(
 def train(
     context: typer.Context,
     recipe: Annotated[
-        str, typer.Option(metavar="NAME", help="Stage: vision-1 to -5, audio-1 or -2, omni, scratch or full.")
+        str,
+        typer.Option(
+            metavar="NAME", help="Stage: vision-1 to -5, audio-1 or -2, omni, asr-decision, scratch or full."
+        ),
     ],
     data: Annotated[list[str], Data],
     model: Annotated[
@@ -50,7 +53,8 @@ def train(
     """
     Train a model on chats with media.
 
-    A recipe is a training stage of the paper, from vision-1 to omni; scratch and full train all parts at once.
+    A recipe is a training stage of the paper, from vision-1 to omni; asr-decision teaches what `omnivinci transcribe
+    --decide` decides, on data of `omnivinci asr-data`; scratch and full train all parts at once.
 
     All options of transformers' TrainingArguments are accepted as well, such as --learning-rate, --max-steps,
     --per-device-train-batch-size, --bf16, --activation-checkpointing and --resume-from-checkpoint.

@@ -23,13 +23,21 @@ def transcribe(
     sounds: Annotated[list[str], typer.Argument(metavar="AUDIO", help="Sounds, or videos with sound: files or URLs.")],
     model: Model = NANO,
     external: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="NAME",
             help="Another recogniser, whose text enters the prompt: whisper, whisper:MODEL, pocketsphinx, the URL of "
-            "a server of /v1/audio/transcriptions, or a file with a transcript.",
+            "a server of /v1/audio/transcriptions, or a file with a transcript; with --decide repeatable.",
         ),
     ] = None,
+    decide: Annotated[
+        bool,
+        typer.Option(
+            "--decide",
+            help="The model writes down each stretch by itself, and decides whether to correct it by what the others "
+            "heard. It must have been trained to, by the recipe asr-decision.",
+        ),
+    ] = False,
     alone: Annotated[
         bool, typer.Option("--alone", help="Write down what the external recogniser hears, without the model.")
     ] = False,
@@ -66,20 +74,65 @@ def transcribe(
 
         if segment > window:
             raise ValueError(f"`--segment {segment:g}` is longer than `--window {window:g}`.")
-        if alone and (external is None or translate is not None):
-            raise ValueError("`--alone` needs an `--external` recogniser, which translates nothing.")
+        _check_externals(external or [], decide, alone, translate)
         targets = _targets(sounds, output, format.value)
-        other = None if external is None else make_recogniser(external)
-        recogniser = other
-        if not alone:
+        others = [make_recogniser(name) for name in external or []]
+        if alone:
+            [recogniser] = others
+        else:
             check_model(model)
             introduce_nano(model)
-            with show_progress() as progress:
-                processor, loaded = load_with_processor(progress, model, device, dtype, attn_implementation)
-            recogniser = ModelRecogniser(_asker(processor, loaded, max_new_tokens), other, translate)
+            if decide:
+                _check_decides(model)
+            hearing = load_hearing(model, max_new_tokens, device, dtype, attn_implementation)
+            if decide:
+                from ..inference.speech.deciding import DecidingRecogniser
+
+                recogniser = DecidingRecogniser(hearing, others)
+            else:
+                recogniser = ModelRecogniser(hearing, others[0] if others else None, translate)
         for sound, target in zip(sounds, targets, strict=True):
             samples = load_speech(_content(sound))
             _write(write_down(samples, recogniser, segment, window), len(samples), format.value, target, sound)
+        if decide:
+            from ..inference.speech.decisions import ACCEPT, INTEGRATE
+
+            taken = recogniser.counts
+            text = f"Stretches: {taken[ACCEPT]} as the model heard them, {taken[INTEGRATE]} corrected by the others."
+            typer.secho(text, dim=True, err=True)
+
+
+def _check_externals(external: list[str], decide: bool, alone: bool, translate: str | None) -> None:
+    """A ValueError where options about other recognisers do not go together."""
+    if alone and (not external or translate is not None):
+        raise ValueError("`--alone` needs an `--external` recogniser, which translates nothing.")
+    if decide and (not external or alone or translate is not None):
+        raise ValueError(
+            "`--decide` needs an `--external` recogniser, without `--alone` and `--translate`."
+        )
+    if decide:
+        from ..inference.speech.decisions import check_number
+
+        check_number(len(external))
+    elif len(external) > 1:
+        raise ValueError(f"Without `--decide`, one `--external` recogniser is accepted, got {len(external)}.")
+
+
+def _check_decides(model: str) -> None:
+    """A ValueError unless the tokenizer of a checkpoint has the decisions: it is there before the weights are."""
+    from ..inference.speech.decisions import check_decision_tokens
+    from ..processing import OmniVinciProcessor
+
+    check_decision_tokens(OmniVinciProcessor.from_pretrained(model).tokenizer)
+
+
+def load_hearing(model: str, max_new_tokens: int, device: str, dtype: DType, attn_implementation: str | None):
+    """The [`ModelHearing`] of a checkpoint, as the options of commands say."""
+    from ..inference.speech.model_hearing import ModelHearing
+
+    with show_progress() as progress:
+        processor, loaded = load_with_processor(progress, model, device, dtype, attn_implementation)
+    return ModelHearing(processor, loaded, max_new_tokens)
 
 
 def _content(sound: str):
@@ -101,31 +154,6 @@ def _targets(sounds: list[str], folder: Path | None, format: str) -> list[Path |
     if twice:
         raise ValueError(f"Two of the sounds would be written to {twice[0]}.{format}: give one of them another name.")
     return [folder / f"{name}.{format}" for name in names]
-
-
-def _asker(processor, model, max_new_tokens: int):
-    """What asks the model about a stretch of sound."""
-    import torch
-
-    most = processor.tokenizer.model_max_length - max_new_tokens
-
-    def ask(samples, prompt: str) -> str:
-        content = [{"type": "audio", "audio": samples}, {"type": "text", "text": prompt}]
-        inputs = processor.apply_chat_template(
-            [{"role": "user", "content": content}],
-            tokenize=True,
-            return_dict=True,
-            add_generation_prompt=True,
-            return_tensors="pt",
-        ).to(model.device)
-        length = inputs["input_ids"].shape[1]
-        if length > most:
-            raise ValueError(f"The prompt of a stretch has {length} tokens, where the model has room for {most}.")
-        with torch.inference_mode():
-            answer = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)[0, length:]
-        return processor.decode(answer, skip_special_tokens=True)
-
-    return ask
 
 
 def _write(segments, num_samples: int, format: str, target: Path | None, sound: str) -> None:

@@ -1,5 +1,6 @@
-"""Questions from files: JSONL, JSON and parquet, with the field names of published data sets."""
+"""Questions from files: JSONL, JSON, TSV and parquet, with the field names of published data sets."""
 
+import csv
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ FIELDS = {
     "options": ("options", "choices", "candidates", "choice"),
     "image": ("image_path", "image", "images"),
     "video": ("video_path", "video", "videos"),
-    "audio": ("audio_path", "audio", "audios", "sound"),
+    "audio": ("audio_path", "audio", "audios", "sound", "audio_filepath"),
 }
 """Names of the fields of a row, in any case; the first that a row has counts."""
 MEDIA = ("image", "video", "audio")
@@ -98,7 +99,9 @@ def read_questions(
     Reads the questions of a file.
 
     Args:
-        path (`Path`): `.jsonl`, `.json` with a list, or `.parquet`, which needs pyarrow.
+        path (`Path`):
+            `.jsonl`, `.json` with a list, `.tsv` with the names of its columns in the first line, or `.parquet`, which
+            needs pyarrow.
         suite (`str`): A key of `SUITES`.
         prompt (`str`, *optional*): Another prompt than the suite's.
         media (`Mapping[str, str]`, *optional*):
@@ -267,8 +270,28 @@ def _read_rows(path: Path) -> Iterator[tuple[str, object]]:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     yield f"{path.name}:{number}", _parse(line, f"{path.name}:{number}")
+    elif suffix == ".tsv":
+        yield from _read_columns(path)
     else:
-        raise ValueError(f"{path} ends in {suffix!r}: '.jsonl', '.json' and '.parquet' are accepted.")
+        raise ValueError(
+            f"{path} ends in {suffix!r}: '.jsonl', '.json' and '.parquet' are accepted, and '.tsv' with named columns."
+        )
+
+
+def _read_columns(path: Path) -> Iterator[tuple[str, dict]]:
+    """The rows of a table, in which quotes are words; an empty cell is as if it were not there."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        try:
+            names = next(rows, [])
+            for cells in rows:
+                if len(cells) > len(names):
+                    raise ValueError(f"{path.name}:{rows.line_num} has {len(cells)} columns, but {len(names)} names.")
+                if cells:
+                    found = zip(names, cells, strict=False)
+                    yield f"{path.name}:{rows.line_num}", {name: cell for name, cell in found if cell}
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path.name}:{rows.line_num} cannot be read: {error}.") from error
 
 
 def _parse(text: bytes, name: str):

@@ -19,6 +19,7 @@ from .dataset import ChatDataset
 from .encoding import SampleEncoder
 from .recipes import PARTS, Recipe
 from .trainer import OmniVinciTrainer
+from .vocabulary import add_embeddings, add_tokens
 
 ADAPTED_LAYERS = r".*language_model\.layers\..*_proj"
 """What LoRA adds to, as a pattern of names."""
@@ -122,7 +123,10 @@ def train(
         )
     set_seed(arguments.seed)
     processor = OmniVinciProcessor.from_pretrained(model)
+    new_ids = add_tokens(processor.tokenizer, recipe.tokens)
     config = OmniVinciConfig.from_pretrained(model)
+    if lora_rank and new_ids:
+        _check_room(processor, config)
     max_length = max_length or config.text_config.max_position_embeddings
     encoder = SampleEncoder(processor, max_length, **media_options)
     train_dataset = ChatDataset(sources, encoder, skip_bad, share_media)
@@ -141,8 +145,9 @@ def train(
         is_mixed = arguments.bf16 or arguments.fp16
         for module in recipe.trained_modules(network).values() if is_mixed else [network]:
             module.float()
+    add_embeddings(network, processor.tokenizer, new_ids)
     trainer = OmniVinciTrainer(
-        _add_adapters(network, recipe, lora_rank) if lora_rank else network,
+        _add_adapters(network, recipe, lora_rank, processor.tokenizer) if lora_rank else network,
         arguments,
         train_dataset,
         eval_dataset,
@@ -158,8 +163,11 @@ def train(
     return trainer
 
 
-def _add_adapters(network: OmniVinciForConditionalGeneration, recipe: Recipe, rank: int):
-    """LoRA in the linear layers of the language model; the other parts that learn do so as a whole."""
+def _add_adapters(network: OmniVinciForConditionalGeneration, recipe: Recipe, rank: int, tokenizer):
+    """
+    LoRA in the linear layers of the language model; the other parts that learn do so as a whole, and so do the
+    embeddings of the recipe's tokens.
+    """
     from peft import LoraConfig, get_peft_model
 
     if "language_model" not in recipe.trained:
@@ -170,9 +178,31 @@ def _add_adapters(network: OmniVinciForConditionalGeneration, recipe: Recipe, ra
         if name not in PARTS["language_model"] and any(True for _ in module.parameters())
     }
     config = LoraConfig(
-        r=rank, lora_alpha=2 * rank, target_modules=ADAPTED_LAYERS, modules_to_save=sorted(whole) or None
+        r=rank,
+        lora_alpha=2 * rank,
+        target_modules=ADAPTED_LAYERS,
+        modules_to_save=sorted(whole) or None,
+        trainable_token_indices=_token_rows(network, tokenizer.convert_tokens_to_ids(list(recipe.tokens))),
     )
     return get_peft_model(network, config)
+
+
+def _token_rows(network: OmniVinciForConditionalGeneration, ids: list[int]) -> dict[str, list[int]] | None:
+    """The rows that are trained, by the names of their matrices; of tied ones PEFT trains both."""
+    if not ids:
+        return None
+    is_tied = network.get_output_embeddings().weight is network.get_input_embeddings().weight
+    return {"embed_tokens": ids} if is_tied else {"embed_tokens": ids, "lm_head": ids}
+
+
+def _check_room(processor: OmniVinciProcessor, config: OmniVinciConfig) -> None:
+    """Adapters are loaded onto the weights as they are stored, which must have rows for new tokens."""
+    have, needed = config.text_config.vocab_size, len(processor.tokenizer)
+    if needed > have:
+        raise ValueError(
+            f"`--lora` makes no new embeddings: with the tokens of the recipe there are {needed:,}, but the model has "
+            f"embeddings of {have:,}. Train it without `--lora` first."
+        )
 
 
 def _check_peft() -> None:

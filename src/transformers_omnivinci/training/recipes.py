@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from ..inference.speech.decisions import DECISIONS
 from ..modeling.parts import PARTS
 
 VISION = ("vision_encoder", "vision_projector", "language_model")
@@ -30,6 +31,7 @@ class Recipe:
             The share of steps with a linear warm-up, after which the rate falls as a cosine. 3% in the paper for the
             joint training; the other stages have no numbers there and do the same.
         from_scratch (`bool`): Whether weights are drawn anew.
+        tokens (`tuple[str, ...]`): What is added to the vocabulary, as far as it lacks it.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Recipe:
     learning_rate: float = 2e-5
     warmup: float = 0.03
     from_scratch: bool = False
+    tokens: tuple[str, ...] = ()
 
     def freeze(self, model: nn.Module) -> None:
         """Leaves a gradient to the parts of an [`OmniVinciForConditionalGeneration`] that are trained."""
@@ -79,6 +82,14 @@ _STAGES = (
         "(both audio here), omni 15%, video 11%",
         ("vision_projector", "audio_projector", "omni_align_net", "language_model"),
         {"image": 0.36, "audio": 0.38, "omni": 0.15, "video": 0.11},
+    ),
+    Recipe(
+        "asr-decision",
+        "D.3.2: decision-aware fine-tuning, on data of `omnivinci asr-data`. The paper does not say what is trained: "
+        "here what hears and writes, but for the encoder",
+        ("audio_projector", "language_model"),
+        {"audio": 1.0},
+        tokens=DECISIONS,
     ),
     Recipe(
         "scratch",

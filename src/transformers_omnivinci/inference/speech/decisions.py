@@ -3,7 +3,8 @@ The second opinion that a model decides about (paper, appendix D.3.1 to D.3.3, f
 learns to say, and what is done with it. Plain text, without a model.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 
 from ...evaluation import word_errors
 
@@ -13,6 +14,8 @@ DECISIONS = (ACCEPT, INTEGRATE)
 MOST_CANDIDATES = 5
 THRESHOLD = 0.05
 """Word error rate below which a hypothesis is good enough; the paper does not give its own."""
+LONGEST_TEXTS = 8000
+"""Characters of the hypothesis and all candidates together that a prompt has room for."""
 
 _INSTRUCTION = f"""Task: Perform reference-augmented correction for a given speech input.
 Objective: Evaluate the quality of an internally generated hypothesis against external candidates.
@@ -23,7 +26,9 @@ First, select a generation strategy by producing a control token. Then, generate
 Acoustic Evidence: """
 
 
-def decision_content(sound: dict, internal: str, candidates: Sequence[str]) -> list[dict]:
+def decision_content(
+    sound: dict, internal: str, candidates: Sequence[str], control_tokens: Iterable[str] = DECISIONS
+) -> list[dict]:
     """
     The content of the message that a model decides about (D.3.1), with the sound where the paper has it.
 
@@ -31,15 +36,38 @@ def decision_content(sound: dict, internal: str, candidates: Sequence[str]) -> l
         sound (`dict`): The content item of the sound.
         internal (`str`): What the model heard by itself.
         candidates (`Sequence[str]`): What others heard, from one to five texts.
+        control_tokens (`Iterable[str]`, defaults to `DECISIONS`): What none of the texts may hold.
 
     Raises:
-        ValueError: there are none, or more.
+        ValueError: there are no candidates, or more than five; the texts are longer than a prompt has room for; or
+            one of them holds a control token.
     """
-    if not 1 <= len(candidates) <= MOST_CANDIDATES:
-        raise ValueError(f"Got {len(candidates)} external candidates: from 1 to {MOST_CANDIDATES} are accepted.")
+    check_number(len(candidates))
+    length = len(internal) + sum(map(len, candidates))
+    if length > LONGEST_TEXTS:
+        raise ValueError(
+            f"The hypothesis and the {len(candidates)} candidates of a stretch have {length} characters, where "
+            f"{LONGEST_TEXTS} fit into a prompt: give transcripts with times, as SRT, VTT or JSON, so that each "
+            "stretch gets its own part."
+        )
+    held = next((token for token in control_tokens for text in (internal, *candidates) if token in text), None)
+    if held is not None:
+        raise ValueError(f"A hypothesis or candidate holds the control token {held}: plain text is accepted.")
     listed = "\n".join(f"{number}. {' '.join(text.split())}" for number, text in enumerate(candidates, 1))
     rest = f"\nExternal Candidate Transcriptions:\n{listed}\nInternal Hypothesis:\n{internal.strip()}\n--\nOutput:"
     return [{"type": "text", "text": _INSTRUCTION}, sound, {"type": "text", "text": rest}]
+
+
+def check_number(num_candidates: int) -> None:
+    """A ValueError unless there is a candidate, and no more than five."""
+    if not 1 <= num_candidates <= MOST_CANDIDATES:
+        raise ValueError(f"Got {num_candidates} external candidates: from 1 to {MOST_CANDIDATES} are accepted.")
+
+
+def check_threshold(threshold: float) -> None:
+    """A ValueError unless it is a word error rate from 0 on."""
+    if not (math.isfinite(threshold) and threshold >= 0):
+        raise ValueError(f"A threshold of {threshold!r} is not accepted: a word error rate from 0 on is.")
 
 
 def label_decision(
@@ -62,8 +90,7 @@ def label_decision(
     Raises:
         ValueError: the threshold is negative, or nothing was said, so that there is no error rate.
     """
-    if not threshold >= 0:
-        raise ValueError(f"A threshold of {threshold!r} is not accepted: a word error rate from 0 on is.")
+    check_threshold(threshold)
     errors, words = word_errors(internal, truth, normalize)
     if not words:
         raise ValueError(f"There are no words in {truth!r:.80}, by which hypotheses could be compared.")
@@ -105,5 +132,6 @@ def check_decision_tokens(tokenizer) -> None:
     lacking = [one for one in DECISIONS if len(tokenizer.encode(one, add_special_tokens=False)) != 1]
     if lacking:
         raise ValueError(
-            f"The tokenizer lacks {', '.join(lacking)}: `tokenizer.add_tokens` adds decisions before training."
+            f"The tokenizer lacks {', '.join(lacking)}: a model is accepted that `omnivinci train --recipe "
+            "asr-decision` has taught to decide."
         )
