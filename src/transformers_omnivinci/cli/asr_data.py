@@ -44,9 +44,7 @@ def asr_data(
         Path | None,
         typer.Option(metavar="FILE", help="Keep what was heard: the same command goes on where it stopped."),
     ] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out what cannot be used, and list it.")
-    ] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out what cannot be used, and list it.")] = False,
     max_new_tokens: Annotated[int, typer.Option(metavar="N", min=1, help="Most tokens of a transcript.")] = 256,
     device: Device = "auto",
     dtype: WeightDType = DType.auto,
@@ -102,7 +100,8 @@ def asr_data(
         rates = [f"{errors / report.words:.1%}" for errors in report.errors.values()]
         print_table({"recogniser": names, "word error rate": rates}, numbers=["word error rate"])
         taken = report.decisions
-        typer.echo(f"{output} has {taken.total():,} rows: {taken[ACCEPT]:,} accept, {taken[INTEGRATE]:,} integrate.")
+        rows = "1 row" if taken.total() == 1 else f"{taken.total():,} rows"
+        typer.echo(f"{output} has {rows}: {taken[ACCEPT]:,} accept, {taken[INTEGRATE]:,} integrate.")
         if report.skipped:
             typer.echo(f"{len(report.skipped):,} of {len(utterances):,} utterances were left out:")
             for reason in report.skipped:

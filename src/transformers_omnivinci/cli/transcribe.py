@@ -107,9 +107,7 @@ def _check_externals(external: list[str], decide: bool, alone: bool, translate: 
     if alone and (not external or translate is not None):
         raise ValueError("`--alone` needs an `--external` recogniser, which translates nothing.")
     if decide and (not external or alone or translate is not None):
-        raise ValueError(
-            "`--decide` needs an `--external` recogniser, without `--alone` and `--translate`."
-        )
+        raise ValueError("`--decide` needs an `--external` recogniser, without `--alone` and `--translate`.")
     if decide:
         from ..inference.speech.decisions import check_number
 
