@@ -52,7 +52,7 @@ def asr_data(
     traceback: Traceback = False,
 ) -> None:
     """
-    Make data that teach a model to decide when to correct itself by other recognisers.
+    Make data that teach a model when to take a second opinion.
 
     Each utterance is written down by the model and by the others. Where the model's word error rate is at least
     --threshold and another one's is lower, the right decision is to integrate the references, else to accept its own.
