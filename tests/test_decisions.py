@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from transformers import AutoModel, AutoProcessor
 from typer.testing import CliRunner
 
 from transformers_omnivinci.cli import app
+from transformers_omnivinci.endpoint import EndpointHandler, Limits
 from transformers_omnivinci.evaluation import AnswerFile
 from transformers_omnivinci.inference.speech.corpora import Utterance, read_corpus
 from transformers_omnivinci.inference.speech.deciding import DecidingRecogniser
@@ -23,6 +25,9 @@ from transformers_omnivinci.inference.speech.decisions import (
 )
 from transformers_omnivinci.inference.speech.model_hearing import ModelHearing
 from transformers_omnivinci.inference.speech.transcribing import transcribe
+from transformers_omnivinci.media import encode_sound
+from transformers_omnivinci.serving.second_opinion import RecogniserError, SecondOpinion
+from transformers_omnivinci.serving.transcription import Transcription
 from transformers_omnivinci.training import ChatDataset, DataSource, SampleEncoder
 from transformers_omnivinci.training.vocabulary import add_embeddings, add_tokens
 
@@ -233,11 +238,9 @@ def decider(tmp_path_factory):
     return AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder), folder
 
 
-@pytest.mark.compat
-@pytest.mark.parametrize(("decision", "written"), [(ACCEPT, ACCEPT), (INTEGRATE, f"{INTEGRATE}xxxx")])
-def test_the_first_token_decides(decider, decision, written):
-    """The likelier decision counts, though another token is the likeliest; after an acceptance nothing is written."""
-    model, processor, _ = decider
+@contextmanager
+def preferring(model, processor, decision):
+    """Has a model like `decision`, and "x" even more. Gives a list with an entry for each of its steps."""
     likely, likeliest = processor.tokenizer.convert_tokens_to_ids([decision, "x"])
     steps = []
 
@@ -248,10 +251,31 @@ def test_the_first_token_decides(decider, decision, written):
 
     handle = model.get_output_embeddings().register_forward_hook(prefer)
     try:
-        answer = ModelHearing(processor, model, max_new_tokens=5).decide(sound(1), "a hat", ["a cat"])
+        yield steps
     finally:
         handle.remove()
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize(("decision", "written"), [(ACCEPT, ACCEPT), (INTEGRATE, f"{INTEGRATE}xxxx")])
+def test_the_first_token_decides(decider, decision, written):
+    """The likelier decision counts, though another token is the likeliest; after an acceptance nothing is written."""
+    model, processor, _ = decider
+    with preferring(model, processor, decision) as steps:
+        answer = ModelHearing(processor, model, max_new_tokens=5).decide(sound(1), "a hat", ["a cat"])
     assert answer == written and len(steps) == (1 if decision == ACCEPT else 5)
+
+
+def test_the_server_decides(decider):
+    handler = EndpointHandler(str(decider[2]), Limits(max_new_tokens=4), name="tiny", trust_remote_code=False)
+    form = {"file": [encode_sound(sound(1), 16_000, "wav")]}
+    with SpeechServer(heard="a cat sleeps") as server:
+        opinion = SecondOpinion([server.url], decides=True)
+        for decision, written in ((ACCEPT, "xxxx"), (INTEGRATE, "xxx")):
+            with preferring(handler.pipeline.model, handler.pipeline.processor, decision):
+                assert [one.text for one in Transcription(form, handler, opinion).segments()] == [written]
+    with pytest.raises(RecogniserError, match="of this server fails"):
+        list(Transcription(form, handler, opinion).segments())
 
 
 def test_decisions_need_their_tokens(model, processor):
@@ -305,6 +329,8 @@ def test_the_commands_make_data_and_decide(corpus, decider, tmp_path):
         (["transcribe", "1.wav", "--decide", "--external", "pocketsphinx"], "tokenizer lacks <accept_internal>"),
         (["transcribe", "1.wav", *["--external", "pocketsphinx"] * 2], "Without `--decide`, one"),
         (["asr-data", ".", "new.jsonl", *["--external", "pocketsphinx"] * 2], "is given twice"),
+        (["serve", "nano", "--decide"], "0 external candidates"),
+        (["serve", "nano", *["--external", "pocketsphinx"] * 2], "Without decisions, one"),
         (["asr-data", ".", "new.jsonl", "--external", "1.txt"], "transcript of one sound"),
         (["asr-data", ".", "1.txt", "--external", "pocketsphinx"], "is there already"),
         (["asr-data", ".", "no/new.jsonl", "--external", "pocketsphinx"], "no folder"),

@@ -19,6 +19,7 @@ from transformers_omnivinci.media import encode_sound, load_audio
 from transformers_omnivinci.serving.app import build_app
 from transformers_omnivinci.serving.forms import read_form
 from transformers_omnivinci.serving.models import Models
+from transformers_omnivinci.serving.second_opinion import SecondOpinion
 from transformers_omnivinci.serving.speech import Speech
 
 from .speech_server import SpeechServer
@@ -32,11 +33,11 @@ def handler():
 
 
 @contextmanager
-def running(handler, voices=()):
-    """A client of a server with these voices."""
+def running(handler, voices=(), opinion=None):
+    """A client of a server with these voices, and with recognisers beside the model."""
     models = Models(lambda path, name: handler, "nano")
     models._loaded["nano"] = handler
-    app = build_app(models, 10_000_000, voices=Speech(voices))
+    app = build_app(models, 10_000_000, voices=Speech(voices), opinion=opinion)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -244,6 +245,28 @@ def test_what_cannot_be_written_down_is_refused(client, given, told):
     with pytest.raises(openai.APIStatusError, match=told) as error:
         client.audio.transcriptions.create(**{"model": "nano", "file": ("a.wav", speech(0.5)), **given})
     assert 400 <= error.value.status_code < 500
+
+
+def test_what_others_hear_enters_the_prompt(handler, monkeypatch):
+    asked, complete, file = [], handler.complete_chat, ("talk.wav", speech(1.0))
+
+    def record(chat, cancelled=None):
+        asked.append(chat["messages"][0]["content"][1]["text"])
+        return complete({**chat, "max_tokens": 2}, cancelled)
+
+    monkeypatch.setattr(handler, "complete_chat", record)
+    with SpeechServer(heard="a dog barks") as other:
+        opinion = SecondOpinion([other.url])
+        with running(handler, opinion=opinion) as client:
+            client.audio.transcriptions.create(model="nano", file=file)
+            assert "Another recogniser heard: a dog barks" in asked[0]
+        with running(handler, opinion=SecondOpinion([other.url], decides=True)) as client:
+            with pytest.raises(openai.UnprocessableEntityError, match="tokenizer lacks <accept_internal>"):
+                client.audio.transcriptions.create(model="nano", file=file)
+    with running(handler, opinion=opinion) as client:
+        with pytest.raises(openai.InternalServerError, match="of this server fails") as error:
+            client.audio.transcriptions.create(model="nano", file=file)
+        assert error.value.status_code == 503
 
 
 # Forms

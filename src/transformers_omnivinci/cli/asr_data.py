@@ -64,16 +64,12 @@ def asr_data(
         from ..inference.speech.corpora import read_corpus
         from ..inference.speech.decision_data import INTERNAL, check_target_file, write_decision_data
         from ..inference.speech.decisions import ACCEPT, INTEGRATE, check_number
-        from ..inference.speech.recognisers import FileRecogniser, ModelRecogniser, make_recogniser
+        from ..inference.speech.recognisers import ModelRecogniser, make_listeners
         from ..processing.tokenization import control_tokens
 
         check_number(len(external))
-        if twice := sorted({name for name in external if external.count(name) > 1}):
-            raise ValueError(f"`--external {twice[0]}` is given twice.")
         check_target_file(output)
-        others = {name: make_recogniser(name) for name in external}
-        if files := [name for name, one in others.items() if isinstance(one, FileRecogniser)]:
-            raise ValueError(f"{files[0]} is the transcript of one sound: recognisers of any are accepted.")
+        others = make_listeners(external)
         utterances = read_corpus(corpus, audio, limit)
         kept = None
         if answers is not None:

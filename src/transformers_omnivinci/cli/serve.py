@@ -73,6 +73,18 @@ def serve(
             "flite:slt; repeatable, the first is the usual one. Default: none, requests for speech are refused.",
         ),
     ] = None,
+    external: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Recogniser whose text enters the prompt of /v1/audio/transcriptions, as of `omnivinci transcribe "
+            "--external`; with --decide repeatable.",
+        ),
+    ] = None,
+    decide: Annotated[
+        bool,
+        typer.Option("--decide", help="Models decide about what the others heard, as of `omnivinci transcribe`."),
+    ] = False,
     default_seed: Annotated[int | None, typer.Option(metavar="N", help="Random seed at start.")] = None,
     enable_cors: Annotated[bool, typer.Option("--enable-cors", help="Allow web pages of any origin.")] = False,
     log_level: Annotated[LogLevel, typer.Option(help="Least severe messages to log.")] = LogLevel.info,
@@ -102,10 +114,11 @@ def serve(
         from ..endpoint import EndpointHandler, Limits, RequestError
         from ..endpoint.parameters import read_processing
         from ..serving.models import Models
+        from ..serving.second_opinion import SecondOpinion
         from ..serving.sources import AllowedSources
         from ..serving.speech import Speech
 
-        voices = Speech(voice or [])
+        voices, opinion = Speech(voice or []), SecondOpinion(external or [], decide)
         limits, sources = Limits.from_environment(), AllowedSources(allowed_local_media_path, allow_media_host)
         processing = _read_object("--mm-processor-kwargs", mm_processor_kwargs)
         try:
@@ -131,7 +144,8 @@ def serve(
             with models.use(models.only):
                 pass
         # Base64 makes media a third larger.
-        app = build_app(models, 2 * limits.max_total_bytes + 8 * limits.max_text_characters, enable_cors, voices)
+        most = 2 * limits.max_total_bytes + 8 * limits.max_text_characters
+        app = build_app(models, most, enable_cors, voices, opinion)
         uvicorn.run(app, host=host, port=port, log_level=log_level.value)
 
 

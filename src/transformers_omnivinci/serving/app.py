@@ -22,6 +22,7 @@ from ..endpoint.parameters import read_flag
 from . import responses, speech
 from .forms import read_form
 from .models import ModelError, Models
+from .second_opinion import RecogniserError, SecondOpinion
 from .streaming import stream_chat
 from .transcription import MEDIA_TYPES, Transcription
 
@@ -35,19 +36,24 @@ ROUTES = (
     "/v1/models",
     "/health",
 )
-HANDLED = (RequestError, ModelError, speech.VoiceError, HTTPException, ClientDisconnect)
+HANDLED = (RequestError, ModelError, speech.VoiceError, RecogniserError, HTTPException, ClientDisconnect)
 ROOTS = ("", "/v1")  # some versions of `transformers chat` look below the API for what others find beside it
 OF_CONFIGS = ("transformers_version", "_from_model_config")  # of a `generation_config`, but no options of `generate`
 
 
 def build_app(
-    models: Models, max_body_bytes: int, enable_cors: bool = False, voices: speech.Speech | None = None
+    models: Models,
+    max_body_bytes: int,
+    enable_cors: bool = False,
+    voices: speech.Speech | None = None,
+    opinion: SecondOpinion | None = None,
 ) -> Starlette:
     """
-    The application, whose `models` answer requests of at most `max_body_bytes`, and whose `voices` speak. With
-    `enable_cors`, web pages of any origin may send requests.
+    The application, whose `models` answer requests of at most `max_body_bytes`, whose `voices` speak, and whose
+    recognisers of a second `opinion` listen beside the models. With `enable_cors`, web pages of any origin may send
+    requests.
     """
-    server = _Server(models, max_body_bytes, voices or speech.Speech())
+    server = _Server(models, max_body_bytes, voices or speech.Speech(), opinion or SecondOpinion())
     origins = Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
     return Starlette(
         routes=[
@@ -81,8 +87,8 @@ def _telling_errors(endpoint: Callable) -> Callable:
 class _Server:
     """The functions behind the routes. Each takes a request and returns its response."""
 
-    def __init__(self, models: Models, max_body_bytes: int, voices: speech.Speech):
-        self.models, self.max_body_bytes, self.voices = models, max_body_bytes, voices
+    def __init__(self, models: Models, max_body_bytes: int, voices: speech.Speech, opinion: SecondOpinion):
+        self.models, self.max_body_bytes, self.voices, self.opinion = models, max_body_bytes, voices, opinion
 
     async def health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok", "cache": await run_in_threadpool(self.models.cache_usage)})
@@ -144,7 +150,7 @@ class _Server:
 
         def listen(cancelled: Cancelled) -> tuple[Transcription, dict | str]:
             with self.models.use(name) as handler:
-                heard = Transcription(fields, handler)
+                heard = Transcription(fields, handler, self.opinion)
                 segments = list(heard.segments(cancelled))
                 if cancelled.is_set:
                     raise ClientDisconnect
@@ -153,7 +159,7 @@ class _Server:
         if fields.get("stream", ["false"])[0] in ("true", "True"):
             with ExitStack() as used:
                 handler = await run_in_threadpool(used.enter_context, self.models.use(name))
-                heard = await run_in_threadpool(Transcription, fields, handler)
+                heard = await run_in_threadpool(Transcription, fields, handler, self.opinion)
                 end = used.pop_all().close
             return StreamingResponse(_as_lines(heard.events(), False, end), media_type="text/event-stream")
         async with _while_connected(request) as cancelled:
@@ -290,7 +296,7 @@ def _describe_error(error: Exception) -> tuple[int, dict]:
         status, message = (error.status if error.status < 500 else 400), error.reason
     elif isinstance(error, ModelError):
         status, message, code = 404, str(error), "model_not_found"
-    elif isinstance(error, speech.VoiceError):
+    elif isinstance(error, (speech.VoiceError, RecogniserError)):
         status, message, kind = 503, str(error), "server_error"
     elif isinstance(error, HTTPException):
         status, message = error.status_code, f"{error.detail}. The routes are {', '.join(ROUTES)}."

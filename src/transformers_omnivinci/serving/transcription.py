@@ -8,10 +8,11 @@ import numpy as np
 from ..endpoint import EndpointHandler, RequestError
 from ..endpoint.generation import Cancelled
 from ..endpoint.parameters import refuse_others, refuse_unknown
-from ..inference.speech.recognisers import HEARING_RATE, ModelRecogniser
+from ..inference.speech.recognisers import HEARING_RATE
 from ..inference.speech.transcribing import load_speech, transcribe
 from ..inference.speech.transcripts import Segment, describe, join_text, write_transcript
 from ..media import encode_sound, probe_audio
+from .second_opinion import SecondOpinion
 
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 MEDIA_TYPES = {"text": "text/plain", "srt": "text/plain", "vtt": "text/vtt"}
@@ -35,9 +36,10 @@ class Transcription:
     Args:
         fields (`Mapping[str, list]`): Of the form, see [`read_form`].
         handler ([`EndpointHandler`]): What writes it down, within its limits.
+        opinion ([`SecondOpinion`], *optional*): The recognisers beside it.
     """
 
-    def __init__(self, fields: Mapping[str, list], handler: EndpointHandler):
+    def __init__(self, fields: Mapping[str, list], handler: EndpointHandler, opinion: SecondOpinion | None = None):
         refuse_unknown("The form", fields, FIELDS)
         for name, values in fields.items():
             if len(values) > 1 and name != "timestamp_granularities":
@@ -48,7 +50,7 @@ class Transcription:
         content = given.get("file")
         if not isinstance(content, bytes) or not content:
             raise RequestError(400, "The form has no `file` with sound.")
-        self.handler, self.content = handler, content
+        self.handler, self.content, self.opinion = handler, content, opinion or SecondOpinion()
         self.format = given.get("response_format", "json")
         refuse_others("response_format", self.format, FORMATS)
         for granularity in fields.get("timestamp_granularities", []):
@@ -77,15 +79,19 @@ class Transcription:
             raise RequestError(422, f"`temperature` is a number, got {given!r:.40}.") from error
 
     def segments(self, cancelled: Cancelled | None = None) -> Iterator[Segment]:
-        """What is said; a `RequestError` if the file cannot be decoded."""
+        """What is said; a `RequestError` if the file cannot be decoded, a `RecogniserError` if another one fails."""
         try:
             samples = load_speech(self.content)
         except (ValueError, OSError) as error:
             raise RequestError(415, f"The file is not accepted as sound: {error}") from error
-        for segment in transcribe(samples, ModelRecogniser(self._asker(cancelled))):
-            yield segment
-            if cancelled is not None and cancelled.is_set:
-                return
+        recogniser = self.opinion.recogniser(self._asker(cancelled), self.handler)
+        try:
+            for segment in transcribe(samples, recogniser):
+                yield segment
+                if cancelled is not None and cancelled.is_set:
+                    return
+        except ValueError as error:
+            raise error if isinstance(error, RequestError) else RequestError(422, str(error)) from error
 
     def _asker(self, cancelled: Cancelled | None) -> Callable[[np.ndarray, str], str]:
         def ask(samples: np.ndarray, prompt: str) -> str:

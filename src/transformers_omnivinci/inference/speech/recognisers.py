@@ -1,7 +1,7 @@
 """What writes down speech: OmniVinci itself, or another recogniser that it is given the text of."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -254,3 +254,23 @@ def make_recogniser(name: str) -> Recogniser:
         f"{name!r:.200} is no recogniser: whisper, whisper:MODEL, pocketsphinx, the URL of a server of "
         "/v1/audio/transcriptions, or a file with a transcript is accepted."
     )
+
+
+def make_listeners(names: Sequence[str]) -> dict[str, Recogniser]:
+    """
+    Recognisers of any sound, by their names.
+
+    Args:
+        names (`Sequence[str]`): As of [`make_recogniser`], but no files with a transcript.
+
+    Raises:
+        ValueError, OSError: there is no such recogniser, one is given twice, or is the transcript of one sound.
+    """
+    made: dict[str, Recogniser] = {}
+    for name in names:
+        if name in made:
+            raise ValueError(f"The recogniser {name!r:.200} is given twice.")
+        made[name] = make_recogniser(name)
+        if isinstance(made[name], FileRecogniser):
+            raise ValueError(f"{name!r:.200} is the transcript of one sound: recognisers of any are accepted.")
+    return made
