@@ -25,6 +25,7 @@ from transformers_omnivinci.planning import Timeline, TimelineGroup, timeline_of
 from .conftest import CLIP, PARITY
 from .media_files import write_animation, write_video
 from .media_samples import image, sound, user
+from .speech_server import SpeechServer
 
 TINY = str(PARITY / "published-tiny")
 SHORT_GROUPS = str(PARITY / "published-tiny-short-groups")
@@ -47,9 +48,9 @@ def ask(*args, **kwargs):
 def answer(model, processor):
     """What the command is to print: the answer of the model itself, and a newline."""
 
-    def generate(*items, load_audio_from_video=True, **options):
+    def generate(*items, question=("What?",), load_audio_from_video=True, **options):
         inputs = processor.apply_chat_template(
-            user(*items, "What?"),
+            user(*items, *question),
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
@@ -138,6 +139,21 @@ def test_ask_about_text_alone(answer):
     assert ask("What?", "--dtype", "float32", "--attn-implementation", "eager").stdout == answer()
 
 
+def test_ask_takes_a_spoken_question_in_each_form_and_position(answer, files):
+    clip, spoken = {"type": "video", "path": CLIP}, {"type": "audio", "path": str(files / "sound")}
+    with SpeechServer(heard="What?") as other:
+        options = ("--spoken", "transcript", "--recogniser", other.url)
+        assert ask(CLIP, files / "sound", *options).stdout == answer(clip)
+        options = ("--spoken", "rendered", "--recogniser", other.url, "--voice", other.url)
+        ask(files / "sound", *options)
+        assert other.asked[-1]["input"] == "What?"
+    assert ask(CLIP, files / "sound", "--spoken", "native").stdout == answer(clip, spoken, question=())
+    asked = ask(CLIP, files / "picture", files / "sound", "--spoken", "native", "--position", "mid")
+    image = {"type": "image", "path": str(files / "picture")}
+    assert asked.stdout == answer(clip, spoken, image, question=())
+    assert ask(CLIP, "What?", "--position", "prefix").stdout == answer("What?", clip, question=())
+
+
 def test_ask_tells_animations_from_images(answer, tmp_path):
     path = str(write_animation(tmp_path / "moving.gif", [100, 100, 100]))
     assert ask(path, "What?", "--num-frames", 3).stdout == answer({"type": "video", "path": path}, num_frames=3)
@@ -212,6 +228,11 @@ def test_ask_shows_progress_on_a_terminal(monkeypatch):
             "`video_end=3.0` is not after `video_start=9.0`.",
         ),
         ((__file__, "What?", "--model", TINY), "cannot be read as a video, image or sound"),
+        (("no.wav", "--model", TINY, "--spoken", "native"), "There is no sound 'no.wav', which is the question"),
+        (("no.wav", "--model", TINY, "--spoken", "transcript"), "`--recogniser` is for `--spoken transcript`"),
+        (("What?", "--model", TINY, "--recogniser", "whisper"), "`--recogniser` is for `--spoken transcript`"),
+        ((CLIP, "What?", "--model", TINY, "--position", "mid"), "There is no middle of 1 media"),
+        ((CLIP, "What?", "--model", TINY, "--position", "mid", "--unroll"), "--unroll writes contexts before a"),
     ),
 )
 def test_ask_refuses_in_one_line(arguments, message):

@@ -2,6 +2,7 @@
 
 import os
 from contextlib import nullcontext
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,9 @@ from .options import (
 )
 from .sources import check_model, content_item
 from .terminal import count_watched, introduce_nano, plain_errors, show_progress
+
+Spoken = StrEnum("Spoken", ["native", "transcript", "rendered"])
+Position = StrEnum("Position", ["prefix", "mid", "suffix"])
 
 
 def ask(
@@ -58,6 +62,20 @@ def ask(
         Path | None, typer.Option(metavar="FILE", help="Speak the answer into this file: .wav, .mp3, .flac or .ogg.")
     ] = None,
     voice: Voice = "auto",
+    spoken: Annotated[
+        Spoken | None,
+        typer.Option(
+            help="QUESTION is a sound, which is asked as it is, as the text that --recogniser hears, or as that text "
+            "spoken anew by --voice."
+        ),
+    ] = None,
+    recogniser: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Who hears a spoken question, as of `omnivinci transcribe --external`."),
+    ] = None,
+    position: Annotated[
+        Position, typer.Option(help="Where the question stands: before, among or behind the media.")
+    ] = Position.suffix,
     max_new_tokens: MaxNewTokens = 512,
     device: Device = "auto",
     dtype: WeightDType = DType.auto,
@@ -70,16 +88,23 @@ def ask(
     The answer is printed while it is generated; with --unroll, contexts go to standard error while they are written.
     """
     with plain_errors(traceback):
-        if os.path.isfile(question):
-            raise ValueError(f"The last argument is the question, but {question!r} is a file.")
+        if spoken is None and os.path.isfile(question):
+            raise ValueError(
+                f"The last argument is the question, but {question!r} is a file. A spoken one needs `--spoken`."
+            )
         speaking = nullcontext() if speak is None else prepare_speech(speak, voice)
         content = [content_item(source) for source in media or []]
         options = _unroll_options(unroll, threshold, max_rounds)
         if options is not None and not content:
             raise ValueError("--unroll tells what is seen and heard, but no video, image or sound is given.")
+        if options is not None and (spoken is not None or position != Position.suffix):
+            raise ValueError("--unroll writes contexts before a question in words, which stands behind the media.")
         check_model(model)
+        asked = {"type": "text", "text": question}
+        if spoken is not None or recogniser is not None:
+            asked = _hear_question(question, spoken, recogniser, voice)
         introduce_nano(model)
-        chat = [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]
+        chat = [{"role": "user", "content": _place(content, asked, position)}]
         watching = {"load_audio_from_video": audio, "num_frames": num_frames, "fps": fps, "return_evidence": evidence}
         watching |= {"video_start": start, "video_end": end}
         with show_progress() as progress:
@@ -95,14 +120,39 @@ def ask(
                         media_encoder=loaded,
                         **watching,
                     ).to(loaded.device)
-        with speaking as spoken:
+        with speaking as aloud:
             if options is None:
                 rests_on = inputs.pop("evidence", [])
-                _answer(loaded, processor, inputs, max_new_tokens, spoken)
+                _answer(loaded, processor, inputs, max_new_tokens, aloud)
             else:
-                rests_on = _answer_unrolled(loaded, processor, chat, options, watching, max_new_tokens, spoken)
+                rests_on = _answer_unrolled(loaded, processor, chat, options, watching, max_new_tokens, aloud)
         for one in rests_on:
             typer.echo("\n" + "\n".join(describe_evidence(one, media or [])))
+
+
+def _hear_question(sound: str, form: Spoken | None, recogniser: str | None, voice: str) -> dict:
+    """The content item of a question that is the sound of a file or URL, see [`spoken_question`]."""
+    from ..inference.speech import make_voice
+    from ..inference.speech.prompts import spoken_question
+    from ..inference.speech.recognisers import make_recogniser
+    from ..inference.speech.transcribing import load_speech
+    from ..media import download, is_url
+
+    if (recogniser is None) != (form in (None, Spoken.native)):
+        raise ValueError("`--recogniser` is for `--spoken transcript` and `--spoken rendered`, which need it.")
+    listener = None if recogniser is None else make_recogniser(recogniser)
+    speaker = make_voice(voice) if form == Spoken.rendered else None
+    if not is_url(sound) and not os.path.isfile(sound):
+        raise OSError(f"There is no sound {sound!r:.200}, which is the question of `--spoken {form.value}`.")
+    samples = load_speech(download(sound) if is_url(sound) else sound)[:]
+    return spoken_question(samples, form.value, listener, speaker)
+
+
+def _place(media: list[dict], question: dict, position: Position) -> list[dict]:
+    """The content of the message."""
+    from ..inference.speech.prompts import place_question
+
+    return place_question(media, question, position.value)
 
 
 def _answer(loaded, processor, inputs, max_new_tokens: int, spoken=None) -> None:
