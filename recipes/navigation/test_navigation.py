@@ -99,7 +99,7 @@ def test_no_robot_enters_an_obstacle_or_leaves_the_room():
         pose, rectangles = room.start, room.obstacles()
         for _ in range(40):
             pose = move(room, replace(pose, heading=rng.uniform(0, 360)), rng.uniform(0, 2))
-            assert ROBOT - 1e-9 <= min(pose.x, pose.y) and max(pose.x, pose.y) <= SIDE - ROBOT + 1e-9
+            assert min(pose.x, pose.y) >= ROBOT - 1e-9 and max(pose.x, pose.y) <= SIDE - ROBOT + 1e-9
             left, low, right, high = rectangles.T
             assert not ((left < pose.x) & (pose.x < right) & (low < pose.y) & (pose.y < high)).any()
 
