@@ -66,8 +66,8 @@ def write_set(out: Path, train: Series, test: Series, pictures: int, strength: f
         strength (`float`): See [`augment`].
         seed (`int`): Decides everything.
     """
-    classes = sorted(set(train.labels), key=lambda label: (len(label), label))
-    unknown = sorted(set(test.labels) - set(classes))
+    classes = sorted(set(train.labels.tolist()), key=lambda label: (len(label), label))
+    unknown = sorted(set(test.labels.tolist()) - set(classes))
     if unknown:
         raise ValueError(f"The class {unknown[0]!r} is tested on, but not trained on: {', '.join(classes)} are there.")
     rng, copies = np.random.default_rng([seed, 1]), max(1, -(-pictures // len(train)))
