@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
     parser.add_argument("out", type=Path, help="folder to write to")
-    parser.add_argument("--train", type=int, default=1500, help="readings to train on (%(default)s)")
+    parser.add_argument("--train", type=int, default=480, help="readings to train on (%(default)s)")
     parser.add_argument("--test", type=int, default=147, help="readings to ask about (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of readings and questions (%(default)s)")
     parser.add_argument(
