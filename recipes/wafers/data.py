@@ -11,19 +11,21 @@ import numpy as np
 from transformers_omnivinci.tasks import task_row, write_rows
 
 from .generated import SPLITS, generate
-from .maps import Wafer, clustered, draw, quadrant, ring
+from .maps import PATTERNS, Wafer, clustered, draw, quadrant, ring
 from .published import read_mixedwm38, read_wm811k, split_of
 
 WORDINGS = {
     "pattern": "Which defect is shown?",
     "quadrant": "Where is the defect?",
-    "radius": "How far out is the defect?",
+    "radius": "Which ring is the defect in?",
 }
 """The questions: what the defect is, and where, from which engineers go on to tools and steps."""
 ASKED = {"quadrant": ("edge-loc", "loc", "scratch"), "radius": ("donut", "loc", "scratch")}
 """Of which patterns it is asked where they lie: those whose name does not tell."""
 NOTHING = "none"
 """The answer about a wafer without a pattern."""
+NUMBERS = {NOTHING: "0"} | {pattern: str(number) for number, pattern in enumerate(PATTERNS, start=1)}
+"""Patterns as figure 12 numbers them: short answers for a model whose tokenizer would have to spell the names."""
 
 
 def questions(wafer: Wafer) -> Iterator[tuple[str, str, str]]:
@@ -41,10 +43,10 @@ def questions(wafer: Wafer) -> Iterator[tuple[str, str, str]]:
                 yield about, WORDINGS[about], answer
 
 
-def write(folder: Path, split: str, wafers: Iterable[Wafer]) -> int:
+def write(folder: Path, split: str, wafers: Iterable[Wafer], with_names: bool = False) -> int:
     """
     Writes `media/SPLIT/` and `SPLIT.jsonl`, which `omnivinci train` and `omnivinci eval --suite short-answer` read.
-    The dies are kept in `SPLIT.npz` for the baselines.
+    The dies are kept in `SPLIT.npz` for the baselines. Patterns are answered by their numbers, or `with_names`.
 
     Returns:
         `int`: how many wafers were written.
@@ -57,7 +59,9 @@ def write(folder: Path, split: str, wafers: Iterable[Wafer]) -> int:
         draw(wafer.dies).save(media / f"{name}.png")
         item = {"type": "image", "path": f"media/{split}/{name}.png"}
         for about, question, answer in questions(wafer):
-            fields = {"about": about, "wafer": name}
+            fields = {"about": about, "wafer": name, "pattern": label(wafer)}
+            if about == "pattern" and not with_names:
+                answer = numbered(answer)
             rows.append(task_row(f"{split}-{name}-{about}", [item], question, answer, fields))
         kept[name] = wafer.dies
         patterns.append(label(wafer))
@@ -71,15 +75,27 @@ def label(wafer: Wafer) -> str:
     return ", ".join(wafer.patterns) or NOTHING
 
 
+def numbered(names: str) -> str:
+    """The names of patterns, with commas, as their numbers."""
+    return ", ".join(NUMBERS[name] for name in names.split(", "))
+
+
+def named(answer: str) -> str:
+    """The reverse of [`numbered`]; what is no number stays as it is."""
+    names = {number: name for name, number in NUMBERS.items()}
+    return ", ".join(names.get(one, one) for one in answer.strip().split(", "))
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
     parser.add_argument("out", type=Path, help="folder to write to")
-    parser.add_argument("--train", type=int, default=2000, help="wafers to train on (%(default)s)")
-    parser.add_argument("--test", type=int, default=800, help="wafers to ask about (%(default)s)")
+    parser.add_argument("--train", type=int, default=1600, help="wafers to train on (%(default)s)")
+    parser.add_argument("--test", type=int, default=400, help="wafers to ask about (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the generated wafers and of splits (%(default)s)")
     parser.add_argument("--wm811k", type=Path, metavar="LSWMD.pkl", help="real wafers instead of generated ones")
     parser.add_argument("--mixedwm38", type=Path, metavar="FILE.npz", help="real wafers instead of generated ones")
+    parser.add_argument("--names", action="store_true", help="answer by names of patterns, not by their numbers")
     given = parser.parse_args(arguments)
     if given.wm811k and given.mixedwm38:
         parser.error("--wm811k and --mixedwm38 are two data sets: name one.")
@@ -92,7 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
                 wafers: Iterable[Wafer] = (generate(split, index, given.seed) for index in range(number))
             else:
                 wafers = islice((one for one in published if split_of(one, given.seed) == split), number)
-            print(f"{write(given.out, split, wafers)} wafers are in {given.out / split}.jsonl")
+            print(f"{write(given.out, split, wafers, given.names)} wafers are in {given.out / split}.jsonl")
     except (OSError, ValueError) as error:
         sys.exit(str(error))
 

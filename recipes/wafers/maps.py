@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-PATTERNS = ("center", "donut", "edge-loc", "edge-ring", "loc", "near-full", "random", "scratch")
-"""The eight defect patterns of WM-811K and MixedWM38, as figure 12 of the paper writes them."""
+PATTERNS = ("loc", "edge-loc", "center", "edge-ring", "scratch", "near-full", "donut", "random")
+"""The eight defect patterns of WM-811K and MixedWM38, in the order of figure 12 of the paper."""
 BLANK, PASSING, FAILING = 0, 1, 2
 """Values of a map: outside of the wafer, a die that works, a die that fails."""
-QUADRANTS = ("upper left", "upper right", "lower left", "lower right")
-RINGS = ("inner third", "middle third", "outer third")
+RINGS = ("1", "2", "3")
+"""Thirds of the radius, counted from the centre."""
 COLOURS = np.array([(68, 1, 84), (33, 145, 140), (253, 231, 37)], np.uint8)
 """RGB of the three values: failing dies are yellow, as in figure 12."""
 
@@ -68,7 +68,7 @@ def quadrant(mask: np.ndarray, margin: float = 0.08) -> str | None:
     across, down = x[mask].mean(), y[mask].mean()
     if min(abs(across), abs(down)) < margin:
         return None
-    return f"{'upper' if down < 0 else 'lower'} {'left' if across < 0 else 'right'}"
+    return f"{'up' if down < 0 else 'down'} {'left' if across < 0 else 'right'}"
 
 
 def ring(mask: np.ndarray, margin: float = 0.04) -> str | None:

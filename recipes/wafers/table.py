@@ -20,6 +20,7 @@ from transformers_omnivinci.evaluation import (
 )
 
 from .baselines import classify, locate
+from .data import named
 from .maps import PATTERNS, draw
 
 FOLDER = Path(__file__).parent
@@ -51,16 +52,21 @@ def measure(out: Path) -> dict:
             continue
         answers = {"model": [given[one.name] for one in asked]}
         if about == "pattern":
+            right = [one.row["pattern"] for one in asked]
+            answers = {"model": [named(answer) for answer in answers["model"]]}
             answers |= {method: [said[one.row["wafer"]] for one in asked] for method, said in others.items()}
         else:
+            right = [one.references[0] for one in asked]
             answers["clustered dies"] = [locate(about, maps[one.row["wafer"]]) for one in asked]
         scores[about] = {
-            who: share([bool(exact_match(answer, one.references)) for one, answer in zip(asked, said, strict=True)])
+            who: share([bool(exact_match(answer, [truth])) for truth, answer in zip(right, said, strict=True)])
             for who, said in answers.items()
         } | {"chance": chance}
     asked = [one for one in questions if one.row["about"] == "pattern"]
     classes = [*PATTERNS, *sorted({*labels, *truth} - {*PATTERNS})]
-    matrix = confusion_matrix([one.references[0] for one in asked], [given[one.name] for one in asked], classes)
+    matrix = confusion_matrix(
+        [one.row["pattern"] for one in asked], [named(given[one.name]) for one in asked], classes
+    )
     return {
         "scores": scores,
         "confusion": {"labels": list(matrix.labels), "counts": matrix.counts.tolist()},

@@ -13,7 +13,7 @@ import pytest
 
 from recipes.wafers import table
 from recipes.wafers.baselines import classify, locate
-from recipes.wafers.data import main, questions
+from recipes.wafers.data import main, named, numbered, questions
 from recipes.wafers.generated import generate
 from recipes.wafers.maps import BLANK, FAILING, PATTERNS, clustered, draw, quadrant, ring
 from recipes.wafers.published import MIXED_COLUMNS, read_mixedwm38, read_wm811k, split_of
@@ -170,14 +170,14 @@ def test_places_of_defects():
     mask = np.zeros((40, 40), bool)
     assert quadrant(mask) is None and ring(mask) is None
     mask[5:9, 28:33] = True
-    assert (quadrant(mask), ring(mask)) == ("upper right", "outer third")
+    assert (quadrant(mask), ring(mask)) == ("up right", "3")
     mask[:] = False
     mask[18:22, 10:13] = True  # on the border of two quadrants
-    assert quadrant(mask) is None and quadrant(mask, margin=-1) is not None and ring(mask) == "middle third"
+    assert quadrant(mask) is None and quadrant(mask, margin=-1) is not None and ring(mask) == "2"
     dies = np.ones((40, 40), np.uint8)
     dies[30:34, 8:12] = FAILING
     dies[2, 30] = FAILING  # by chance
-    assert clustered(dies).sum() == 16 and locate("quadrant", dies) == "lower left" and locate("radius", dies)
+    assert clustered(dies).sum() == 16 and locate("quadrant", dies) == "down left" and locate("radius", dies)
 
 
 def test_baselines_are_better_than_chance():
@@ -211,6 +211,13 @@ def test_real_wafers_take_the_place_of_generated_ones(tmp_path, capsys):
     lswmd(tmp_path / "LSWMD.pkl", rows)
     main([str(tmp_path), "--wm811k", str(tmp_path / "LSWMD.pkl")])
     read = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text().splitlines()]
-    assert read[0]["answer"] == "loc" and {one["about"] for one in read} <= {"pattern", "quadrant", "radius"}
+    assert (read[0]["answer"], read[0]["pattern"]) == ("1", "loc") and {one["about"] for one in read} <= {
+        "pattern",
+        "quadrant",
+        "radius",
+    }
+    main([str(tmp_path / "names"), "--wm811k", str(tmp_path / "LSWMD.pkl"), "--names"])
+    assert '"answer": "loc"' in (tmp_path / "names" / "test.jsonl").read_text()
+    assert named(numbered("loc, scratch")) == "loc, scratch" and named("odd") == "odd" and numbered("none") == "0"
     with pytest.raises(SystemExit, match="No such file"):
         main([str(tmp_path), "--mixedwm38", str(tmp_path / "missing.npz")])
