@@ -114,6 +114,15 @@ def play(policy: str, room: Room, row: dict, number: int, model=None, processor=
     return recorder.outcome(num_unreadable), {"id": row["id"], "poses": poses, "actions": recorder.actions}
 
 
+def trained_steps(model_path: str) -> dict | None:
+    """The training's steps behind a model, and how many were planned, where its folder tells."""
+    path = Path(model_path) / "trainer_state.json"
+    if not path.exists():
+        return None
+    state = json.loads(path.read_text(encoding="utf-8"))
+    return {"steps": state["global_step"], "planned": state["max_steps"]}
+
+
 def evaluate(out: Path, policy: str, model_path: str | None, limit: int | None = None) -> dict:
     """
     All episodes of the test by a policy; writes `OUT/runs/POLICY.json` and returns the means.
@@ -140,6 +149,7 @@ def evaluate(out: Path, policy: str, model_path: str | None, limit: int | None =
         replays.append(replay)
     summary = {**summarise(outcomes), "cpu_seconds": round(time.process_time() - start, 1)}
     told = {"policy": policy, "summary": summary, "outcomes": [one.to_json() for one in outcomes], "replays": replays}
+    told["training"] = trained_steps(model_path) if policy in MODEL_POLICIES else None
     (out / "runs").mkdir(exist_ok=True)
     (out / "runs" / f"{policy}.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
     return summary

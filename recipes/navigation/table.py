@@ -141,6 +141,9 @@ def write_table(out: Path, folder: Path = FOLDER, page: Path | None = FOLDER / "
         f"with {about['steps']:,} steps and {about['recordings']} recordings to learn from, seed {about['seed']}; "
         f"voices {', '.join(about['voices'])}; unheard {about['unheard_voice']}."
     ]
+    results["training"] = next((run["training"] for run in runs.values() if run["training"]), None)
+    if results["training"] is not None:
+        lines.append("The model is that after {steps} of {planned} steps.".format(**results["training"]))
     if trained is not None:
         minutes = trained["cpu_seconds"] / 60, trained["wall_seconds"] / 60
         lines.append(f"Training took {minutes[0]:.1f} minutes of CPU time, {minutes[1]:.0f} by the clock.")
