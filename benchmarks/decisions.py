@@ -5,9 +5,9 @@ A model, by default that of `make small`, and other recognisers write down speec
 The recipe `asr-decision` teaches it when to correct itself by them. Then all of them are measured on other speech, at
 several levels of noise. What is done is not done again: an interrupted run goes on by the same command.
 
-Run in the environment `speech`: `python engines/run.py speech -- python -m benchmarks.decisions`. Without `--train`
-and `--test`, the speech is that of `make small`: sentences that it held out, read by its voices, to learn decisions
-from; others of an unseen voice and real recordings to measure.
+Run by `make bench-decisions`, in the environment `speech`. Without `--train` and `--test`, the speech is that of
+`make small`: sentences that it held out, read by its voices, to learn decisions from; others of an unseen voice and real
+recordings to measure.
 """
 
 import argparse

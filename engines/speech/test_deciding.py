@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModel, AutoProcessor
 from typer.testing import CliRunner
 
+from benchmarks import _harness, decisions
 from benchmarks.voices import joe, whisper_folder
 from transformers_omnivinci import NANO
 from transformers_omnivinci.cli import app
@@ -61,7 +62,7 @@ def test_decisions_that_are_learnt_are_taken(data, corpus, tmp_path):
     """Nano learns two answers by heart, and the command then writes them, of the same windows."""
     options = ("--use-cpu", "--report-to", "none", "--per-device-train-batch-size", 2, "--logging-steps", 20)
     arguments = ("train", "--recipe", "asr-decision", "--model", NANO, "--data", data, "--output", tmp_path / "run")
-    run(*arguments, *options, "--max-steps", 60, "--learning-rate", 3e-3)
+    run(*arguments, *options, "--max-steps", 20, "--learning-rate", 3e-3)
     model, processor = AutoModel.from_pretrained(tmp_path / "run"), AutoProcessor.from_pretrained(tmp_path / "run")
     hearing = ModelHearing(processor, model.eval(), max_new_tokens=60)
     heard = json.loads(data.read_text().splitlines()[0])["heard"]
@@ -76,14 +77,14 @@ def test_decisions_that_are_learnt_are_taken(data, corpus, tmp_path):
 
 def test_adapters_learn_the_tokens_where_there_is_room(data, tmp_path):
     """A model whose vocabulary is large enough, as that of the release is, learns them beside its adapters."""
-    model, processor = AutoModel.from_pretrained(NANO), AutoProcessor.from_pretrained(NANO)
+    model, processor = AutoModel.from_pretrained(NANO, dtype="float32"), AutoProcessor.from_pretrained(NANO)
     add_embeddings(model, processor.tokenizer, add_tokens(processor.tokenizer, DECISIONS))
     model.save_pretrained(tmp_path / "base")
     AutoProcessor.from_pretrained(NANO).save_pretrained(tmp_path / "base")  # which lacks the tokens
     arguments = ["train", "--recipe", "asr-decision", "--model", tmp_path / "base", "--data", data, "--lora"]
     arguments += ["--use-cpu", "--report-to", "none", "--per-device-train-batch-size", 1, "--learning-rate", 1e-2]
     run(*arguments, "--output", tmp_path / "run", "--max-steps", 2)
-    loaded = AutoModel.from_pretrained(tmp_path / "run")
+    loaded = AutoModel.from_pretrained(tmp_path / "run", dtype="float32")
     tokenizer = AutoProcessor.from_pretrained(tmp_path / "run").tokenizer
     ids = torch.tensor(tokenizer.convert_tokens_to_ids([ACCEPT, INTEGRATE]))
     others = torch.arange(int(ids.min()))
@@ -95,3 +96,16 @@ def test_adapters_learn_the_tokens_where_there_is_room(data, tmp_path):
         new, old = loaded.get_output_embeddings()(hidden)[0], model.get_output_embeddings()(hidden)[0]
     torch.testing.assert_close(new[others], old[others])
     assert not torch.isclose(new[ids], old[ids]).any()
+
+
+def test_the_benchmark_measures_each_way(corpus, tmp_path, monkeypatch):
+    """Table 19 in small, of the smallest model and two sentences."""
+    monkeypatch.setattr(_harness, "RESULTS", tmp_path / "repository" / "results")
+    (tmp_path / "repository").mkdir()
+    sets = ("--train", corpus, "--test", f"piper={corpus}", "--external", "pocketsphinx", "--output", tmp_path / "out")
+    sizes = ("--limit", 1, "--noise", "inf", "--epochs", 1, "--rows", 2)
+    decisions.main([str(one) for one in ("--model", NANO, *sets, *sizes)])
+    told = json.loads((tmp_path / "repository" / "results" / "decisions.json").read_text())
+    rates, decided, learnt = (table["rows"] for table in told["tables"])
+    assert {"internal", "cascade", "taught, alone", "decisions", "pocketsphinx"} < rates[0].keys()
+    assert sum(row["taken"] for row in decided) == 1 and learnt == [{"rows": 2, "integrate": 2}]
