@@ -6,8 +6,8 @@ The recipe `asr-decision` teaches it when to correct itself by them. Then all of
 several levels of noise. What is done is not done again: an interrupted run goes on by the same command.
 
 Run by `make bench-decisions`, in the environment `speech`. Without `--train` and `--test`, the speech is that of
-`make small`: sentences that it held out, read by its voices, to learn decisions from; others of an unseen voice and real
-recordings to measure.
+`make small`: sentences that it held out, read by its voices, to learn decisions from; others of an unseen voice, and
+real recordings, to measure.
 """
 
 import argparse
