@@ -308,7 +308,7 @@ def test_the_commands_make_data_and_decide(corpus, decider, tmp_path):
         options = ("--model", folder, "--external", server.url, "--device", "cpu", "--max-new-tokens", 3)
         kept = ("--limit", 1, "--answers", tmp_path / "heard.jsonl")
         told = run("asr-data", corpus, tmp_path / "decisions.jsonl", *kept, *options)
-        assert "decisions.jsonl has 1 row:" in told and "66.7%" in told
+        assert "decisions.jsonl has 1 row:" in told and "66.7%" in told and "All rows have the same" in told
         assert len((tmp_path / "heard.jsonl").read_text().splitlines()) == 1 + 2
         written = run("transcribe", corpus / "1.wav", "--decide", *options)
         assert "Stretches:" in written

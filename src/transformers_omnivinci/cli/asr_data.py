@@ -98,6 +98,8 @@ def asr_data(
         taken = report.decisions
         rows = "1 row" if taken.total() == 1 else f"{taken.total():,} rows"
         typer.echo(f"{output} has {rows}: {taken[ACCEPT]:,} accept, {taken[INTEGRATE]:,} integrate.")
+        if not all(taken.values()):
+            typer.secho("All rows have the same decision: a model learns to take it always.", dim=True, err=True)
         if report.skipped:
             typer.echo(f"{len(report.skipped):,} of {len(utterances):,} utterances were left out:")
             for reason in report.skipped:
