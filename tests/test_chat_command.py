@@ -4,8 +4,6 @@ import os
 import re
 import select
 import signal
-import subprocess
-import sys
 
 import pytest
 import typer
@@ -21,6 +19,7 @@ from transformers_omnivinci.sessions import Session, Watched
 from transformers_omnivinci.synthetic import SyntheticDataset, write_clip
 
 from .media_samples import image
+from .processes import OMNIVINCI, PythonProcess
 
 pytestmark = pytest.mark.compat
 
@@ -207,9 +206,9 @@ def test_a_terminal_has_a_prompt_and_a_history(clip, interrupts):
     import pty
 
     ours, theirs = pty.openpty()
-    arguments = [sys.executable, "-m", "transformers_omnivinci.cli", "chat", clip, "--independent"]
     streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
-    with subprocess.Popen(arguments, **streams, env=os.environ | {"TERM": "xterm"}, start_new_session=True) as process:
+    options = {**streams, "env": os.environ | {"TERM": "xterm"}, "start_new_session": True}
+    with PythonProcess(OMNIVINCI, "chat", clip, "--independent", **options) as process:
         os.close(theirs)
 
         def read(pattern):

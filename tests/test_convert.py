@@ -20,6 +20,7 @@ from transformers_omnivinci.conversion.settings import read_settings
 
 from .checkpoints import edit, edit_encoder, edit_weights, files_of, tensors_of
 from .conftest import PARITY
+from .processes import run_python
 
 NAMES = ["published-tiny", "published-tiny-maxpool", "published-tiny-short-groups"]
 TINY = PARITY / "published-tiny"
@@ -454,8 +455,7 @@ print("end", sorted(os.listdir(place)), os.system(f"diff -r {place}/whole {place
 
 @pytest.mark.slow
 def test_a_conversion_that_is_killed_leaves_nothing_wrong(tmp_path):
-    command = [sys.executable, "-c", KILLS, TINY, tmp_path, "24"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    result = run_python(KILLS, TINY, tmp_path, 24)
     assert result.returncode == 0, result.stderr
     *kills, end = result.stdout.splitlines()
     assert end == "end ['out', 'whole'] 0"

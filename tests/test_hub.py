@@ -24,6 +24,7 @@ from .checkpoints import edit, edit_weights, files_of, quantized_nano, tensors_o
 from .conftest import CLIP, PARITY
 from .hub_server import Token
 from .media_samples import audio_item, image_item, user, video_item
+from .processes import run_python
 
 TINY = PARITY / "published-tiny"
 RELEASE = "nvidia/omnivinci"
@@ -177,7 +178,7 @@ def test_offline_mode_and_the_environment_of_a_process(release, tmp_path):
     snapshot_download(RELEASE, cache_dir=tmp_path / "home" / "hub")
     release.stop()
     offline = {**environment, "HF_HUB_OFFLINE": "1"}
-    result = subprocess.run([sys.executable, "-c", OFFLINE, RELEASE], env=offline, capture_output=True, text=True)
+    result = run_python(OFFLINE, RELEASE, env=offline)
     assert result.stdout.split() == ["OmniVinciForConditionalGeneration", "OmniVinciProcessor", "1"], result.stderr
 
 

@@ -3,8 +3,6 @@
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ from transformers_omnivinci.publishing.paper_results import PAPER_RESULTS
 
 from .cards import answers_of_the_card, write_media_of_the_card
 from .conftest import PARITY
+from .processes import run_python
 
 ROOT = Path(__file__).parent.parent
 PERFORMANCE = (ROOT / "docs" / "performance.md").read_text()
@@ -255,9 +254,9 @@ def test_without_knowledge_of_the_weights_the_card_is_silent_about_them(card):
 def test_the_same_arguments_give_the_same_text_in_another_process():
     arguments = f"source={BASE_MODEL!r}, revision={REVISION!r}, with_code=True, num_parameters=7, dtype='float16'"
     program = f"from transformers_omnivinci.publishing.card import build_card as b; print(str(b({arguments})), end='')"
-    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, env=os.environ)
+    printed = run_python(program)
     card = build_card(source=BASE_MODEL, revision=REVISION, with_code=True, num_parameters=7, dtype="float16")
-    assert printed.stdout.decode() == str(card)
+    assert (printed.returncode, printed.stdout) == (0, str(card)), printed.stderr
 
 
 def test_saving_and_loading_gives_the_same_card(card, tmp_path):
@@ -318,7 +317,7 @@ def test_snippets_run_as_they_stand(card, reader, load_checkpoint):
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH")))),
     }
-    done = subprocess.run([sys.executable, "-c", RUN_SNIPPETS], cwd=reader, env=environment, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
+    done = run_python(RUN_SNIPPETS, cwd=reader, env=environment)
+    assert done.returncode == 0, done.stderr
     assert len(re.findall("^```python$", card.text, re.MULTILINE)) == 3
-    assert done.stdout.decode() == answers_of_the_card(*load_checkpoint(), reader)
+    assert done.stdout == answers_of_the_card(*load_checkpoint(), reader)

@@ -1,18 +1,17 @@
 """Importing the package makes transformers know it, in whatever order things are imported."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from .conftest import CLIP, PARITY
+from .processes import run_python
 
 CHECKPOINT = str(PARITY / "published-tiny")
 
 
 def run(code: str) -> str:
-    result = subprocess.run([sys.executable, "-c", code, CHECKPOINT, CLIP], capture_output=True, text=True)
+    result = run_python(code, CHECKPOINT, CLIP)
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 

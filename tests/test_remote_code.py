@@ -5,7 +5,6 @@ import json
 import pickle
 import re
 import shutil
-import subprocess
 import sys
 from collections import Counter
 from importlib import metadata
@@ -31,6 +30,7 @@ from .cards import answers_of_the_card, write_media_of_the_card
 from .conftest import CASES, CLIP, PARITY
 from .hub_server import HubServer
 from .parity import load_case, media_of
+from .processes import run_python
 
 SOURCES = Path(transformers_omnivinci.__file__).parents[1]
 CHECKPOINT = "published-tiny"
@@ -86,13 +86,7 @@ def hub(with_code, tmp_path_factory):
 def run(code: str, hub, home: Path, *arguments, cwd=None, **settings) -> list[str]:
     """The lines that a process prints which speaks to the Hub; it must not write to stderr."""
     settings |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SOURCES)}
-    result = subprocess.run(
-        [sys.executable, "-P", "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=hub.environment(home=home) | settings,
-        cwd=cwd,
-    )
+    result = run_python(code, *arguments, env=hub.environment(home=home) | settings, cwd=cwd)
     assert result.returncode == 0, result.stderr
     # Before, pipelines of transformers warn of what they do themselves.
     assert VERSION < (5, 20) or result.stderr == ""

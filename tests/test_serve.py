@@ -7,7 +7,6 @@ import json
 import os
 import re
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -34,11 +33,11 @@ from transformers_omnivinci.serving.streaming import GrowingText
 
 from .conftest import CLIP, PARITY
 from .media_samples import image, sound, user
+from .processes import OMNIVINCI, PythonProcess, run_python
 
 pytestmark = pytest.mark.compat
 
 PUBLISHED = str(PARITY / "published-tiny")
-COMMAND = [sys.executable, "-c", "from transformers_omnivinci.cli import main; main()"]
 NUM_FRAMES = 32  # what the server samples unless it is told otherwise
 
 
@@ -96,7 +95,7 @@ def url(tmp_path_factory):
     log = tmp_path_factory.mktemp("server") / "log"
     arguments = ["serve", "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
     with open(log, "w") as output:
-        server = subprocess.Popen([*COMMAND, *arguments], stdout=output, stderr=output)
+        server = PythonProcess(OMNIVINCI, *arguments, stdout=output, stderr=output)
     try:
         _wait_for(server, f"http://127.0.0.1:{port}/health", log)
         yield f"http://127.0.0.1:{port}/v1"
@@ -202,16 +201,15 @@ def test_responses(client, model, processor):
     VERSION < (5, 23) and importlib.util.find_spec("fastapi") is None,
     reason="the command of older transformers imports its server, which needs fastapi",
 )
-def test_transformers_chat(url, model, processor):
-    chat = [sys.executable, "-m", "transformers.cli.transformers", "chat", PUBLISHED, url]
-    output = subprocess.run(
-        [*chat, "max_new_tokens=8", "do_sample=False"],
-        input="What happens?\nn\n!exit\n",  # it asks whether to continue beyond 8 tokens: no
-        env=os.environ | {"HF_HUB_DISABLE_UPDATE_CHECK": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+def test_transformers_chat(url, model, processor, tmp_path):
+    (tmp_path / "input").write_text("What happens?\nn\n!exit\n")  # it asks whether to continue beyond 8 tokens: no
+    with open(tmp_path / "input", "rb") as lines:
+        output = run_python(
+            *("from transformers.cli.transformers import main; main()", "chat", PUBLISHED, url),
+            *("max_new_tokens=8", "do_sample=False"),
+            env=os.environ | {"HF_HUB_DISABLE_UPDATE_CHECK": "1"},
+            stdin=lines,
+        )
     assert output.returncode == 0, output.stderr
     text, _ = expected_answer(model, processor, [])
     assert text.rstrip("\ufffd") in output.stdout and "8 tokens in" in output.stdout

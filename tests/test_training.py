@@ -4,8 +4,6 @@ import json
 import math
 import resource
 import signal
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -36,6 +34,7 @@ from transformers_omnivinci.training.sampling import MixtureSampler, pack, strat
 from .chats import CLIP_ITEM, chat, damaged_image, unlike_samples, write
 from .conftest import CLIP, PARITY
 from .media_samples import audio_item, image_item, video_item
+from .processes import run_python
 
 TINY = str(PARITY / "published-tiny")
 
@@ -713,7 +712,7 @@ def test_a_run_that_is_killed_while_it_saves_goes_on_from_the_checkpoint_before(
     data = write(tmp_path / "data.jsonl", chat("A square.", CLIP_ITEM), chat("A dog."))
     arguments = ["train", "--recipe", "omni", "--data", data, "--model", TINY, "--output", tmp_path / "run"]
     arguments += ["--num-frames", 2, "--use-cpu", "--max-steps", 3, "--save-steps", 1]
-    killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, [6, *arguments])], capture_output=True)
+    killed = run_python(KILLED, 6, *arguments)
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
     assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-1"]
     assert list((tmp_path / "run").glob(".saving*/checkpoint-2/*"))
