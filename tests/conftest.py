@@ -1,4 +1,7 @@
-"""Fixtures that several test files share."""
+"""
+Fixtures that several test files share. What takes long to import is imported by those that need it: the process that
+hands tests out to others reads this file too, and starts them after it.
+"""
 
 import copy
 import json
@@ -8,10 +11,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import huggingface_hub
 import pytest
-import torch
-import transformers
 from hypothesis import settings
 
 import transformers_omnivinci  # noqa: F401
@@ -30,6 +30,8 @@ CASES = {case["name"]: case for case in json.loads((PARITY / "cases.json").read_
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
+    import torch
+
     # Tests run in several processes; more threads than cores only wait for each other.
     torch.set_num_threads(1)
 
@@ -106,6 +108,9 @@ def hub(tmp_path, monkeypatch):
     """A local Hub that `huggingface_hub` and transformers of this process speak to, with an empty cache.
 
     Processes get there with `hub.environment()`."""
+    import huggingface_hub
+    import transformers
+
     home = tmp_path / "huggingface"
     with HubServer(tmp_path / "hub") as server:
         # Both read the environment once, on import: these are the places where it has gone.

@@ -8,8 +8,6 @@ import av
 import numpy as np
 import pytest
 
-from transformers_omnivinci import media
-
 from .media_files import Sound, read_second, write_video
 
 RATE = 16_000
@@ -77,8 +75,8 @@ def decode_all(clip):
 @pytest.fixture
 def many_seeks(monkeypatch):
     """Makes short clips be decoded as long ones are: with seeks, by several decoders."""
-    monkeypatch.setattr(media.frames, "_MIN_SEEK", 8)
-    monkeypatch.setattr(media.frames, "_MIN_SHARE", 8)
+    monkeypatch.setattr("transformers_omnivinci.media.frames._MIN_SEEK", 8)
+    monkeypatch.setattr("transformers_omnivinci.media.frames._MIN_SHARE", 8)
 
 
 @pytest.fixture
