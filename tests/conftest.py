@@ -4,6 +4,7 @@ hands tests out to others reads this file too, and starts them after it.
 """
 
 import copy
+import gc
 import json
 import shutil
 import sys
@@ -26,6 +27,13 @@ settings.load_profile("untimed")
 PARITY = Path(__file__).parent / "fixtures" / "parity"
 CLIP = str(Path(__file__).parents[1] / "demo" / "clip.mp4")
 CASES = {case["name"]: case for case in json.loads((PARITY / "cases.json").read_text())}
+
+
+def pytest_collection_finish():
+    # Half a million objects of imported modules stay to the end: no collection, of which each run of the Trainer asks
+    # for several, need look at them.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
