@@ -89,10 +89,11 @@ def write_code(folder: str | Path) -> list[Path]:
         OSError: a config cannot be read or a file cannot be written.
         ValueError: a config is not what this package's classes write.
     """
-    folder, files = Path(folder), code_files()
-    # Last, so that they never name what is not there.
+    folder, configs = Path(folder), {}
     for name, add_code in (("processor_config.json", _name_processor_code), ("config.json", _name_model_code)):
-        files[name] = json.dumps(add_code(folder / name), indent=2, sort_keys=True) + "\n"  # as transformers writes it
+        # As transformers writes it.
+        configs[name] = json.dumps(add_code(folder / name), indent=2, sort_keys=True) + "\n"
+    files = code_files() | configs  # configs last, so that they never name what is not there
     (folder / ENDPOINT).mkdir(exist_ok=True)
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
