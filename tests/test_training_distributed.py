@@ -2,9 +2,6 @@
 
 import json
 import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +16,7 @@ from transformers_omnivinci.training.muon import MuonWithAdamW
 from transformers_omnivinci.training.trainer import _exact_seconds
 
 from .conftest import CLIP, PARITY
+from .processes import run_python
 
 TINY = str(PARITY / "published-tiny")
 SOURCE = Path(__file__).parents[1] / "src"
@@ -53,17 +51,13 @@ def test_two_processes_with_sharded_weights_learn_as_one(tmp_path):
     alone = options(tmp_path, "alone", "--per-device-train-batch-size", 2)
     result = CliRunner().invoke(app, list(map(str, alone)), catch_exceptions=False)
     assert result.exit_code == 0
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", 2),
-        *("--master-addr", "127.0.0.1", "--master-port", port, "-m", "transformers_omnivinci.cli"),
+        *("--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", 2, "-m", "transformers_omnivinci.cli"),
         *options(tmp_path, "sharded", "--per-device-train-batch-size", 1, "--fsdp", "--ddp-backend", "gloo"),
     ]
     path = os.pathsep.join([str(SOURCE), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, env=environment)
+    result = run_python("from torch.distributed.run import main; main()", *command, env=environment)
     assert result.returncode == 0, result.stderr[-3000:]
     assert len(losses(tmp_path / "alone")) == 6
     assert losses(tmp_path / "sharded") == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
