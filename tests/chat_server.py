@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -61,13 +60,3 @@ class ChatServer(LocalServer):
                 pass
 
         super().__init__(Handler)
-
-
-def slow(seconds: float):
-    """An answer that takes its time."""
-
-    def answer(body, number):
-        time.sleep(seconds)
-        return 200, {}, completion("late")
-
-    return answer

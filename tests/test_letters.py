@@ -171,10 +171,10 @@ def test_whatever_is_answered_gives_a_letter_of_the_options_or_none(answer, opti
 
 @pytest.mark.parametrize("part", ["*", " ", "(A", "A, ", "answer ", "answer is ", "a dog ", "B is ", "* "])
 def test_an_answer_that_repeats_itself_takes_no_time(part):
-    start = time.perf_counter()
+    start = time.process_time()  # of which others on the machine take nothing
     for answer in (part * 5000 + "x", "A" + part * 5000, "answer" + part * 5000 + "x"):
         choice_letter(answer, ANIMALS)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_letters_of_options_are_removed_where_all_have_them():
