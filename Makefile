@@ -14,8 +14,7 @@ PLOT   := demo/timeline.png
 .PHONY: help demo test quick lint format compat wheel-test fuzz bench conformance nano ablation clean
 .PHONY: vllm bench-serve quantize quantization weights assemble-test lmms swift llamafactory web-test
 .PHONY: grpo-test bench-grpo reasoning curate-test curate-demo bench-curate engine-data
-.PHONY: speech-test bench-voices small small-test recipes-test
-.PHONY: speech-test bench-voices bench-decisions small small-test
+.PHONY: speech-test bench-voices bench-decisions small small-test recipes-test
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -145,6 +144,7 @@ bench-voices: ## measure how well the installed voices are understood, and how f
 
 recipes-test: ## run every recipe of recipes/ at toy size
 	$(ENGINE) recipes
+
 bench-decisions: ## measure the model of make small alone, in a cascade, and with decisions about other recognisers
 	$(ENGINE) speech -- python -m benchmarks.decisions
 
