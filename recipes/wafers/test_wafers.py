@@ -42,7 +42,7 @@ def lswmd(path: Path, rows: list[tuple], columns=("waferMap", "trianTestLabel", 
         raise AssertionError("only written")
 
     _new_Index.__module__, _new_Index.__qualname__ = "pandas.indexes.base", "_new_Index"
-    setattr(modules["pandas.indexes.base"], _new_Index.__name__, _new_Index)
+    vars(modules["pandas.indexes.base"])["_new_Index"] = _new_Index
 
     def index(kind, content):
         return type("Reduced", (), {"__reduce__": lambda self: (_new_Index, (kind, content))})()
