@@ -132,7 +132,10 @@ def write_table(out: Path, folder: Path = FOLDER, page: Path | None = FOLDER / "
     """Writes `results.json` and `results.png` into a folder, and the table into the page."""
     runs = read_runs(out)
     about = json.loads((out / "data.json").read_text(encoding="utf-8"))
-    trained = json.loads((out / "train.json").read_text(encoding="utf-8")) if (out / "train.json").exists() else None
+    timing = out / "train.json"  # of `make`
+    trained = json.loads(timing.read_text(encoding="utf-8")) if timing.exists() else None
+    if trained is not None:
+        trained = {name: trained[name] for name in ("cpu_seconds", "wall_seconds")}
     results = {"data": about, "train": trained, "machine": machine()}
     results["policies"] = {policy: run["summary"] for policy, run in runs.items()}
     episodes = next(iter(runs.values()))["summary"]["episodes"]
