@@ -2,7 +2,8 @@
 Sends robots through the rooms of the test: `python -m recipes.navigation.evaluate OUT --policy text --model DIR`.
 
 Policies: `text`, `speech`, `unheard` (speech by a voice that the training does not have) and `nothing` (the model
-without an instruction), and without a model `random`, `forward` and `oracle`.
+without an instruction), whose answers are the likeliest; `text-sampled` and `speech-sampled`, whose answers are drawn
+by their probabilities; and without a model `random`, `forward` and `oracle`.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+import torch
 from transformers import AutoModel, AutoProcessor
 
 from transformers_omnivinci import Session
@@ -26,7 +28,8 @@ from .environment import NavigationEnv
 from .metrics import Outcome, summarise
 from .world import SUCCESS, Room, Ways
 
-MODEL_POLICIES = ("text", "speech", "unheard", "nothing")
+SAMPLED = "-sampled"
+MODEL_POLICIES = ("text", "speech", "unheard", "nothing", f"text{SAMPLED}", f"speech{SAMPLED}")
 POLICIES = (*MODEL_POLICIES, "random", "forward", "oracle")
 STOPS = 0.1
 """How often the random robot stops: the share of stops among the oracle's actions."""
@@ -77,14 +80,23 @@ def forwards(recorder: Recorder) -> Action:
     return STOP if is_stuck else Action("forward", 75)
 
 
-def ask_model(recorder: Recorder, model, processor, policy: str, row: dict) -> int:
-    """Lets a model choose until it stops; returns how many of its answers were no action."""
+def ask_model(recorder: Recorder, model, processor, policy: str, row: dict, seed: int) -> int:
+    """Lets a model choose until it stops; returns how many of its answers were no action. `seed`: of drawn answers."""
+    torch.manual_seed(seed)
+    is_sampled, policy = policy.endswith(SAMPLED), policy.removesuffix(SAMPLED)
     question = f"{row['text']} {QUESTION}" if policy == "text" else QUESTION
     with Session(model, processor) as session:
         if policy in ("speech", "unheard"):
             session.watch(row[policy])
         agent = Agent(
-            session, parse_action, stop=STOP, question=question, history=HISTORY, unreadable="stop", max_new_tokens=12
+            session,
+            parse_action,
+            stop=STOP,
+            question=question,
+            history=HISTORY,
+            unreadable="stop",
+            max_new_tokens=12,
+            do_sample=is_sampled,
         )
         run = agent.run(recorder.frame, recorder.perform, STEPS)
     if run.ended_by in ("stop", "unreadable"):
@@ -101,7 +113,7 @@ def play(policy: str, room: Room, row: dict, number: int, model=None, processor=
     """
     recorder = Recorder(NavigationEnv(room, row["text"], STEPS))
     if policy in MODEL_POLICIES:
-        num_unreadable = ask_model(recorder, model, processor, policy, row)
+        num_unreadable = ask_model(recorder, model, processor, policy, row, number)
     else:
         rng, ways = Random(f"random/{number}"), Ways(room, room.goal)
         choose = {
@@ -136,8 +148,9 @@ def evaluate(out: Path, policy: str, model_path: str | None, limit: int | None =
     if policy in MODEL_POLICIES and model_path is None:
         raise ValueError(f"The policy {policy!r} needs a model: name its folder.")
     episodes = read_episodes(out / "test.jsonl")[:limit]
-    if policy in ("speech", "unheard") and any(row[policy] is None for _, row in episodes):
-        raise ValueError(f"{out / 'test.jsonl'} names no recordings for {policy!r}: no voice for them was installed.")
+    told = policy.removesuffix(SAMPLED)
+    if told in ("speech", "unheard") and any(row[told] is None for _, row in episodes):
+        raise ValueError(f"{out / 'test.jsonl'} names no recordings for {told!r}: no voice for them was installed.")
     model = processor = None
     if policy in MODEL_POLICIES:
         model = AutoModel.from_pretrained(model_path).eval()
@@ -148,10 +161,10 @@ def evaluate(out: Path, policy: str, model_path: str | None, limit: int | None =
         outcomes.append(outcome)
         replays.append(replay)
     summary = {**summarise(outcomes), "cpu_seconds": round(time.process_time() - start, 1)}
-    told = {"policy": policy, "summary": summary, "outcomes": [one.to_json() for one in outcomes], "replays": replays}
-    told["training"] = trained_steps(model_path) if policy in MODEL_POLICIES else None
+    run = {"policy": policy, "summary": summary, "outcomes": [one.to_json() for one in outcomes], "replays": replays}
+    run["training"] = trained_steps(model_path) if policy in MODEL_POLICIES else None
     (out / "runs").mkdir(exist_ok=True)
-    (out / "runs" / f"{policy}.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
+    (out / "runs" / f"{policy}.json").write_text(json.dumps(run) + "\n", encoding="utf-8")
     return summary
 
 

@@ -22,6 +22,8 @@ NAMES = {
     "speech": "nano, instruction as speech",
     "unheard": "nano, speech by a voice that it never heard",
     "nothing": "nano, no instruction",
+    "text-sampled": "nano, text, actions drawn",
+    "speech-sampled": "nano, speech, actions drawn",
     "random": "random actions",
     "forward": "straight ahead, then stop",
     "oracle": "shortest way",
@@ -62,8 +64,8 @@ def results_table(runs: dict[str, dict]) -> str:
 
 
 def choose_replays(runs: dict[str, dict]) -> list[tuple[str, int]]:
-    """Which episodes are drawn, with their policy: the first success and the first failure by speech, or by text."""
-    policy = next(name for name in ("speech", "text", *runs) if name in runs)
+    """Which episodes are drawn, with their policy: the first success and the first failure of one of them."""
+    policy = next(name for name in ("speech-sampled", "speech", "text-sampled", "text", *runs) if name in runs)
     outcomes = [Outcome.from_json(one) for one in runs[policy]["outcomes"]]
     chosen = [
         next((i for i, one in enumerate(outcomes) if one.is_success is wanted), None) for wanted in (True, False)
@@ -111,7 +113,7 @@ def draw_results(out: Path, runs: dict[str, dict]) -> Figure:
         shown = replay["actions"][:24]
         actions = "\n".join(", ".join(shown[start : start + 3]) for start in range(0, len(shown), 3))
         end = f"{outcome.error:.1f} m from the goal: {'arrived' if outcome.is_success else 'failed'}"
-        how = {"text": "told by text", "speech": "told by speech"}.get(policy, policy)
+        how = NAMES[policy]
         told.text(0, 1, f"“{row['text']}”\n({how}; “{QUESTION}”)\n\n{actions}\n\n{end}", va="top", fontsize=8.5)
     bars = figure.add_subplot(grid[len(replays), :])
     names = [name for name in NAMES if name in runs]
