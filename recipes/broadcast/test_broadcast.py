@@ -51,8 +51,8 @@ def test_from_data_to_the_table(written, tmp_path):
     assert set(results["model"]) == {"both", "deaf", "blind", "text only"}
     assert all(0 <= one[category] <= 100 for one in results["model"].values() for category in CATEGORIES)
     assert results["baselines"]["chance"] == {"server": 50, "winner": 50, "ending": 25, "shots": 25}
-    assert results["latency"]["models"]["bfloat16"]["seconds"] > 0
-    assert len(results["latency"]["models"]["bfloat16"]["all_seconds"]) == 2
+    assert results["latency"]["models"]["unquantized"]["seconds"] > 0
+    assert len(results["latency"]["models"]["unquantized"]["all_seconds"]) == 2
     assert (tmp_path / "results.png").stat().st_size > 5_000
 
 
