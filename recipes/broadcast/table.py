@@ -162,7 +162,7 @@ def draw(results: Mapping, clip: Path, path: Path) -> None:
     axes.set_xticks(range(len(CATEGORIES)), CATEGORIES)
     axes.set_ylabel("right answers, % (dashed: chance)")
     axes.set_ylim(0, 105)
-    axes.legend(ncols=4, loc="lower right", fontsize=8)
+    axes.legend(ncols=4, loc="upper left", fontsize=8)
     figure.savefig(path, dpi=100)
 
 
