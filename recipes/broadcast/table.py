@@ -37,7 +37,7 @@ HERE = Path(__file__).parent
 
 
 def accuracies(questions: Sequence[Question], right: Sequence[float]) -> dict[str, float]:
-    """The share of right answers of each category, in percent, and of close points among endings."""
+    """The share of right answers of each category, in percent."""
     found = {category: [] for category in CATEGORIES}
     for question, one in zip(questions, right, strict=True):
         found[question.row["category"]].append(one)
