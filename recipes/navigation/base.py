@@ -1,15 +1,13 @@
 """
 Writes the model that the training begins with: `python -m recipes.navigation.base OUT`.
 
-It is the shipped nano, but for two things: sound is padded to whole windows of its audio encoder (3 s) instead of
-30 s, so that a spoken instruction takes 15 positions of a prompt instead of 150. Its weights are written in float32,
-since `omnivinci train` keeps the type of the checkpoint, and small steps are lost in bfloat16.
+It is the shipped nano, but for its processor: sound is padded to whole windows of the audio encoder (3 s) instead of
+30 s, so that a spoken instruction takes 15 positions of a prompt instead of 150.
 """
 
 import argparse
 from pathlib import Path
 
-import torch
 from transformers import AutoModel, AutoProcessor
 
 from transformers_omnivinci import NANO
@@ -19,9 +17,9 @@ WINDOW = 3.0
 
 
 def write_base(out: Path, model: str = NANO, window: float = WINDOW) -> None:
-    """Writes a checkpoint with `window` seconds as the unit of sound, and its own weights in float32."""
+    """Writes a checkpoint with `window` seconds as the unit of sound."""
     AutoProcessor.from_pretrained(model, audio_pad_to_multiple_of=window).save_pretrained(out)
-    AutoModel.from_pretrained(model, dtype=torch.float32).save_pretrained(out)
+    AutoModel.from_pretrained(model, dtype="auto").save_pretrained(out)
 
 
 def main() -> None:
