@@ -84,6 +84,19 @@ def run_timed(command: Sequence[str], output: Path) -> int:
     return code
 
 
+def read_timed(path: Path) -> dict | None:
+    """
+    What [`run_timed`] wrote: `wall_seconds`, `cpu_seconds`, and the `options` of the command that are whole numbers,
+    such as `{"max_steps": 300}`: its paths belong to one machine. `None` where there is no such file.
+    """
+    if not path.is_file():
+        return None
+    timed = json.loads(path.read_text(encoding="utf-8"))
+    command = timed.pop("command")
+    pairs = [(name, value) for name, value in zip(command, command[1:]) if name.startswith("--") and value.isdecimal()]
+    return timed | {"options": {name.removeprefix("--").replace("-", "_"): int(value) for name, value in pairs}}
+
+
 if __name__ == "__main__":
     if len(sys.argv) < 4 or sys.argv[2] != "--":
         sys.exit("python -m recipes.results TIME.json -- COMMAND [argument ...]")

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from recipes.results import read_timed, run_timed
+
 ROOT = Path(__file__).parent.parent / "recipes"
 FILES = sorted(ROOT.rglob("*.py"))
 FOLDERS = sorted(path.parent for path in ROOT.glob("*/data.py"))
@@ -67,3 +69,13 @@ def test_each_recipe_is_whole_and_stands_in_the_gallery():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_of_a_recipe_is_long(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 500
+
+
+def test_times_of_commands_are_kept_without_their_paths(tmp_path):
+    path = tmp_path / "train.json"
+    assert read_timed(path) is None
+    command = ["python", "-c", "import sys; sys.exit(len(sys.argv) != 5)"]
+    assert run_timed([*command, "--max-steps", "3", "--data", str(tmp_path)], path) == 0
+    timed = read_timed(path)
+    assert timed["wall_seconds"] > 0 <= timed["cpu_seconds"] and timed["options"] == {"max_steps": 3}
+    assert run_timed([*command, "too few"], path) == 1 and read_timed(path) == timed

@@ -24,7 +24,7 @@ from transformers_omnivinci.evaluation import (
 from transformers_omnivinci.media import load_audio, load_video
 from transformers_omnivinci.planning import sample_uniformly
 
-from ..results import machine, table, write_results
+from ..results import machine, read_timed, table, write_results
 from .baselines import fit_counter, guess, heard_alone, majority, nearest, onsets, seen_alone
 from .drawing import SAMPLING_RATE
 from .questions import CATEGORIES, NUM_OPTIONS, count_facts
@@ -170,16 +170,16 @@ def collect(out: Path) -> dict:
     """All numbers of a run."""
     train = [json.loads(line) for line in (out / "data/train.jsonl").read_text(encoding="utf-8").splitlines()]
     settings = json.loads((out / "data/settings.json").read_text(encoding="utf-8"))
-    timed = json.loads((out / "train.json").read_text(encoding="utf-8"))
-    options = dict(zip(timed["command"], timed["command"][1:]))
+    timed = read_timed(out / "train.json")
+    options = timed["options"]
     model, questions = measured(out)
     return {
         "seed": settings["seed"],
         "voices": settings["voices"],
         "train_clips": settings["train"],
         "num_clips": settings["test"],
-        "frames": int(options["--num-frames"]),
-        "steps": f"{options['--max-steps']} steps of {options['--per-device-train-batch-size']}",
+        "frames": options["num_frames"],
+        "steps": f"{options['max_steps']} steps of {options['per_device_train_batch_size']}",
         "train_minutes": timed["wall_seconds"] / 60,
         "train_cpu_minutes": timed["cpu_seconds"] / 60,
         "machine": machine(),

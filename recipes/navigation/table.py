@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 
-from recipes.results import machine, table, write_results
+from recipes.results import machine, read_timed, table, write_results
 
 from .camera import take_picture
 from .commands import QUESTION
@@ -134,10 +134,7 @@ def write_table(out: Path, folder: Path = FOLDER, page: Path | None = FOLDER / "
     """Writes `results.json` and `results.png` into a folder, and the table into the page."""
     runs = read_runs(out)
     about = json.loads((out / "data.json").read_text(encoding="utf-8"))
-    timing = out / "train.json"  # of `make`
-    trained = json.loads(timing.read_text(encoding="utf-8")) if timing.exists() else None
-    if trained is not None:
-        trained = {name: trained[name] for name in ("cpu_seconds", "wall_seconds")}
+    trained = read_timed(out / "train.json")  # of `make`
     results = {"data": about, "train": trained, "machine": machine()}
     results["policies"] = {policy: run["summary"] for policy, run in runs.items()}
     episodes = next(iter(runs.values()))["summary"]["episodes"]

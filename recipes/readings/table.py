@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from recipes.results import machine, table, write_results
+from recipes.results import machine, read_timed, table, write_results
 from transformers_omnivinci.evaluation import (
     SENSES,
     Question,
@@ -98,7 +98,9 @@ def markdown(results: dict) -> str:
     forms = ", ".join(f"{form} {one['accuracy']:.0%}" for form, one in results["forms"].items())
     unclear = ", ".join(f"{senses} {count}" for senses, count in results["unclear"].items())
     time = results.get("training")
-    minutes = f" {time['steps']} steps in {time['cpu_seconds'] / 60:.1f} minutes of CPU time." if time else ""
+    minutes = (
+        f" {time['options']['max_steps']} steps in {time['cpu_seconds'] / 60:.1f} minutes of CPU time." if time else ""
+    )
     return (
         f"{table(rows)}\n\nBy form, whole: {forms}. Answers that name none of the options, which count as wrong: "
         f"{unclear}. Voices: {', '.join(results['voices'])}; seed 0; {results['machine']}.{minutes}"
@@ -139,10 +141,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         results = measure(given.out) | {"machine": machine()}
         results["voices"] = json.loads((given.out / "data" / "voices.json").read_text(encoding="utf-8"))
-        if (given.out / "train.json").is_file():
-            results["training"] = json.loads((given.out / "train.json").read_text(encoding="utf-8"))
-            command = results["training"].pop("command")
-            results["training"]["steps"] = int(command[command.index("--max-steps") + 1])
+        results["training"] = read_timed(given.out / "train.json")
         page = given.folder / "README.md"
         write_results(results, markdown(results), given.folder, page if page.is_file() else None)
         picture(results, given.out).savefig(given.folder / "results.png")

@@ -5,14 +5,13 @@ Writes the table and the picture of the recipe.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from recipes.results import machine, table, write_results
+from recipes.results import machine, read_timed, table, write_results
 from transformers_omnivinci.evaluation import (
     ConfusionMatrix,
     confusion_matrix,
@@ -60,7 +59,6 @@ def measure(out: Path) -> tuple[dict, ConfusionMatrix]:
     (x_train, y_train), (x_test, y_test) = _arrays(out / "train.npz"), _arrays(out / "test.npz")
     rng = np.random.default_rng(0)
     in_control = [is_out_of_control(make_chart("in control", rng).values) for _ in range(1000)]
-    spent = out / "train.json"
     results = {
         "classes": list(KINDS),
         "train": len(y_train),
@@ -80,7 +78,7 @@ def measure(out: Path) -> tuple[dict, ConfusionMatrix]:
         },
         "false_alarms": float(np.mean(in_control)),
         "example": answers[words[0].name],
-        "train_seconds": json.loads(spent.read_text()) if spent.exists() else None,
+        "train_seconds": read_timed(out / "train.json"),
         "machine": machine(),
         "paper": PAPER,
     }

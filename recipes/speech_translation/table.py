@@ -14,7 +14,7 @@ from pathlib import Path
 
 from transformers_omnivinci.evaluation import read_questions
 
-from ..results import machine, table, write_results
+from ..results import machine, read_timed, table, write_results
 from .bleu import bleu, pair, tokenizer_of
 from .data import TRANSCRIBE
 
@@ -40,7 +40,7 @@ def collect(out: Path, tokenize: str | None) -> dict:
             scores[name]["right"] = sum(answer == right for answer, right in zip(answers, references))
     guess = most_frequent(out / "data/train.jsonl")
     baseline = {"most frequent translation of training": bleu([guess] * len(references), references, tokenize)}
-    timed = json.loads((out / "train.json").read_text(encoding="utf-8"))
+    timed = read_timed(out / "train.json")
     return {
         "sentences": len(references),
         "train_minutes": timed["cpu_seconds"] / 60,

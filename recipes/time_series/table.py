@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.results import machine, table, write_results
+from recipes.results import machine, read_timed, table, write_results
 from transformers_omnivinci.evaluation import (
     ConfusionMatrix,
     confusion_matrix,
@@ -63,7 +63,6 @@ def model_result(folder: Path) -> dict:
     with np.load(folder / "series.npz") as arrays:
         result = baseline_result(*(arrays[name] for name in ("x_train", "y_train", "x_test", "y_test")))
     low, high = wilson_interval(matrix.accuracy * matrix.total, matrix.total)
-    spent = folder / "train.json"
     return result | {
         "model": matrix.accuracy,
         "interval": [low, high],
@@ -71,7 +70,7 @@ def model_result(folder: Path) -> dict:
         "class_names": told["classes"],
         "pictures": told["pictures"],
         "seed": told["seed"],
-        "train_seconds": json.loads(spent.read_text()) if spent.exists() else None,
+        "train_seconds": read_timed(folder / "train.json"),
     }
 
 

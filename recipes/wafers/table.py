@@ -1,7 +1,6 @@
 """The table and the picture of this recipe: `python -m recipes.wafers.table OUT`."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from recipes.results import machine, table, write_results
+from recipes.results import machine, read_timed, table, write_results
 from transformers_omnivinci.evaluation import (
     confusion_matrix,
     draw_confusion,
@@ -85,7 +84,9 @@ def markdown(results: dict) -> str:
         rows.append([about, own["questions"], f"{scores['chance']:.1%}", ", ".join(simple), told])
     recalls = ", ".join(f"{name} {one:.0%}" for name, one in results["recalls"].items() if one is not None)
     time = results.get("training")
-    minutes = f" {time['steps']} steps in {time['cpu_seconds'] / 60:.1f} minutes of CPU time." if time else ""
+    minutes = (
+        f" {time['options']['max_steps']} steps in {time['cpu_seconds'] / 60:.1f} minutes of CPU time." if time else ""
+    )
     return (
         f"{table(rows)}\n\nThe paper has {PAPER} on WM-811K (table 15): other wafers, a model of 9B. By pattern: "
         f"{recalls}. Intervals are of 95%. {results['wafers']['train']:,} generated wafers to train on, seed 0, "
@@ -118,10 +119,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         results, matrix = measure(given.out)
         results["machine"] = machine()
-        if (given.out / "train.json").is_file():
-            results["training"] = json.loads((given.out / "train.json").read_text(encoding="utf-8"))
-            command = results["training"].pop("command")
-            results["training"]["steps"] = int(command[command.index("--max-steps") + 1])
+        results["training"] = read_timed(given.out / "train.json")
         page = given.folder / "README.md"
         write_results(results, markdown(results), given.folder, page if page.is_file() else None)
         picture(matrix, given.out).savefig(given.folder / "results.png")
