@@ -125,7 +125,7 @@ grpo-test: ## train nano by GRPO with TRL
 bench-grpo: ## measure steps of GRPO with media encoded once and each time
 	$(ENGINE) rl -- python -m benchmarks.grpo
 
-reasoning: ## measure what GRPO does for nano, with sound and without (an hour on two free cores)
+reasoning: ## measure what GRPO does for nano, with sound and without (35 minutes on a core)
 	$(ENGINE) rl -- python -m benchmarks.reasoning build/reasoning
 
 curate-test: ## run the data engine on Ray, on two local nodes too, and with real speech
