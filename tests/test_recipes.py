@@ -74,7 +74,7 @@ def test_no_file_of_a_recipe_is_long(path):
 def test_times_of_commands_are_kept_without_their_paths(tmp_path):
     path = tmp_path / "train.json"
     assert read_timed(path) is None
-    command = ["python", "-c", "import sys; sys.exit(len(sys.argv) != 5)"]
+    command = ["python", "-c", "import sys, time; time.sleep(0.2); sys.exit(len(sys.argv) != 5)"]
     assert run_timed([*command, "--max-steps", "3", "--data", str(tmp_path)], path) == 0
     timed = read_timed(path)
     assert timed["wall_seconds"] > 0 <= timed["cpu_seconds"] and timed["options"] == {"max_steps": 3}
