@@ -194,7 +194,9 @@ def main() -> None:
     parser.add_argument("--beta", type=float, default=0.0, help="weight of the KL divergence; default: 0")
     parser.add_argument("--start-steps", type=int, default=100, help="on chats in the format, 16 a step; default: 100")
     parser.add_argument("--start-rounds", type=int, default=2, help="of these steps, one after another; default: 2")
-    parser.add_argument("--start-clips", type=int, default=600, help="for these chats, with their sound and without; default: 600")
+    parser.add_argument(
+        "--start-clips", type=int, default=600, help="of these chats, also without sound; default: 600"
+    )
     parser.add_argument("--clips", type=int, default=96, help="questions for GRPO; default: 96")
     parser.add_argument("--test-clips", type=int, default=15, help="held-out questions of a type; default: 15")
     arguments = parser.parse_args()
