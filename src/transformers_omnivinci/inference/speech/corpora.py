@@ -34,7 +34,7 @@ def read_corpus(path: Path, audio: str | None = None, limit: int | None = None) 
     Args:
         path (`Path`):
             A file that [`~transformers_omnivinci.evaluation.read_questions`] reads as a `transcription` (JSONL, JSON,
-            TSV, CSV, parquet); or a folder with sounds, at any depth, each with a text of the same name beside it,
+            TSV, parquet); or a folder with sounds, at any depth, each with a text of the same name beside it,
             `one.wav` and `one.txt`, or in a list as LibriSpeech has them, `*.trans.txt`.
         audio (`str`, *optional*): Where the sounds of a file are, such as `clips/{path}`, with columns in braces.
         limit (`int`, *optional*): The most that are read.
