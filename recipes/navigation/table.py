@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+from functools import reduce
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -120,10 +121,12 @@ def draw_results(out: Path, runs: dict[str, dict]) -> Figure:
     for offset, measure in enumerate(("OS", "SR", "SPL")):
         values = [runs[name]["summary"][measure] for name in names]
         bars.bar([place + 0.27 * (offset - 1) for place in range(len(names))], values, 0.25, label=measure)
-    labels = [
-        NAMES[name].replace(", ", ",\n").replace(" by a voice that it never heard", ",\nunknown voice")
-        for name in names
-    ]
+    broken = {
+        ", ": ",\n",
+        "instruction as ": "instruction\nas ",
+        " by a voice that it never heard": ",\nunknown voice",
+    }
+    labels = [reduce(lambda text, pair: text.replace(*pair), broken.items(), NAMES[name]) for name in names]
     bars.set_xticks(range(len(names)), labels, fontsize=7.5)
     bars.set(ylim=(0, 100), ylabel="%")
     bars.legend(frameon=False, ncols=3, loc="upper left")
