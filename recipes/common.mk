@@ -2,7 +2,7 @@
 #
 #   PYTHON   the interpreter, seen from the root; default: that of the environment `recipes` of engines/environments.toml,
 #            which is made where it is missing
-#   OUT      where data, models and answers are written; default: build/recipes/NAME
+#   OUT      where data, models and answers are written, seen from the root; default: build/recipes/NAME
 #   MODEL    the checkpoint that training starts from; default: nano
 #   SEED     of data and training
 #
@@ -18,7 +18,7 @@ PYTHON ?= python3 engines/run.py recipes -- python
 OUT    ?= $(ROOT)/build/recipes/$(NAME)
 MODEL  ?= $(ROOT)/src/transformers_omnivinci/nano/checkpoint
 SEED   ?= 0
-override OUT := $(abspath $(OUT))
+override OUT := $(if $(filter /%,$(OUT)),$(OUT),$(ROOT)/$(OUT))
 
 RUN    := cd $(ROOT) && OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),2) TQDM_DISABLE=1 HF_HUB_OFFLINE=1 $(PYTHON) -m
 CLI    := transformers_omnivinci.cli

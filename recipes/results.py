@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 import transformers
 
+from transformers_omnivinci.evaluation import wilson_interval
+
 START, END = "<!-- results -->", "<!-- end -->"
 
 
@@ -82,6 +84,20 @@ def run_timed(command: Sequence[str], output: Path) -> int:
         told = {"wall_seconds": round(wall, 1), "cpu_seconds": round(cpu, 1), "command": list(command)}
         output.write_text(json.dumps(told) + "\n")
     return code
+
+
+def tell_training(timed: Mapping | None) -> str:
+    """Steps, seed and minutes of what [`read_timed`] gives, as a sentence behind others; "" of none."""
+    if timed is None:
+        return ""
+    options, minutes = timed["options"], timed["cpu_seconds"] / 60
+    return f" {options['max_steps']} steps in {minutes:.1f} minutes of CPU time, seed {options['seed']}."
+
+
+def share(right: Sequence[bool]) -> dict:
+    """The share of right answers, with both ends of its 95% interval."""
+    low, high = wilson_interval(sum(right), len(right))
+    return {"accuracy": sum(right) / len(right), "low": low, "high": high, "questions": len(right)}
 
 
 def read_timed(path: Path) -> dict | None:

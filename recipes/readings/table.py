@@ -8,14 +8,13 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from recipes.results import machine, read_timed, table, write_results
+from recipes.results import machine, read_timed, share, table, tell_training, write_results
 from transformers_omnivinci.evaluation import (
     SENSES,
     Question,
     make_marker,
     read_answers,
     read_questions,
-    wilson_interval,
 )
 from transformers_omnivinci.media import load_video
 
@@ -52,12 +51,6 @@ def measure(out: Path) -> dict:
     for question, right in zip(questions, marked["both"], strict=True):
         forms[question.row["form"]].append(right)
     return {"scores": scores, "forms": {name: share(right) for name, right in forms.items()}, "unclear": unclear}
-
-
-def share(right: list[bool]) -> dict:
-    """The share of right answers, with both ends of its 95% interval."""
-    low, high = wilson_interval(sum(right), len(right))
-    return {"accuracy": sum(right) / len(right), "low": low, "high": high, "questions": len(right)}
 
 
 def prior_answers(train: Path, questions: list[Question]) -> list[str]:
@@ -97,13 +90,10 @@ def markdown(results: dict) -> str:
         rows.append([name, scores["questions"], chance, prior, deaf, blind, text, told, f"{paper}%"])
     forms = ", ".join(f"{form} {one['accuracy']:.0%}" for form, one in results["forms"].items())
     unclear = ", ".join(f"{senses} {count}" for senses, count in results["unclear"].items())
-    time = results.get("training")
-    minutes = (
-        f" {time['options']['max_steps']} steps in {time['cpu_seconds'] / 60:.1f} minutes of CPU time." if time else ""
-    )
+    trained = tell_training(results["training"])
     return (
         f"{table(rows)}\n\nBy form, whole: {forms}. Answers that name none of the options, which count as wrong: "
-        f"{unclear}. Voices: {', '.join(results['voices'])}; seed 0; {results['machine']}.{minutes}"
+        f"{unclear}. Voices: {', '.join(results['voices'])}; {results['machine']}.{trained}"
     )
 
 

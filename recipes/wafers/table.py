@@ -2,20 +2,18 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from recipes.results import machine, read_timed, table, write_results
+from recipes.results import machine, read_timed, share, table, tell_training, write_results
 from transformers_omnivinci.evaluation import (
     confusion_matrix,
     draw_confusion,
     exact_match,
     read_answers,
     read_questions,
-    wilson_interval,
 )
 
 from .baselines import classify, locate
@@ -25,12 +23,6 @@ from .maps import PATTERNS, draw
 FOLDER = Path(__file__).parent
 PAPER = "98.1%"
 """OmniVinci on WM-811K, table 15; 90.8% for VILA, 97.6% for NVILA."""
-
-
-def share(right: Sequence[bool]) -> dict:
-    """The share of right answers, with both ends of its 95% interval."""
-    low, high = wilson_interval(sum(right), len(right))
-    return {"accuracy": sum(right) / len(right), "low": low, "high": high, "questions": len(right)}
 
 
 def measure(out: Path) -> dict:
@@ -83,14 +75,10 @@ def markdown(results: dict) -> str:
         told = f"**{own['accuracy']:.1%}** ({100 * own['low']:.1f}–{100 * own['high']:.1f})"
         rows.append([about, own["questions"], f"{scores['chance']:.1%}", ", ".join(simple), told])
     recalls = ", ".join(f"{name} {one:.0%}" for name, one in results["recalls"].items() if one is not None)
-    time = results.get("training")
-    minutes = (
-        f" {time['options']['max_steps']} steps in {time['cpu_seconds'] / 60:.1f} minutes of CPU time." if time else ""
-    )
     return (
         f"{table(rows)}\n\nThe paper has {PAPER} on WM-811K (table 15): other wafers, a model of 9B. By pattern: "
-        f"{recalls}. Intervals are of 95%. {results['wafers']['train']:,} generated wafers to train on, seed 0, "
-        f"{results['machine']}.{minutes}"
+        f"{recalls}. Intervals are of 95%. {results['wafers']['train']:,} generated wafers to train on, "
+        f"{results['machine']}.{tell_training(results['training'])}"
     )
 
 

@@ -1,8 +1,5 @@
 """Data that teach a model to decide (paper, appendix D.3.2), from speech with its transcripts."""
 
-import json
-import os
-import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +7,7 @@ from pathlib import Path
 
 from ...evaluation import AnswerFile, word_errors
 from ...media import download, is_url
+from ...tasks import write_rows
 from .corpora import Utterance
 from .decisions import DECISIONS, THRESHOLD, check_number, check_threshold, decision_content, label_decision
 from .decisions import write_target as answer_of
@@ -93,13 +91,7 @@ def write_decision_data(
     if not rows:
         reason = f", of which the first says: {report.skipped[0]}" if report.skipped else ""
         raise ValueError(f"None of {len(utterances)} utterances can be used{reason}")
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_rows(target, rows)
     return report
 
 
