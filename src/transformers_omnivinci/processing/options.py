@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+from functools import cache
 from itertools import chain
 from typing import TypedDict
 
@@ -39,7 +40,8 @@ def sort_options(processor, kwargs: dict) -> dict:
         TypeError: an option is not known, or has a value of the wrong type.
     """
     annotations = processor.valid_processor_kwargs.__annotations__
-    known = {group: _annotations(processor, group, annotations) for group in PARTS}
+    accepted = {group: _options_of(processor, group) for group in PARTS}
+    known = {group: options.__annotations__ for group, options in accepted.items()}
     options = {group: dict(getattr(processor, group, None) or {}) for group in PARTS}
     own = {name: getattr(processor, name, None) for name in annotations if name not in PARTS}
     for group in PARTS:
@@ -66,7 +68,7 @@ def sort_options(processor, kwargs: dict) -> dict:
         own[name] = options["text_kwargs"].pop(name, own[name])
     for group, part in PARTS.items():
         if getattr(getattr(processor, part, None), "valid_kwargs", None) is not None:
-            check_options(TypedDict(group, known[group], total=False), options[group])
+            check_options(accepted[group], options[group])
     return own | options
 
 
@@ -88,12 +90,19 @@ def hears_videos(processor, options: dict) -> tuple[bool, bool]:
 
 def option_names(processor) -> set[str]:
     """All names that [`sort_options`] understands."""
-    annotations = processor.valid_processor_kwargs.__annotations__
-    return set(annotations).union(*(_annotations(processor, group, annotations) for group in PARTS))
+    options = (_options_of(processor, group).__annotations__ for group in PARTS)
+    return set(processor.valid_processor_kwargs.__annotations__).union(*options)
 
 
-def _annotations(processor, group: str, annotations: dict) -> dict:
-    """The options of a group: those of the processor's class, and those that the part itself accepts."""
+def _options_of(processor, group: str) -> type:
+    """The options of a group: those that the part itself accepts, and those of the processor's class."""
     part = getattr(processor, PARTS[group], None)
-    own = getattr(getattr(part, "valid_kwargs", None), "__annotations__", {})
-    return {**own, **annotations[group].__annotations__}
+    own = getattr(part, "valid_kwargs", None)
+    return _join(group, own, processor.valid_processor_kwargs.__annotations__[group])
+
+
+@cache
+def _join(name: str, *options: type | None) -> type:
+    """One `TypedDict` of several, made once: whatever checks values by it is then made once too."""
+    annotations = [getattr(one, "__annotations__", {}) for one in options]
+    return TypedDict(name, dict(chain.from_iterable(one.items() for one in annotations)), total=False)
