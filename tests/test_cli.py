@@ -95,12 +95,23 @@ def test_help_imports_neither_torch_nor_transformers():
     assert "--num-frames" in done.stdout and done.stdout.endswith(f"omnivinci {__version__}\n")
 
 
-@pytest.mark.parametrize("name", typer.main.get_command(app).commands)
+COMMANDS = typer.main.get_command(app).commands
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_fits_into_80_columns_and_says_what_each_command_is_for(name):
     lines = run(name, "--help", env={"COLUMNS": "80"}).stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert re.fullmatch(r"  [A-Z][^.]+\.", lines[2])
     assert f"{name:10}  {lines[2].strip()}" in run("--help", env={"COLUMNS": "80"}).stdout  # not cut off
+
+
+@pytest.mark.compat
+@pytest.mark.parametrize("name", COMMANDS)
+def test_options_are_named_in_lower_case(name):
+    # Typer 0.27 took the metavar `MODEL` for the name of `--model`.
+    names = [one for option in COMMANDS[name].params if option.param_type_name == "option" for one in option.opts]
+    assert names and all(one == one.lower() for one in names if one.startswith("--"))
 
 
 @pytest.mark.compat
