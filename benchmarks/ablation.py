@@ -12,6 +12,7 @@ none: they have learned here, with each of the time embeddings that rotate, and 
 """
 
 import argparse
+import copy
 import json
 import os
 import pickle
@@ -23,7 +24,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
-from itertools import groupby, zip_longest
+from itertools import groupby, islice
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -32,6 +33,7 @@ import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 from torch import nn
+from torch.utils.data import Dataset
 from transformers import TrainerCallback, TrainingArguments, set_seed
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.trainer_callback import PrinterCallback
@@ -65,6 +67,8 @@ QUESTIONS_PER_CLIP = 12
 ERROR, LOSS = "median error (s)", "loss"
 T_G = 1.0
 WINDOW_SECONDS = 3.0
+NUM_FRAMES = 16
+"""Of a clip: a third of what nano takes, so that a step takes half of the time."""
 
 
 def _time(kind: str) -> dict:
@@ -129,6 +133,7 @@ def configure(row: str) -> OmniVinciConfig:
 def build_processor(row: str) -> OmniVinciProcessor:
     """Nano's processor, as a row lays out its sequence."""
     processor = OmniVinciProcessor.from_pretrained(NANO, **sequence_settings(row))
+    processor.video_processor.num_frames, processor.video_processor.fps = NUM_FRAMES, None
     # To whole windows, not 30 s: token concatenation alone would keep the silence.
     processor.audio_pad_to_multiple_of = WINDOW_SECONDS
     return processor
@@ -154,15 +159,17 @@ class _Remembered:
 
 
 @torch.no_grad()
-def encode(clips: Path, part: int, parts: int, path: Path) -> None:
-    """Writes what the encoders give for one part of the clips, and the sequence of its questions in each layout."""
+def encode(clips: Path, part: int, parts: int, folder: Path) -> None:
+    """
+    Writes what the encoders give for one part of the clips, and the sequence of its questions in each layout: a file
+    for each clip, as all of them together may not fit into memory.
+    """
     encoders = {layout_of(row): SampleEncoder(build_processor(row)) for row in ROWS}
     decode = _Remembered(next(iter(encoders.values())).processor.video_processor.load_videos)
     for encoder in encoders.values():
         encoder.processor.video_processor.load_videos = decode
     rows = groupby(read_rows(clips), key=lambda row: row["messages"][0]["content"][0]["path"])
-    encoded = []
-    for chats in [list(chats) for _, chats in rows][part::parts]:
+    for number, (_, chats) in islice(enumerate(rows), part, None, parts):
         samples = [read_sample(chat, chat["id"], clips.parent) for chat in chats]
         layouts = {layout: encoder.encode(*samples) for layout, encoder in encoders.items()}
         media = next(iter(layouts.values()))  # the same in all of them
@@ -173,8 +180,23 @@ def encode(clips: Path, part: int, parts: int, path: Path) -> None:
             layout: {name: value for name, value in item.items() if name not in ENCODERS}
             for layout, item in layouts.items()
         }
-        encoded.append((_to_arrays(features), {layout: _to_arrays(text) for layout, text in texts.items()}))
-    path.write_bytes(pickle.dumps(encoded))  # torch.save would be slow: these are very many
+        encoded = (_to_arrays(features), {layout: _to_arrays(text) for layout, text in texts.items()})
+        # torch.save would be slow: these are very many.
+        (folder / f"{number:06}.pickle").write_bytes(pickle.dumps(encoded))
+
+
+class EncodedClips(Dataset):
+    """What [`encode`] has written, in the order of the clips and in one of the layouts."""
+
+    def __init__(self, folder: Path, layout: str):
+        self.paths, self.layout = sorted(folder.glob("*.pickle")), layout
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict:
+        features, layouts = pickle.loads(self.paths[index].read_bytes())
+        return _to_tensors(features | layouts[self.layout])
 
 
 def _to_arrays(item: dict) -> dict:
@@ -183,13 +205,6 @@ def _to_arrays(item: dict) -> dict:
 
 def _to_tensors(item: dict) -> dict:
     return {name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in item.items()}
-
-
-@cache
-def read_encoded(folder: Path) -> list[tuple[dict, dict]]:
-    """What [`encode`] has written, in the order of the clips, whatever the number of parts."""
-    parts = [pickle.loads(path.read_bytes()) for path in sorted(folder.glob("*.pickle"))]
-    return [clip for clips in zip_longest(*parts) for clip in clips if clip is not None]
 
 
 @cache
@@ -267,7 +282,6 @@ def train(model, row: str, seed: int, folder: Path, name: str, callbacks: list |
     """
     for encoder in ENCODERS.values():
         setattr(model.model, encoder, Encoded())
-    layout = layout_of(row)
     trainer = OmniVinciTrainer(
         model,
         TrainingArguments(
@@ -277,7 +291,7 @@ def train(model, row: str, seed: int, folder: Path, name: str, callbacks: list |
             per_device_train_batch_size=8,
             weight_decay=0.01,
             adam_beta2=0.98,
-            use_cpu=True,
+            use_cpu=not torch.cuda.is_available(),
             save_strategy="no",
             logging_first_step=True,
             logging_steps=10,
@@ -285,9 +299,7 @@ def train(model, row: str, seed: int, folder: Path, name: str, callbacks: list |
             disable_tqdm=True,
             **(get_recipe("omni").training_arguments | {"learning_rate": 4e-3}),
         ),
-        train_dataset=[
-            _to_tensors(features | layouts[layout]) for features, layouts in read_encoded(folder / "encoded")
-        ],
+        train_dataset=EncodedClips(folder / "encoded", layout_of(row)),
         processing_class=build_processor(row),
         recipe=get_recipe("omni"),
         muon=True,
@@ -296,7 +308,7 @@ def train(model, row: str, seed: int, folder: Path, name: str, callbacks: list |
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     for encoder in ENCODERS.values():
-        setattr(model.model, encoder, getattr(nano().model, encoder))
+        setattr(model.model, encoder, copy.deepcopy(getattr(nano().model, encoder)).to(model.device))
     model.eval()
     losses = [log.get("language_loss", log["loss"]) for log in trainer.state.log_history if "loss" in log]
     return statistics.mean(losses[-5:])
@@ -384,6 +396,7 @@ def main() -> None:
     parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="runs side by side, on a core each")
     arguments = parser.parse_args()
     folder, workers = arguments.output, arguments.num_workers
+    arguments.docs.mkdir(parents=True, exist_ok=True)
 
     forms = [form for forms in FORMS.values() for form in forms]
     asked = SyntheticDataset("test", arguments.clips_per_type * len(FORMS), config=ASKED, types=FORMS, forms=forms)
@@ -400,8 +413,7 @@ def main() -> None:
     with pool as executor, cancelled_on_failure(executor):
         if not (folder / "encoded").exists():
             with new_folder(folder / "encoded") as part:
-                paths = [part / f"{number:03}.pickle" for number in range(workers)]
-                tasks = [executor.submit(encode, clips, number, workers, path) for number, path in enumerate(paths)]
+                tasks = [executor.submit(encode, clips, number, workers, part) for number in range(workers)]
                 for task in tasks:
                     task.result()
         projectors = executor.submit(learn_projectors, folder)
