@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -204,7 +204,7 @@ def test_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
         return subprocess.CompletedProcess(command, 1)
 
     monkeypatch.setattr(stages.subprocess, "run", run)
-    plan, output = stages.Plan(tmp_path, hours=1.0, seed=7), tmp_path / "audio-1"
+    plan, output = stages.Plan(tmp_path, utterances=3000, seed=7), tmp_path / "audio-1"
     with pytest.raises(OSError, match="audio-1 ended with an error"):
         stages.train("audio-1", tmp_path, [tmp_path / "rows.jsonl"], output, plan)
     (output / "checkpoint-5").mkdir(parents=True)
@@ -220,12 +220,15 @@ def test_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
 def test_stages_share_the_utterances(tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(f"{number}\n" for number in range(3000)))
-    plan = stages.Plan(tmp_path, hours=1.0)
+    plan = stages.Plan(tmp_path, 3000)
     files = stages.split_rows(plan, rows)
     counts = {name: len(path.read_text().splitlines()) for name, path in files.items()}
     assert sum(counts.values()) == 3000 and counts["audio-1"] == plan.aligned
-    assert stages.Plan(tmp_path, hours=1e-9).utterances == 2 * stages.BATCH
-    assert stages.Plan(tmp_path, hours=2.0).runs != plan.runs
+    others = [
+        replace(plan, **{name: value})
+        for name, value in dict(utterances=6000, epochs=2, batch=32, pooling="max").items()
+    ]
+    assert len({plan.runs, *(other.runs for other in others)}) == 5
 
 
 def test_a_folder_of_something_else_is_not_replaced(tmp_path):

@@ -16,22 +16,14 @@ from transformers_omnivinci.new_folder import check_vacant
 
 from .._harness import Report
 from . import parts, stages
-from .evaluation import answer_questions, evaluate
+from .data import read_rows
+from .evaluation import answer_questions, evaluate, measure_latencies
 from .stages import Plan
 from .texts import QUESTIONS
 
 POOLINGS = ("none", "conv", "avg", "max")
 FITTED = 8
 FIT_STEPS = 60
-
-
-def read_rows(path: Path) -> list[dict]:
-    """Rows whose sounds have whole paths."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    for row in rows:
-        item = row["messages"][0]["content"][0]
-        item["path"] = str(path.parent / item["path"])
-    return rows
 
 
 def run_all(plan: Plan, arguments: argparse.Namespace) -> None:
@@ -115,10 +107,10 @@ def run_speed(plan: Plan, arguments: argparse.Namespace) -> None:
     """What a step takes, and with it a night."""
     assembled, rows = stages.prepare_parts(plan), stages.prepare_speech(plan)
     data = stages.split_rows(plan, rows["train"])["audio-1"]
-    report = Report("small-speed", vars(arguments), f"Steps of {stages.BATCH} utterances; processor time.")
+    report = Report("small-speed", vars(arguments), f"Steps of {plan.batch} utterances; processor time.")
     took = {recipe: stages.measure_step(plan, recipe, assembled, data) for recipe in stages.RATES}
     share = {"audio-1": stages.ALIGNED, "audio-2": 1 - stages.ALIGNED}
-    per_utterance = sum(took[recipe] * share[recipe] for recipe in took) / stages.BATCH
+    per_utterance = sum(took[recipe] * share[recipe] for recipe in took) / plan.batch
     report.add("Steps", [{"recipe": recipe, "a step (s)": seconds} for recipe, seconds in took.items()])
     report.add("Both", [{"an utterance (s)": per_utterance, "utterances per hour of a core": 3600 / per_utterance}])
     report.save()
@@ -126,24 +118,28 @@ def run_speed(plan: Plan, arguments: argparse.Namespace) -> None:
 
 def run_pooling(plan: Plan, arguments: argparse.Namespace) -> None:
     """Table 18 of the paper in small: how the audio sequence is compressed, after the same number of utterances."""
-    table = []
-    for pooling in POOLINGS:
-        one = replace(plan, pooling=pooling)
-        assembled, rows = stages.prepare_parts(one), stages.prepare_speech(one)
-        model = stages.train_all(one, assembled, rows)
-        found = evaluate(model, {name: read_rows(rows[name]) for name in ("unseen", "real")})
-        per_window = round(parts.WINDOW * 25) // (1 if pooling == "none" else 2)
-        table.append(
+    rows = stages.prepare_speech(plan)
+    plans = {pooling: replace(plan, pooling=pooling) for pooling in POOLINGS}
+    found = {pooling: stages.score(one, rows) for pooling, one in plans.items()}
+    latencies = measure_latencies(
+        {pooling: stages.prepare_parts(one) for pooling, one in plans.items()}, read_rows(rows["unseen"])[0]
+    )
+    report = Report("small-pooling", vars(arguments), f"{plan.utterances:,} utterances each, {plan.epochs} times.")
+    report.add(
+        "Table 18 in small",
+        [
             {
                 "compression": pooling,
-                "embeddings per minute": round(per_window * 60 / parts.WINDOW),
-                "WER unseen %": 100 * found["unseen"]["wer"],
-                "WER real %": 100 * found["real"]["wer"],
-                "seconds for one of speech (s)": found["unseen"]["seconds"],
+                "embeddings per minute": round(parts.WINDOW * 25)
+                // (1 if pooling == "none" else 2)
+                * 60
+                / parts.WINDOW,
+                **{f"WER {name} %": 100 * found[pooling][name]["wer"] for name in stages.SCORED},
+                "latency (s)": latencies[pooling],
             }
-        )
-    report = Report("small-pooling", vars(arguments), f"{plan.utterances:,} utterances each.")
-    report.add("Table 18 in small", table)
+            for pooling in POOLINGS
+        ],
+    )
     report.save()
 
 
@@ -163,6 +159,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.small", description=__doc__.strip().splitlines()[0])
     parser.add_argument("command", nargs="?", choices=COMMANDS, default="all")
     parser.add_argument("--hours", type=float, default=8.0, help="of training on two cores; default: 8")
+    parser.add_argument("--utterances", type=int, help="to train on; default: 3,000 for each of the hours")
+    parser.add_argument("--epochs", type=int, default=1, help="how often each is trained on; default: 1")
+    parser.add_argument("--batch", type=int, default=8, help="utterances of a step; default: 8")
     parser.add_argument("--work", type=Path, default=Path("build/small-work"), help="parts, speech and runs")
     parser.add_argument("--output", type=Path, default=Path("build/small"), help="the model")
     parser.add_argument("--workers", type=int, default=2, help="processes that render, threads that train")
@@ -175,9 +174,23 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     try:
-        if not 0 < arguments.hours <= 1000 or arguments.workers < 1:
-            raise ValueError("`--hours` between 0 and 1,000 and at least one worker are accepted.")
-        plan = Plan(arguments.work, arguments.hours, arguments.seed, arguments.workers, bf16=arguments.bf16)
+        if not 0 < arguments.hours <= 1000 or min(arguments.workers, arguments.epochs, arguments.batch) < 1:
+            raise ValueError(
+                "`--hours` between 0 and 1,000, and at least one worker, one epoch and one utterance in a batch are "
+                "accepted."
+            )
+        utterances = arguments.utterances or round(arguments.hours * stages.UTTERANCES_PER_HOUR)
+        if utterances < 2 * arguments.batch:
+            raise ValueError(f"{utterances} utterances were asked for: at least two batches are accepted.")
+        plan = Plan(
+            arguments.work,
+            utterances,
+            arguments.epochs,
+            arguments.batch,
+            arguments.seed,
+            arguments.workers,
+            bf16=arguments.bf16,
+        )
         COMMANDS[arguments.command](plan, arguments)
     except (OSError, ValueError) as error:
         sys.exit(f"Error: {error}")

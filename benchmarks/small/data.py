@@ -82,6 +82,15 @@ def to_row(path: str, text: str, **facts) -> dict:
     return {"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": text}], **facts}
 
 
+def read_rows(path: Path) -> list[dict]:
+    """The rows of a file, with whole paths of sounds."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        item = row["messages"][0]["content"][0]
+        item["path"] = str(path.parent / item["path"])
+    return rows
+
+
 def write_set(folder: Path, speech: SpeechSet, count: int, workers: int = 1) -> Path:
     """
     Renders the first utterances of a set, as far as they are not there, and writes `rows.jsonl` of them.

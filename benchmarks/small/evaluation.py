@@ -2,16 +2,17 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
-import jiwer
 import torch
 from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForConditionalGeneration
-from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
-from transformers_omnivinci.evaluation.asking import answer
+from transformers_omnivinci.evaluation import english_normalizer, word_errors
+from transformers_omnivinci.evaluation.asking import Asker, answer
 from transformers_omnivinci.media import load_audio
 
+from .._harness import take_turns
 from .loading import load
 from .rooms import RATE
 from .texts import QUESTIONS
@@ -20,9 +21,16 @@ MOST_TOKENS = 64
 """Of a transcript: the longest sentence has about 30."""
 
 
-def transcribe(model, processor, rows: Sequence[dict], batch_size: int = 8) -> list[str]:
+def batched(items: Sequence) -> Iterator[Sequence]:
+    """What is asked together."""
+    size = 128 if torch.cuda.is_available() else 8
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def transcribe(model, processor, rows: Sequence[dict]) -> list[str]:
     """What the model writes of each row's sound, by greedy decoding."""
-    return [text for batch in _batches(rows, batch_size) for text in answer(model, processor, batch, MOST_TOKENS)]
+    questions = [row["messages"][:1] for row in rows]
+    return [text for batch in batched(questions) for text in answer(model, processor, batch, MOST_TOKENS)]
 
 
 def transcribe_by_whisper(folder: Path, rows: Sequence[dict]) -> list[str]:
@@ -52,9 +60,12 @@ def word_error_rate(rows: Sequence[dict], texts: Sequence[str]) -> float:
         rows: With what is said as the last message.
         texts: What was written of each.
     """
-    normalize = EnglishTextNormalizer({})
-    said = [normalize(row["messages"][-1]["content"]) for row in rows]
-    return jiwer.wer(said, [normalize(text) for text in texts])
+    normalize = english_normalizer()
+    said = [row["messages"][-1]["content"] for row in rows]
+    errors, words = zip(
+        *(word_errors(text, one, normalize) for one, text in zip(said, texts, strict=True)), strict=True
+    )
+    return sum(errors) / sum(words)
 
 
 def evaluate(checkpoint: Path, sets: dict[str, list[dict]], whisper: Path | None = None) -> dict:
@@ -84,18 +95,33 @@ def evaluate(checkpoint: Path, sets: dict[str, list[dict]], whisper: Path | None
     return results
 
 
-def answer_questions(checkpoint: Path, batch_size: int = 5) -> list[str]:
+def measure_latencies(checkpoints: dict[str, Path], row: dict, tokens: int = 16, repeats: int = 9) -> dict[str, float]:
+    """
+    Seconds from a file to the last of some tokens about it. What the weights have learned does not matter.
+
+    Args:
+        checkpoints: By name.
+        row: Whose sound is heard.
+        tokens: How many are decoded, whatever they say.
+        repeats: Of each, in turns; the median counts.
+    """
+    models = {name: load(checkpoint) for name, checkpoint in checkpoints.items()}
+
+    def run(name: str) -> None:
+        asker = Asker(*models[name])  # a new one, which has not encoded the sound yet
+        asker.generate(
+            asker.prepare([row["messages"][:1]]), max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False
+        )
+
+    timings = take_turns({name: partial(run, name) for name in models}, repeats)
+    return {name: timings.median(name) for name in models}
+
+
+def answer_questions(checkpoint: Path) -> list[str]:
     """What a checkpoint answers to [`QUESTIONS`], by greedy decoding."""
     model, processor = load(checkpoint)
     chats = [[{"role": "user", "content": [{"type": "text", "text": question}]}] for question in QUESTIONS]
-    starts = range(0, len(chats), batch_size)
-    return [text for start in starts for text in answer(model, processor, chats[start : start + batch_size], 40)]
-
-
-def _batches(rows: Sequence[dict], size: int) -> Iterator[list[list[dict]]]:
-    """The questions of rows, without the answers."""
-    for start in range(0, len(rows), size):
-        yield [row["messages"][:1] for row in rows[start : start + size]]
+    return [text for batch in batched(chats) for text in answer(model, processor, batch, 40)]
 
 
 def _sound_of(row: dict) -> str:

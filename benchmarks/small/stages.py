@@ -19,12 +19,12 @@ from transformers_omnivinci.evaluation.asking import answer
 from transformers_omnivinci.new_folder import check_vacant
 
 from . import parts
-from .data import SpeechSet, write_set
+from .data import SpeechSet, read_rows, write_set
+from .evaluation import batched, evaluate
 from .loading import load
 from .texts import QUESTIONS
 from .voices import UNSEEN, VOICES, check_voices
 
-BATCH = 8
 UTTERANCES_PER_HOUR = 3_000
 """What two cores train on; see docs/small.md for how it was measured."""
 ALIGNED = 0.25
@@ -32,6 +32,8 @@ ALIGNED = 0.25
 TEXTS = 0.05
 """Chats without sound beside the utterances of the last stage, answered as the language model did before."""
 EVALUATED = 100
+SCORED = ("unseen", "real")
+"""Sets by which ways of training are compared."""
 RATES = {"audio-1": 3e-4, "audio-2": 2e-4}
 """Learning rates: those of the recipes suit models that have learned before."""
 
@@ -43,34 +45,33 @@ class Plan:
 
     Attributes:
         work (`Path`): The folder of parts, speech and runs.
-        hours (`float`): Of training on two cores, which decides the number of utterances.
+        utterances (`int`): How many are rendered to train on.
+        epochs (`int`): How often each of them is trained on.
+        batch (`int`): How many a step takes.
         seed (`int`): Of all that is drawn.
-        workers (`int`): Processes that render, and threads that train.
+        workers (`int`): Processes that render, threads that train on a CPU, and processes that read for a GPU.
         pooling (`str`): The compression of the audio sequence.
         bf16 (`bool`): Whether matrices are multiplied in bfloat16, which processors that know it do in half the time.
     """
 
     work: Path
-    hours: float
+    utterances: int
+    epochs: int = 1
+    batch: int = 8
     seed: int = 0
     workers: int = 2
     pooling: str = "avg"
     bf16: bool = False
 
     @property
-    def utterances(self) -> int:
-        """How many are rendered; each is trained on once."""
-        return max(2 * BATCH, round(self.hours * UTTERANCES_PER_HOUR))
-
-    @property
     def aligned(self) -> int:
-        """How many of them the first stage takes."""
-        return max(BATCH, round(ALIGNED * self.utterances))
+        """How many utterances the first stage takes."""
+        return max(self.batch, round(ALIGNED * self.utterances))
 
     @property
     def runs(self) -> Path:
-        """The folder of both stages: longer runs are others."""
-        return self.work / f"{self.pooling}-{self.utterances}"
+        """The folder of both stages: other budgets have others."""
+        return self.work / f"{self.pooling}-{self.utterances}x{self.epochs}-{self.batch}"
 
 
 def knows_bf16() -> bool:
@@ -125,7 +126,7 @@ def split_rows(plan: Plan, train: Path) -> dict[str, Path]:
     return paths
 
 
-def remember_answers(plan: Plan, checkpoint: Path, texts: Sequence[str], batch_size: int = 16) -> Path:
+def remember_answers(plan: Plan, checkpoint: Path, texts: Sequence[str]) -> Path:
     """
     Chats without sound, answered by the model as it was assembled, so that it does not forget how.
 
@@ -133,7 +134,6 @@ def remember_answers(plan: Plan, checkpoint: Path, texts: Sequence[str], batch_s
         plan: Decides how many.
         checkpoint: The assembled one.
         texts: Sentences whose words are asked about.
-        batch_size: Chats that are answered together.
     """
     count = max(1, round(TEXTS * (plan.utterances - plan.aligned)))
     path = plan.work / f"answers-{count}-{plan.seed}.jsonl"
@@ -151,8 +151,7 @@ def remember_answers(plan: Plan, checkpoint: Path, texts: Sequence[str], batch_s
     asked = [question for question in asked if question not in QUESTIONS]
     model, processor = load(checkpoint)
     rows = []
-    for start in range(0, len(asked), batch_size):
-        batch = asked[start : start + batch_size]
+    for batch in batched(asked):
         chats = [[{"role": "user", "content": [{"type": "text", "text": question}]}] for question in batch]
         for chat, said in zip(chats, answer(model, processor, chats, 40), strict=True):
             if said:
@@ -179,15 +178,24 @@ def train(recipe: str, model: Path, data: Sequence[Path], output: Path, plan: Pl
         return output
     command = [sys.executable, "-m", "transformers_omnivinci.cli", "train", "--recipe", recipe]
     command += ["--model", str(model), "--output", str(output), "--report-to", "none"]
-    command += [] if torch.cuda.is_available() else ["--use-cpu"]
-    command += ["--num-train-epochs", "1", "--learning-rate", str(RATES[recipe]), "--seed", str(plan.seed)]
-    command += ["--per-device-train-batch-size", str(BATCH), "--save-steps", "100", "--save-total-limit", "1"]
+    has_gpu = torch.cuda.is_available()
+    command += ["--dataloader-num-workers", str(plan.workers)] if has_gpu else ["--use-cpu"]
+    command += [
+        "--num-train-epochs",
+        str(plan.epochs),
+        "--learning-rate",
+        str(RATES[recipe]),
+        "--seed",
+        str(plan.seed),
+    ]
+    command += ["--per-device-train-batch-size", str(plan.batch), "--save-total-limit", "1"]
+    command += ["--save-steps", "1000" if has_gpu else "100"]
     command += ["--bf16"] if plan.bf16 else []
     for path in data:
         command += ["--data", str(path)]
     if output.is_dir() and get_last_checkpoint(str(output)):
         command += ["--resume-from-checkpoint", "True"]
-    threads = {"OMP_NUM_THREADS": str(plan.workers), "TOKENIZERS_PARALLELISM": "false"}
+    threads = {"OMP_NUM_THREADS": "1" if has_gpu else str(plan.workers), "TOKENIZERS_PARALLELISM": "false"}
     if subprocess.run([*command, *options], env=os.environ | threads).returncode:
         raise OSError(f"The training of {output} ended with an error, which stands above.")
     return output
@@ -203,6 +211,23 @@ def train_all(plan: Plan, assembled: Path, rows: dict[str, Path]) -> Path:
     answers = remember_answers(plan, assembled, said)
     first = train("audio-1", assembled, [files["audio-1"]], plan.runs / "audio-1", plan)
     return train("audio-2", first, [files["audio-2"], answers], last, plan)
+
+
+def score(plan: Plan, rows: dict[str, Path]) -> dict:
+    """
+    Trains and evaluates a model, as far as that is not done.
+
+    Returns:
+        `dict`: of each of [`SCORED`], as of [`evaluate`].
+    """
+    path = plan.runs / "scores.json"
+    if not path.is_file():
+        model = train_all(plan, prepare_parts(plan), rows)
+        found = evaluate(model, {name: read_rows(rows[name]) for name in SCORED})
+        new = path.with_name(f".{path.name}")
+        new.write_text(json.dumps(found, indent=1) + "\n")
+        os.replace(new, path)
+    return json.loads(path.read_text())
 
 
 def publish(checkpoint: Path, destination: Path) -> Path:

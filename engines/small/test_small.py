@@ -28,7 +28,7 @@ def work(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def plan(work):
-    return stages.Plan(work, hours=1e-9, workers=1)
+    return stages.Plan(work, utterances=16, workers=1)
 
 
 @pytest.fixture(scope="session")
@@ -39,14 +39,6 @@ def packages(work):
 @pytest.fixture(scope="session")
 def assembled(plan):
     return stages.prepare_parts(plan)
-
-
-def whole_rows(path):
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    for row in rows:
-        item = row["messages"][0]["content"][0]
-        item["path"] = str(path.parent / item["path"])
-    return rows
 
 
 def test_all_voices_are_installed():
