@@ -109,7 +109,7 @@ def measure(name: str, label: str, sentences: list[str], recogniser) -> dict:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.voices", description=__doc__)
-    parser.add_argument("--sentences", type=int, default=40, help="how many of them")
+    parser.add_argument("--sentences", type=int, default=100, help="how many of them")
     parser.add_argument("--voice", action="append", help="as of `omnivinci ask --voice`; default: all installed")
     parser.add_argument("--whisper", default=whisper_folder(), help="the recogniser's folder")
     options = parser.parse_args(arguments)
