@@ -2,14 +2,16 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from random import Random
 
-from .world import STOP_AT, Pose, Room, Ways, move, wrap
+from .world import COLOURS, STOP_AT, Pose, Room, Ways, move, wrap
 
 AMOUNTS = {"forward": (25, 50, 75), "left": (15, 30, 45), "right": (15, 30, 45), "stop": ()}
 """The amounts of each kind that are trained: centimetres ahead, degrees of turns."""
-ACCEPTED = "'forward CENTIMETRES', 'left DEGREES', 'right DEGREES' and 'stop' are accepted"
+ACCEPTED = (
+    "'forward CENTIMETRES', 'left DEGREES', 'right DEGREES' and 'stop' are accepted, also behind a pillar: 'red: stop'"
+)
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,12 @@ class Action:
     Attributes:
         kind (`str`): A key of `AMOUNTS`.
         amount (`int`): Centimetres ahead, or degrees of a turn; 0 of a stop.
+        goal (`str`, *optional*): The pillar that it is meant for, as far as that was said. It makes no other action.
     """
 
     kind: str
     amount: int = 0
+    goal: str | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return self.kind if self.kind == "stop" else f"{self.kind} {self.amount}"
@@ -34,20 +38,24 @@ STOP = Action("stop")
 
 def parse_action(answer: str) -> Action:
     """
-    The action that an answer names, such as `"left 30"`.
+    The action that an answer names, such as `"left 30"` or `"red: left 30"`.
 
     Raises:
         ValueError: it is none: another word, no amount, or one beyond 500 cm or 180 degrees.
     """
-    found = re.fullmatch(r"(forward|left|right) (\d{1,3})|stop", answer.strip().rstrip(".").lower())
+    goals = "|".join(COLOURS)
+    found = re.fullmatch(
+        rf"(?:({goals}): )?(?:(forward|left|right) (\d{{1,3}})|stop)", answer.strip().rstrip(".").lower()
+    )
     if found is None:
         raise ValueError(f"{ACCEPTED}.")
-    if found[1] is None:
-        return STOP
-    most = 500 if found[1] == "forward" else 180
-    if not 1 <= int(found[2]) <= most:
-        raise ValueError(f"an amount from 1 to {most} is accepted behind {found[1]!r}.")
-    return Action(found[1], int(found[2]))
+    goal, kind, amount = found.groups()
+    if kind is None:
+        return replace(STOP, goal=goal)
+    most = 500 if kind == "forward" else 180
+    if not 1 <= int(amount) <= most:
+        raise ValueError(f"an amount from 1 to {most} is accepted behind {kind!r}.")
+    return Action(kind, int(amount), goal)
 
 
 def perform(room: Room, pose: Pose, action: Action) -> Pose:

@@ -37,8 +37,9 @@ def chat(content: Sequence[dict], answer: str | None = None) -> list[dict]:
 
 def step_rows(room: Room, rng: Random) -> Iterator[tuple[list[np.ndarray], dict[str, str]]]:
     """
-    The steps of an episode: the frames that are seen before each, the last one at the end, and the right action for
-    each pillar that was seen in them, the goal being the first.
+    The steps of an episode: the frames that are seen before each, the last one at the end, and the right answer for
+    each pillar that was seen in them, the goal being the first. Answers begin with the pillar: what was heard is
+    written down before it is acted upon.
     """
     ways, pose = {colour: Ways(room, colour) for colour in room.pillars}, room.start
     frames: list[np.ndarray] = []
@@ -47,7 +48,7 @@ def step_rows(room: Room, rng: Random) -> Iterator[tuple[list[np.ndarray], dict[
         frames, poses = [*frames, take_picture(room, pose)][-HISTORY:], [*poses, pose][-HISTORY:]
         seen = [one for one in COLOURS if one != room.goal and any(sees(room, then, one) for then in poses)]
         right = {colour: oracle(ways[colour], pose) for colour in [room.goal, *seen]}
-        yield frames, {colour: str(action) for colour, action in right.items()}
+        yield frames, {colour: f"{colour}: {action}" for colour, action in right.items()}
         action = right[room.goal]
         if action == STOP:
             return

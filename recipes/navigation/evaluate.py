@@ -55,22 +55,21 @@ class Recorder:
         self.actions.append(str(action))
         return None if self.has_stopped or is_over else self.frame
 
-    def outcome(self, num_unreadable: int = 0) -> Outcome:
-        """How it went."""
+    def outcome(self, num_unreadable: int = 0, named: float | None = None) -> Outcome:
+        """How it went. `num_unreadable`, `named`: as of [`Outcome`]."""
         room, pose = self.env.room, self.env.pose
         near = {name: math.dist(place, (pose.x, pose.y)) for name, place in room.pillars.items()}
         nearest = min(near, key=near.get)
         arrived = nearest if self.has_stopped and near[nearest] <= SUCCESS else None
         distances = tuple(round(distance, 3) for distance in self.distances)
         path, goal = round(self.env.path, 3), room.goal
-        return Outcome(distances[0], path, distances, self.has_stopped, SUCCESS, arrived, goal, num_unreadable)
+        return Outcome(distances[0], path, distances, self.has_stopped, SUCCESS, arrived, goal, num_unreadable, named)
 
 
-def follow(recorder: Recorder, choose: Callable[[Recorder], Action]) -> int:
-    """Lets a policy without a model choose until the episode ends; returns 0, as it says nothing unreadable."""
+def follow(recorder: Recorder, choose: Callable[[Recorder], Action]) -> None:
+    """Lets a policy without a model choose until the episode ends."""
     while recorder.perform(choose(recorder)) is not None:
         pass
-    return 0
 
 
 def forwards(recorder: Recorder) -> Action:
@@ -80,8 +79,13 @@ def forwards(recorder: Recorder) -> Action:
     return STOP if is_stuck else Action("forward", 75)
 
 
-def ask_model(recorder: Recorder, model, processor, policy: str, row: dict, seed: int) -> int:
-    """Lets a model choose until it stops; returns how many of its answers were no action. `seed`: of drawn answers."""
+def ask_model(recorder: Recorder, model, processor, policy: str, row: dict, seed: int) -> tuple[int, float]:
+    """
+    Lets a model choose until it stops. `seed`: of drawn answers.
+
+    Returns:
+        `tuple[int, float]`: how many of its answers were no action, and the share of them that named the goal.
+    """
     torch.manual_seed(seed)
     is_sampled, policy = policy.endswith(SAMPLED), policy.removesuffix(SAMPLED)
     question = f"{row['text']} {QUESTION}" if policy == "text" else QUESTION
@@ -101,7 +105,8 @@ def ask_model(recorder: Recorder, model, processor, policy: str, row: dict, seed
         run = agent.run(recorder.frame, recorder.perform, STEPS)
     if run.ended_by in ("stop", "unreadable"):
         recorder.perform(STOP)
-    return sum(not step.is_action for step in run.steps)
+    named = [step.is_action and step.action.goal == recorder.env.room.goal for step in run.steps]
+    return sum(not step.is_action for step in run.steps), sum(named) / len(named)
 
 
 def play(policy: str, room: Room, row: dict, number: int, model=None, processor=None) -> tuple[Outcome, dict]:
@@ -112,8 +117,9 @@ def play(policy: str, room: Room, row: dict, number: int, model=None, processor=
         `tuple[Outcome, dict]`: how it went, and the poses and actions for a replay.
     """
     recorder = Recorder(NavigationEnv(room, row["text"], STEPS))
+    said: tuple = ()
     if policy in MODEL_POLICIES:
-        num_unreadable = ask_model(recorder, model, processor, policy, row, number)
+        said = ask_model(recorder, model, processor, policy, row, number)
     else:
         rng, ways = Random(f"random/{number}"), Ways(room, room.goal)
         choose = {
@@ -121,9 +127,9 @@ def play(policy: str, room: Room, row: dict, number: int, model=None, processor=
             "forward": forwards,
             "oracle": lambda recorder: oracle(ways, recorder.env.pose),
         }[policy]
-        num_unreadable = follow(recorder, choose)
+        follow(recorder, choose)
     poses = [[round(pose.x, 3), round(pose.y, 3), pose.heading] for pose in recorder.env.poses]
-    return recorder.outcome(num_unreadable), {"id": row["id"], "poses": poses, "actions": recorder.actions}
+    return recorder.outcome(*said), {"id": row["id"], "poses": poses, "actions": recorder.actions}
 
 
 def trained_steps(model_path: str) -> dict | None:

@@ -21,6 +21,7 @@ class Outcome:
         arrived_at (`str`, *optional*): The pillar within that reach where it stopped; `None`: at none.
         goal (`str`): The pillar that it was sent to.
         num_unreadable (`int`): Answers that were no action.
+        named (`float`, *optional*): The share of answers that named the goal; `None` without a model.
     """
 
     shortest: float
@@ -31,6 +32,7 @@ class Outcome:
     arrived_at: str | None
     goal: str
     num_unreadable: int = 0
+    named: float | None = None
 
     @property
     def error(self) -> float:
@@ -66,7 +68,7 @@ def summarise(outcomes: Sequence[Outcome]) -> dict:
     """
     The means of episodes: `NE` in metres; `OS`, `SR` and `SPL` in percent, `SR` with its 95% interval; `arrived`, the
     percentage that stopped at any pillar, and `right`, the percentage of those that stopped at the right one (`None`
-    if none did).
+    if none did); and `named`, the percentage of answers that named the right one (`None` without a model).
 
     Raises:
         ValueError: there are none.
@@ -74,6 +76,7 @@ def summarise(outcomes: Sequence[Outcome]) -> dict:
     if not outcomes:
         raise ValueError("There are no episodes to sum up: one or more are needed.")
     arrived = [one for one in outcomes if one.arrived_at is not None]
+    named = [one.named for one in outcomes if one.named is not None]
     successes = sum(one.is_success for one in outcomes)
     low, high = wilson_interval(successes, len(outcomes))
     return {
@@ -85,6 +88,7 @@ def summarise(outcomes: Sequence[Outcome]) -> dict:
         "SPL": 100 * fmean(one.path_success for one in outcomes),
         "arrived": 100 * len(arrived) / len(outcomes),
         "right": 100 * fmean(one.arrived_at == one.goal for one in arrived) if arrived else None,
+        "named": 100 * fmean(named) if named else None,
         "actions": fmean(len(one.distances) - 1 for one in outcomes),
         "unreadable": sum(one.num_unreadable for one in outcomes),
     }

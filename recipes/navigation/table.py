@@ -50,16 +50,15 @@ def read_runs(out: Path) -> dict[str, dict]:
 
 
 def results_table(runs: dict[str, dict]) -> str:
-    """The measures of table 10, the 95% interval of SR, and who stopped at a pillar, and at the right one."""
-    rows = [
-        ["", "NE (m)", "OS", "SR (95% interval)", "SPL", "stopped at a pillar", "of these, the right one", "actions"]
-    ]
+    """The measures of table 10, the 95% interval of SR, and who stopped at a pillar and named the right one."""
+    columns = "NE (m)", "OS", "SR (95% interval)", "SPL", "stopped at a pillar", "of these, the right one"
+    rows = [["", *columns, "named the right one", "actions"]]
     for policy, run in runs.items():
         one = run["summary"]
         low, high = one["SR_interval"]
-        right = "–" if one["right"] is None else f"{one['right']:.0f}"
+        right, named = ("–" if one[name] is None else f"{one[name]:.0f}" for name in ("right", "named"))
         success = f"{one['SR']:.0f} ({low:.0f}–{high:.0f})"
-        shares = f"{one['OS']:.0f}", success, f"{one['SPL']:.1f}", f"{one['arrived']:.0f}", right
+        shares = f"{one['OS']:.0f}", success, f"{one['SPL']:.1f}", f"{one['arrived']:.0f}", right, named
         rows.append([NAMES[policy], f"{one['NE']:.2f}", *shares, f"{one['actions']:.1f}"])
     return table(rows)
 

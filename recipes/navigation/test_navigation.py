@@ -139,7 +139,15 @@ def test_actions_are_read_as_they_are_written(answer):
     assert str(parse_action(answer)) == answer and str(parse_action(f" {answer.upper()}.")) == answer
 
 
-@pytest.mark.parametrize("answer", ["", "forward", "left -5", "stop 3", "forward 0", "left 270", "There is no star."])
+@pytest.mark.parametrize("action", ["forward 75", "stop"])
+def test_the_pillar_of_an_action_is_read_and_makes_no_other(action):
+    found = parse_action(f"Blue: {action}.")
+    assert found.goal == "blue" and found == parse_action(action) and str(found) == action
+
+
+@pytest.mark.parametrize(
+    "answer", ["", "forward", "pink: stop", "red:", "stop 3", "forward 0", "left 270", "There is no star."]
+)
 def test_other_answers_are_no_actions(answer):
     with pytest.raises(ValueError, match="accepted"):
         parse_action(answer)
