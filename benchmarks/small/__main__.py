@@ -118,6 +118,11 @@ def run_speed(plan: Plan, arguments: argparse.Namespace) -> None:
 
 def run_pooling(plan: Plan, arguments: argparse.Namespace) -> None:
     """Table 18 of the paper in small: how the audio sequence is compressed, after the same number of utterances."""
+
+    def count_embeddings(pooling: str) -> int:
+        """Of a minute: windows are whole, and compressed each for itself."""
+        return round(round(parts.WINDOW * 25) // (1 if pooling == "none" else 2) * 60 / parts.WINDOW)
+
     rows = stages.prepare_speech(plan)
     plans = {pooling: replace(plan, pooling=pooling) for pooling in POOLINGS}
     found = {pooling: stages.score(one, rows) for pooling, one in plans.items()}
@@ -130,10 +135,7 @@ def run_pooling(plan: Plan, arguments: argparse.Namespace) -> None:
         [
             {
                 "compression": pooling,
-                "embeddings per minute": round(parts.WINDOW * 25)
-                // (1 if pooling == "none" else 2)
-                * 60
-                / parts.WINDOW,
+                "embeddings per minute": count_embeddings(pooling),
                 **{f"WER {name} %": 100 * found[pooling][name]["wer"] for name in stages.SCORED},
                 "latency (s)": latencies[pooling],
             }

@@ -180,14 +180,8 @@ def train(recipe: str, model: Path, data: Sequence[Path], output: Path, plan: Pl
     command += ["--model", str(model), "--output", str(output), "--report-to", "none"]
     has_gpu = torch.cuda.is_available()
     command += ["--dataloader-num-workers", str(plan.workers)] if has_gpu else ["--use-cpu"]
-    command += [
-        "--num-train-epochs",
-        str(plan.epochs),
-        "--learning-rate",
-        str(RATES[recipe]),
-        "--seed",
-        str(plan.seed),
-    ]
+    command += ["--num-train-epochs", str(plan.epochs), "--learning-rate", str(RATES[recipe])]
+    command += ["--seed", str(plan.seed)]
     command += ["--per-device-train-batch-size", str(plan.batch), "--save-total-limit", "1"]
     command += ["--save-steps", "1000" if has_gpu else "100"]
     command += ["--bf16"] if plan.bf16 else []
