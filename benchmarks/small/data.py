@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from transformers_omnivinci.media import load_audio
+from transformers_omnivinci.synthetic.clips import replaced
 
 from .rooms import RATE, vary
 from .voices import Voice
@@ -143,7 +144,8 @@ def _check_same(folder: Path, speech: SpeechSet) -> None:
     path = folder / "set.json"
     folder.mkdir(parents=True, exist_ok=True)
     if not path.is_file():
-        _write_whole(path, json.dumps(described, indent=2) + "\n")
+        with replaced(path) as new:
+            new.write_text(json.dumps(described, indent=2) + "\n")
     before = json.loads(path.read_text())
     different = [name for name in described if before.get(name) != described[name]]
     if different:
@@ -190,9 +192,3 @@ def write_wav(path: Path, samples: np.ndarray) -> None:
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, RATE, 0, "NONE", ""))
         file.writeframes((samples.clip(-1, 1) * 32_767).round().astype("<i2").tobytes())
-
-
-def _write_whole(path: Path, text: str) -> None:
-    new = path.with_name(f".{path.name}")
-    new.write_text(text)
-    os.replace(new, path)

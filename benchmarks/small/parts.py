@@ -1,6 +1,5 @@
 """What the model is made of, and what it reads: packages of PyPI in the environment, and of Debian, unpacked aside."""
 
-import json
 import os
 import re
 import shutil
@@ -123,11 +122,3 @@ def assemble(folder: Path, whisper: Path, pooling: str = "avg", window: float = 
             seed=seed,
         )
     return folder
-
-
-def write_rows(path: Path, rows: list[dict]) -> Path:
-    """Writes rows as JSON lines."""
-    new = path.with_name(f".{path.name}.new")
-    new.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    os.replace(new, path)
-    return path

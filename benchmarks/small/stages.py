@@ -17,6 +17,8 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from transformers_omnivinci.evaluation.asking import answer
 from transformers_omnivinci.new_folder import check_vacant
+from transformers_omnivinci.synthetic.clips import replaced
+from transformers_omnivinci.tasks import write_rows
 
 from . import parts
 from .data import SpeechSet, read_rows, write_set
@@ -108,7 +110,8 @@ def prepare_speech(plan: Plan) -> dict[str, Path]:
         "unseen": (SpeechSet(held_out, (UNSEEN,), plan.seed + 2, varied=False), EVALUATED),
     }
     rows = {name: write_set(plan.work / name, one, count, plan.workers) for name, (one, count) in speech.items()}
-    rows["real"] = parts.write_rows(plan.work / "real.jsonl", parts.list_recordings(packages))
+    rows["real"] = plan.work / "real.jsonl"
+    write_rows(rows["real"], parts.list_recordings(packages))
     return rows
 
 
@@ -120,9 +123,8 @@ def split_rows(plan: Plan, train: Path) -> dict[str, Path]:
     for recipe, mine in files.items():
         paths[recipe] = train.parent / f"{recipe}-{plan.utterances}.jsonl"
         if not paths[recipe].is_file():
-            new = paths[recipe].with_suffix(".new")
-            new.write_text("".join(mine))
-            os.replace(new, paths[recipe])
+            with replaced(paths[recipe]) as new:
+                new.write_text("".join(mine))
     return paths
 
 
@@ -156,7 +158,8 @@ def remember_answers(plan: Plan, checkpoint: Path, texts: Sequence[str]) -> Path
         for chat, said in zip(chats, answer(model, processor, chats, 40), strict=True):
             if said:
                 rows.append({"messages": [*chat, {"role": "assistant", "content": said}]})
-    return parts.write_rows(path, rows)
+    write_rows(path, rows)
+    return path
 
 
 def train(recipe: str, model: Path, data: Sequence[Path], output: Path, plan: Plan, *options: str) -> Path:
@@ -218,9 +221,8 @@ def score(plan: Plan, rows: dict[str, Path]) -> dict:
     if not path.is_file():
         model = train_all(plan, prepare_parts(plan), rows)
         found = evaluate(model, {name: read_rows(rows[name]) for name in SCORED})
-        new = path.with_name(f".{path.name}")
-        new.write_text(json.dumps(found, indent=1) + "\n")
-        os.replace(new, path)
+        with replaced(path) as new:
+            new.write_text(json.dumps(found, indent=1) + "\n")
     return json.loads(path.read_text())
 
 
