@@ -146,7 +146,7 @@ def test_the_pillar_of_an_action_is_read_and_makes_no_other(action):
 
 
 @pytest.mark.parametrize(
-    "answer", ["", "forward", "pink: stop", "red:", "stop 3", "forward 0", "left 270", "There is no star."]
+    "answer", ["", "forward", "pink: stop", "red:", "left -5", "stop 3", "forward 0", "left 270", "There is no star."]
 )
 def test_other_answers_are_no_actions(answer):
     with pytest.raises(ValueError, match="accepted"):
