@@ -37,6 +37,27 @@ def parser_on_device(prog: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def knows_bf16() -> bool:
+    """Whether a GPU is there, or the processor multiplies matrices in bfloat16 itself, as far as Linux tells."""
+    if torch.cuda.is_available():
+        return True
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+
+
+def add_bf16(parser: argparse.ArgumentParser) -> None:
+    """Adds `--bf16` and `--no-bf16`."""
+    parser.add_argument(
+        "--bf16",
+        action=argparse.BooleanOptionalAction,
+        default=knows_bf16(),
+        help="multiply in bfloat16; default: where the processor does",
+    )
+
+
 # ------------------------------------------------------------------------------------------------------------ time
 
 

@@ -48,6 +48,8 @@ from transformers_omnivinci.synthetic.clips import replaced
 from transformers_omnivinci.training import OmniVinciTrainer, SampleEncoder, get_recipe
 from transformers_omnivinci.training.data import read_sample
 
+from ._harness import add_bf16
+
 # Three slots at most: clips are short enough for a small budget, and long enough for an order. They differ in length,
 # and so in the seconds between frames: a frame's place alone does not tell its time.
 ASKED = WorldConfig(clip_seconds=(4.0, 8.0), max_slots=3)
@@ -74,6 +76,9 @@ NUM_FRAMES = 16
 def _time(kind: str) -> dict:
     return {"video_time_embedding": kind, "audio_time_embedding": kind}
 
+
+PARTS = ("table", "durations", "starts")
+"""What can be run: the rows of table 1, those of other T_G, and those from projectors that favour none."""
 
 ROWS = {
     "token concatenation": {**_time("none"), "interleave_audio_in_video": False},
@@ -227,12 +232,12 @@ class _TimeInTurn(TrainerCallback):
             setattr(model.model, name, embedding)
 
 
-def learn_projectors(folder: Path) -> None:
+def learn_projectors(folder: Path, bf16: bool) -> None:
     """Trains new weights with the time embeddings in turn, and keeps the projectors alone, unless that was done."""
     path = folder / PROJECTORS_FILE
     if not path.exists():
         model = build_model(IN_TURN[0], seed=0)
-        train(model, IN_TURN[0], 0, folder, "projectors", [_TimeInTurn()])
+        train(model, IN_TURN[0], 0, folder, "projectors", bf16, [_TimeInTurn()])
         with replaced(path) as part:
             torch.save(_projectors(model), part)
 
@@ -249,7 +254,7 @@ def build_model(row: str, seed: int) -> OmniVinciForConditionalGeneration:
     return model
 
 
-def run(start: str, row: str, seed: int, folder: Path) -> Result:
+def run(start: str, row: str, seed: int, folder: Path, bf16: bool) -> Result:
     """Trains and evaluates a row with a seed, from either of [`STARTS`], unless that was done before."""
     name = f"{start.replace(' ', '-')}-{list(ROWS).index(row)}-{seed}"
     path = folder / f"{name}.json"
@@ -258,14 +263,14 @@ def run(start: str, row: str, seed: int, folder: Path) -> Result:
         projectors = _projectors(nano()) if start == "nano" else torch.load(folder / PROJECTORS_FILE)
         for projector, weights in projectors.items():
             getattr(model.model, projector).load_state_dict(weights)
-        loss = train(model, row, seed, folder, name)
+        loss = train(model, row, seed, folder, name, bf16)
         result = evaluate(model, build_processor(row), folder / "asked") | {LOSS: loss}
         with replaced(path) as part:
             part.write_text(json.dumps(result))
     return json.loads(path.read_text())
 
 
-def train(model, row: str, seed: int, folder: Path, name: str, callbacks: list | None = None) -> float:
+def train(model, row: str, seed: int, folder: Path, name: str, bf16: bool, callbacks: list | None = None) -> float:
     """
     Trains a model on all clips, once each.
 
@@ -275,6 +280,7 @@ def train(model, row: str, seed: int, folder: Path, name: str, callbacks: list |
         seed (`int`): Of the order of clips.
         folder (`Path`): Where the encoded clips are.
         name (`str`): Of the curve.
+        bf16 (`bool`): Whether matrices are multiplied in bfloat16.
         callbacks (`list`, *optional*): Of the trainer.
 
     Returns:
@@ -282,6 +288,8 @@ def train(model, row: str, seed: int, folder: Path, name: str, callbacks: list |
     """
     for encoder in ENCODERS.values():
         setattr(model.model, encoder, Encoded())
+    if bf16 and not torch.cuda.is_available():
+        model.set_attn_implementation("eager")  # on CPUs it takes bfloat16 in two thirds of the time of "sdpa"
     trainer = OmniVinciTrainer(
         model,
         TrainingArguments(
@@ -291,6 +299,7 @@ def train(model, row: str, seed: int, folder: Path, name: str, callbacks: list |
             per_device_train_batch_size=8,
             weight_decay=0.01,
             adam_beta2=0.98,
+            bf16=bf16,
             use_cpu=not torch.cuda.is_available(),
             save_strategy="no",
             logging_first_step=True,
@@ -369,11 +378,13 @@ def report(results: dict[str, dict[str, list[Result]]], asked: list[dict], docs:
         text = re.sub(f"<!-- {start} -->.*?<!-- end -->", lines, text, flags=re.DOTALL)
     path.write_text(text, encoding="utf-8")
     (docs / "ablation.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    rows = results["nano"]
+    rows = results.get("nano", {})
     durations = {ROWS[name].get("group_duration", T_G): runs for name, runs in rows.items() if "T_G" in name}
-    durations[T_G] = rows["+ TEG + CRTE"]
-    draw({f"{seconds:g}": durations[seconds] for seconds in sorted(durations)}, docs / "t-g.png", "T_G (s)")
-    draw({name: runs for name, runs in rows.items() if "T_G" not in name}, docs / "ablation.png", "")
+    if "+ TEG + CRTE" in rows:
+        durations[T_G] = rows["+ TEG + CRTE"]
+        draw({name: runs for name, runs in rows.items() if "T_G" not in name}, docs / "ablation.png", "")
+    if len(durations) > 1:
+        draw({f"{seconds:g}": durations[seconds] for seconds in sorted(durations)}, docs / "t-g.png", "T_G (s)")
 
 
 @contextmanager
@@ -394,6 +405,8 @@ def main() -> None:
     parser.add_argument("--num-clips", type=int, default=12_800, help="to learn from (default: %(default)s)")
     parser.add_argument("--clips-per-type", type=int, default=100, help="to ask about (default: %(default)s)")
     parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="runs side by side, on a core each")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="default: all")
+    add_bf16(parser)
     arguments = parser.parse_args()
     folder, workers = arguments.output, arguments.num_workers
     arguments.docs.mkdir(parents=True, exist_ok=True)
@@ -408,7 +421,7 @@ def main() -> None:
     clips = write_dataset(folder / "clips", learned, num_workers=workers)
 
     console, context = Console(), get_context("spawn")
-    results: dict[str, dict[str, list[Result]]] = {start: defaultdict(list) for start in STARTS}
+    results: dict[str, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     pool = ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,))
     with pool as executor, cancelled_on_failure(executor):
         if not (folder / "encoded").exists():
@@ -416,13 +429,16 @@ def main() -> None:
                 tasks = [executor.submit(encode, clips, number, workers, part) for number in range(workers)]
                 for task in tasks:
                     task.result()
-        projectors = executor.submit(learn_projectors, folder)
-        seeds = range(arguments.seeds)
-        jobs = [("nano", row, seed) for rows in (TABLE, DURATIONS) for seed in seeds for row in rows]
-        runs = [executor.submit(run, *job, folder) for job in jobs]
-        projectors.result()  # the other cores need not wait for them, but what follows does
-        others = [("in turn", row, 0) for row in COMPARED]
-        jobs, runs = jobs + others, runs + [executor.submit(run, *job, folder) for job in others]
+        with_starts = "starts" in arguments.parts
+        projectors = executor.submit(learn_projectors, folder, arguments.bf16) if with_starts else None
+        groups = [rows for part, rows in (("table", TABLE), ("durations", DURATIONS)) if part in arguments.parts]
+        jobs = [("nano", row, seed) for rows in groups for seed in range(arguments.seeds) for row in rows]
+        runs = [executor.submit(run, *job, folder, arguments.bf16) for job in jobs]
+        if projectors is not None:
+            projectors.result()  # the other cores need not wait for them, but what follows does
+            others = [("in turn", row, 0) for row in COMPARED]
+            runs += [executor.submit(run, *job, folder, arguments.bf16) for job in others]
+            jobs += others
         for (start, row, seed), result in zip(jobs, runs, strict=True):
             results[start][row].append(result.result())
             line = f"{row}, seed {seed}, projectors {start}: {results[start][row][-1]}"

@@ -438,13 +438,14 @@ def test_muon_turns_the_matrices_of_layers_and_adamw_does_the_rest(fresh):
 
 
 @pytest.mark.compat
-def test_muon_steps_as_torch_does():
+@pytest.mark.parametrize("bf16", [False, True])
+def test_muon_steps_as_torch_does(bf16):
     generator = torch.Generator().manual_seed(0)
     shapes = [(24, 64), (64, 24), (24, 64), (32, 32)]
     start = [torch.randn(shape, generator=generator) for shape in shapes]
     ours, theirs = ([nn.Parameter(matrix.clone()) for matrix in start] for _ in range(2))
     optimizers = (
-        Muon(ours, lr=1e-2, weight_decay=0.1),
+        Muon(ours, lr=1e-2, weight_decay=0.1, bf16=bf16),
         torch.optim.Muon(theirs, lr=1e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
     )
     for _ in range(3):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from transformers_omnivinci.new_folder import check_vacant
 
-from .._harness import Report
+from .._harness import Report, add_bf16
 from . import parts, stages
 from .data import read_rows
 from .evaluation import answer_questions, evaluate, measure_latencies
@@ -168,12 +168,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("build/small"), help="the model")
     parser.add_argument("--workers", type=int, default=2, help="processes that render, threads that train")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--bf16",
-        action=argparse.BooleanOptionalAction,
-        default=stages.knows_bf16(),
-        help="multiply in bfloat16; default: where the processor does",
-    )
+    add_bf16(parser)
     arguments = parser.parse_args()
     try:
         if not 0 < arguments.hours <= 1000 or min(arguments.workers, arguments.epochs, arguments.batch) < 1:

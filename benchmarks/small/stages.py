@@ -76,17 +76,6 @@ class Plan:
         return self.work / f"{self.pooling}-{self.utterances}x{self.epochs}-{self.batch}"
 
 
-def knows_bf16() -> bool:
-    """Whether a GPU is there, or the processor multiplies matrices in bfloat16 itself, as far as Linux tells."""
-    if torch.cuda.is_available():
-        return True
-    try:
-        flags = Path("/proc/cpuinfo").read_text().split()
-    except OSError:
-        return False
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
-
-
 def prepare_parts(plan: Plan) -> Path:
     """Assembles the checkpoint that training starts from."""
     whisper = parts.make_parts(plan.work / "whisper")

@@ -10,12 +10,13 @@ from transformers import TrainingArguments
 
 class Muon(torch.optim.Muon):
     """
-    [`torch.optim.Muon`] with steps scaled to the size of AdamW's. All matrices of one shape are turned at once, and in
-    float32 on CPUs: few of those multiply bfloat16 in reasonable time.
+    [`torch.optim.Muon`] with steps scaled to the size of AdamW's. All matrices of one shape are turned at once, and on
+    CPUs in float32 unless `bf16`: not all of those multiply bfloat16 in reasonable time.
     """
 
-    def __init__(self, matrices: list[nn.Parameter], lr: float, weight_decay: float):
+    def __init__(self, matrices: list[nn.Parameter], lr: float, weight_decay: float, bf16: bool = False):
         super().__init__(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+        self.bf16 = bf16
 
     @torch.no_grad()
     def step(self) -> None:
@@ -39,12 +40,11 @@ class Muon(torch.optim.Muon):
         mean = state["momentum_buffer"].lerp_(matrix.grad, 1 - group["momentum"])
         return matrix.grad.lerp(mean, group["momentum"]) if group["nesterov"] else mean
 
-    @staticmethod
-    def _orthogonalize(matrices: torch.Tensor, group: dict) -> torch.Tensor:
+    def _orthogonalize(self, matrices: torch.Tensor, group: dict) -> torch.Tensor:
         """The Newton-Schulz iteration of the reference, for (matrices, rows, columns)."""
         a, b, c = group["ns_coefficients"]
         is_tall = matrices.shape[1] > matrices.shape[2]
-        x = matrices.to(torch.float32 if matrices.device.type == "cpu" else torch.bfloat16)
+        x = matrices.to(torch.bfloat16 if self.bf16 or matrices.device.type != "cpu" else torch.float32)
         x = x.mT if is_tall else x
         x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=group["eps"])
         for _ in range(group["ns_steps"]):
@@ -66,12 +66,21 @@ class MuonWithAdamW(torch.optim.Optimizer):
         lr (`float`): The learning rate.
         weight_decay (`float`): Of the matrices.
         betas (`tuple[float, float]`), eps (`float`): AdamW's.
+        bf16 (`bool`, *optional*, defaults to `False`): Whether Muon turns matrices in bfloat16 on CPUs, too.
 
     Raises:
         ValueError: no matrix learns, or parameters are sharded: each matrix is needed whole.
     """
 
-    def __init__(self, model: nn.Module, lr: float, weight_decay: float, betas: tuple[float, float], eps: float):
+    def __init__(
+        self,
+        model: nn.Module,
+        lr: float,
+        weight_decay: float,
+        betas: tuple[float, float],
+        eps: float,
+        bf16: bool = False,
+    ):
         learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if any(isinstance(parameter, DTensor) for parameter in learned):
             raise ValueError("Muon needs each matrix whole, but the parameters are sharded: train without FSDP.")
@@ -81,7 +90,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         if not matrices:
             raise ValueError("Muon is for the matrices of linear layers, of which none is trained.")
         others = [parameter for parameter in learned if parameter not in linear]
-        self._parts = [Muon(matrices, lr, weight_decay)]
+        self._parts = [Muon(matrices, lr, weight_decay, bf16)]
         if others:
             self._parts.append(torch.optim.AdamW(others, lr=lr, betas=betas, eps=eps, weight_decay=0.0))
         super().__init__([group for part in self._parts for group in part.param_groups], {})
@@ -102,4 +111,5 @@ class MuonWithAdamW(torch.optim.Optimizer):
 def muon_of(arguments: TrainingArguments) -> tuple:
     """`optimizer_cls_and_kwargs` of [`~transformers.Trainer`] for [`MuonWithAdamW`], with the numbers of arguments."""
     options = {"lr": arguments.learning_rate, "weight_decay": arguments.weight_decay, "eps": arguments.adam_epsilon}
-    return lambda: MuonWithAdamW, options | {"betas": (arguments.adam_beta1, arguments.adam_beta2)}
+    options |= {"betas": (arguments.adam_beta1, arguments.adam_beta2), "bf16": arguments.bf16}
+    return lambda: MuonWithAdamW, options
