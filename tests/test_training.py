@@ -724,6 +724,18 @@ def test_a_run_that_is_killed_while_it_saves_goes_on_from_the_checkpoint_before(
 
 
 @pytest.mark.slow
+def test_the_command_trains_with_another_attention(command, monkeypatch):
+    attentions = []
+    monkeypatch.setattr(
+        OmniVinciTrainer, "train", lambda self, **kwargs: attentions.append(self.model.config._attn_implementation)
+    )
+    assert command("--attn-implementation", "eager")[0] == 0
+    assert attentions == ["eager"]
+    code, _, error = command("--attn-implementation", "nonsense")
+    assert code == 1 and "nonsense" in error
+
+
+@pytest.mark.slow
 def test_the_command_takes_muon(command, tmp_path):
     assert command("--muon", "--save-steps", 2)[0] == 0
     assert json.loads((tmp_path / "run" / "checkpoint-2" / "omnivinci_run.json").read_text())["optimizer"] == "muon"

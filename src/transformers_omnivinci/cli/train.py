@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Audio, Fps, NumFrames, Quantization, Traceback, quantization_config
+from .options import AttnImplementation, Audio, Fps, NumFrames, Quantization, Traceback, quantization_config
 from .sources import check_model
 from .terminal import plain_errors
 
@@ -47,6 +47,7 @@ def train(
     lora_rank: Annotated[int, typer.Option(metavar="N", min=1, help="Rank of the adapters.")] = 16,
     quantization: Quantization = None,
     muon: Annotated[bool, typer.Option("--muon", help="Optimize matrices with Muon and the rest with AdamW.")] = False,
+    attn_implementation: AttnImplementation = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip unreadable samples, and list them.")] = False,
     traceback: Traceback = False,
 ) -> None:
@@ -87,6 +88,7 @@ def train(
             lora_rank=lora_rank if lora else None,
             quantization_config=quantization_config(quantization),
             muon=muon,
+            attn_implementation=attn_implementation,
             load_audio_from_video=audio,
             num_frames=num_frames,
             fps=fps,

@@ -88,6 +88,7 @@ def train(
     lora_rank: int | None = None,
     quantization_config=None,
     muon: bool = False,
+    attn_implementation: str | None = None,
     **media_options,
 ) -> OmniVinciTrainer:
     """
@@ -104,6 +105,7 @@ def train(
         lora_rank (`int`, *optional*): The language model learns low-rank additions instead of its weights.
         quantization_config (`BitsAndBytesConfig`, *optional*):
             How the language model's weights are held while adapters learn (QLoRA).
+        attn_implementation (`str`, *optional*): Of all parts, as in `from_pretrained`.
         skip_bad, share_media, muon: As in [`ChatDataset`] and [`OmniVinciTrainer`].
         media_options: Options of [`SampleEncoder`].
     """
@@ -145,6 +147,8 @@ def train(
         is_mixed = arguments.bf16 or arguments.fp16
         for module in recipe.trained_modules(network).values() if is_mixed else [network]:
             module.float()
+    if attn_implementation is not None:
+        network.set_attn_implementation(attn_implementation)
     add_embeddings(network, processor.tokenizer, new_ids)
     trainer = OmniVinciTrainer(
         _add_adapters(network, recipe, lora_rank, processor.tokenizer) if lora_rank else network,
