@@ -42,9 +42,9 @@ from transformers_omnivinci import NANO, OmniVinciConfig, OmniVinciForConditiona
 from transformers_omnivinci.evaluation import score_answers
 from transformers_omnivinci.evaluation.synthetic import answer_rows, read_rows
 from transformers_omnivinci.modeling.time_embedding import build_time_embedding
+from transformers_omnivinci.new_file import new_file
 from transformers_omnivinci.new_folder import new_folder
 from transformers_omnivinci.synthetic import SyntheticDataset, WorldConfig, write_dataset
-from transformers_omnivinci.synthetic.clips import replaced
 from transformers_omnivinci.training import OmniVinciTrainer, SampleEncoder, get_recipe
 from transformers_omnivinci.training.data import read_sample
 
@@ -238,7 +238,7 @@ def learn_projectors(folder: Path, bf16: bool) -> None:
     if not path.exists():
         model = build_model(IN_TURN[0], seed=0)
         train(model, IN_TURN[0], 0, folder, "projectors", bf16, [_TimeInTurn()])
-        with replaced(path) as part:
+        with new_file(path) as part:
             torch.save(_projectors(model), part)
 
 
@@ -265,7 +265,7 @@ def run(start: str, row: str, seed: int, folder: Path, bf16: bool) -> Result:
             getattr(model.model, projector).load_state_dict(weights)
         loss = train(model, row, seed, folder, name, bf16)
         result = evaluate(model, build_processor(row), folder / "asked") | {LOSS: loss}
-        with replaced(path) as part:
+        with new_file(path) as part:
             part.write_text(json.dumps(result))
     return json.loads(path.read_text())
 

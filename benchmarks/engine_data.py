@@ -46,6 +46,7 @@ from transformers_omnivinci.data_engine.typed import read
 from transformers_omnivinci.data_engine.world_claims import shift, tell
 from transformers_omnivinci.evaluation import score_answers
 from transformers_omnivinci.labels import IGNORED
+from transformers_omnivinci.new_file import new_file
 from transformers_omnivinci.synthetic import (
     CLOSED_TYPES,
     QUESTION_FORMS,
@@ -55,7 +56,6 @@ from transformers_omnivinci.synthetic import (
     write_reel,
 )
 from transformers_omnivinci.synthetic.claims import claims_of
-from transformers_omnivinci.synthetic.clips import replaced
 from transformers_omnivinci.training import OmniVinciTrainer, SampleEncoder, get_recipe
 from transformers_omnivinci.training.collator import OmniVinciCollator
 from transformers_omnivinci.training.data import Sample
@@ -217,7 +217,7 @@ def run_engine(films: Sequence[Path], folder: Path) -> None:
         found[group] = chats
         audits[group] = asdict(audit_folder(output, settings_of(config), config.write.drop)) | {"chats": report.chats}
     (folder / "audit.json").write_text(json.dumps(audits, indent=1) + "\n", encoding="utf-8")
-    with replaced(folder / "engine.json.gz") as part:
+    with new_file(folder / "engine.json.gz") as part:
         part.write_bytes(gzip.compress(json.dumps(found).encode(), mtime=0))
 
 
@@ -269,7 +269,7 @@ def encode(name: str, size: int, folder: Path, most: int | None, part: int, part
             item["inputs"] = list(features)
             clip[senses] = item
         encoded.append(clip)
-    with replaced(path) as written:
+    with new_file(path) as written:
         written.write_bytes(pickle.dumps(encoded, protocol=5))
 
 
@@ -413,7 +413,7 @@ def build_base(folder: Path, steps: int, batch_size: int, device: str, deadline:
         clips = read_encoded("base", folder)
         data = ConcatDataset([Learned(clips, senses, ("alone",)) for senses in ("deaf", "blind")])
         told = train(model, data, steps, batch_size, 0, 4e-3, device, deadline)
-        with replaced(path) as part:
+        with new_file(path) as part:
             torch.save({name: value.cpu().half() for name, value in model.state_dict().items()}, part)
     return told
 
@@ -456,7 +456,7 @@ def run(
         scores = {score.type: score for score in score_answers(rows, answers)}
         result |= {type: score.accuracy for type, score in scores.items()} | {ERROR: scores["time"].median_error}
         result |= {"training (s)": trained - start, "asking (s)": time.time() - trained}
-        with replaced(path) as part:
+        with new_file(path) as part:
             part.write_text(json.dumps(result), encoding="utf-8")
     return json.loads(path.read_text(encoding="utf-8"))
 

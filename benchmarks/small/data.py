@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from transformers_omnivinci.media import load_audio
-from transformers_omnivinci.synthetic.clips import replaced
+from transformers_omnivinci.new_file import new_file
 
 from .rooms import RATE, vary
 from .voices import Voice
@@ -144,7 +144,7 @@ def _check_same(folder: Path, speech: SpeechSet) -> None:
     path = folder / "set.json"
     folder.mkdir(parents=True, exist_ok=True)
     if not path.is_file():
-        with replaced(path) as new:
+        with new_file(path) as new:
             new.write_text(json.dumps(described, indent=2) + "\n")
     before = json.loads(path.read_text())
     different = [name for name in described if before.get(name) != described[name]]

@@ -16,8 +16,8 @@ from transformers import AutoModel, AutoProcessor
 from transformers.trainer_utils import get_last_checkpoint
 
 from transformers_omnivinci.evaluation.asking import answer
+from transformers_omnivinci.new_file import new_file
 from transformers_omnivinci.new_folder import check_vacant
-from transformers_omnivinci.synthetic.clips import replaced
 from transformers_omnivinci.tasks import write_rows
 
 from . import parts
@@ -112,7 +112,7 @@ def split_rows(plan: Plan, train: Path) -> dict[str, Path]:
     for recipe, mine in files.items():
         paths[recipe] = train.parent / f"{recipe}-{plan.utterances}.jsonl"
         if not paths[recipe].is_file():
-            with replaced(paths[recipe]) as new:
+            with new_file(paths[recipe]) as new:
                 new.write_text("".join(mine))
     return paths
 
@@ -210,7 +210,7 @@ def score(plan: Plan, rows: dict[str, Path]) -> dict:
     if not path.is_file():
         model = train_all(plan, prepare_parts(plan), rows)
         found = evaluate(model, {name: read_rows(rows[name]) for name in SCORED})
-        with replaced(path) as new:
+        with new_file(path) as new:
             new.write_text(json.dumps(found, indent=1) + "\n")
     return json.loads(path.read_text())
 

@@ -1,7 +1,6 @@
 """`omnivinci transcribe`: writes down what is said in sounds and videos of any length."""
 
 import os
-import secrets
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..nano import NANO
+from ..new_file import new_file
 from .ask import load_with_processor
 from .options import AttnImplementation, Device, DType, Model, Traceback, WeightDType
 from .sources import check_model
@@ -175,7 +175,6 @@ def _write(segments, num_samples: int, format: str, target: Path | None, sound: 
         if format != "txt":
             typer.echo(text, nl=False)
         return
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, target)
+    with new_file(target) as part:
+        part.write_text(text, encoding="utf-8")
     typer.echo(f"{target}")

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-from ..synthetic.clips import replaced
+from ..new_file import new_file
 from .assembly import build_stages, check_backends, check_config, settings_of
 from .config import EngineConfig
 from .segment_ledger import FILE, SegmentLedger, key_of
@@ -154,7 +154,7 @@ def curate(
         report.throughput.stop()
         written = write_results(ledger, config, output)
         report.chats, report.notes = dict(written.counts.chats), written.notes
-        with replaced(output / RUN) as part:
+        with new_file(output / RUN) as part:
             part.write_text(json.dumps(report.summary(), indent=1) + "\n", encoding="utf-8")
     return report
 
@@ -164,7 +164,7 @@ def _write_sounds(output: Path, sounds: dict[str, str]) -> None:
         path = output / name
         path.parent.mkdir(exist_ok=True)
         try:
-            with replaced(path) as part:
+            with new_file(path) as part:
                 part.write_bytes(base64.b64decode(content))
         except OSError as error:
             raise OSError(f"{path} cannot be written: {error.strerror or error}.") from error

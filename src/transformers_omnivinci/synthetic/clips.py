@@ -1,10 +1,6 @@
 """Clips as arrays and as files: mp4 (H.264 and AAC), PNG and WAV (16 bits)."""
 
-import os
-import secrets
 import wave
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +9,7 @@ import av
 import numpy as np
 from PIL import Image
 
+from ..new_file import new_file
 from .config import WorldConfig
 from .rendering import draw_frames, synthesise
 from .scenes import Scene
@@ -85,25 +82,11 @@ def write_clip(path: str | Path, clip: Clip, with_sound: bool = True) -> None:
     suffix = SUFFIXES[clip.modality]
     if path.suffix != suffix:
         raise ValueError(f"{path.name!r} cannot hold a clip of modality {clip.modality!r}: {suffix} is accepted.")
-    with replaced(path) as part:
+    with new_file(path) as part:
         if clip.modality == "video":
             _write_mp4(part, clip, with_sound)
         else:
             {"image": _write_png, "audio": _write_wav}[clip.modality](part, clip)
-
-
-@contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """
-    Yields a hidden path beside `path` to write to. The file there replaces `path` when the block ends, and is deleted
-    if the block fails.
-    """
-    part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.incomplete{path.suffix}")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _write_png(path: Path, clip: Clip) -> None:

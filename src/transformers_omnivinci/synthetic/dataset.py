@@ -13,7 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .clips import SUFFIXES, Clip, render, replaced, write_clip
+from ..new_file import new_file
+from .clips import SUFFIXES, Clip, render, write_clip
 from .config import WorldConfig
 from .questions import MODALITIES, QUESTION_TYPES, Question, QuestionForm, ask
 from .scenes import SPLITS, Scene, held_out, plan_scene
@@ -254,7 +255,7 @@ def _write_files(folder: Path, dataset: SyntheticDataset, num_workers: int, on_c
     _claim(folder / f"{dataset.name}.json", _describe(dataset))
     write = partial(_write_sample, dataset, folder)
     result = folder / f"{dataset.name}.jsonl"
-    with replaced(result) as part, open(part, "w", encoding="utf-8", newline="\n") as file:
+    with new_file(result) as part, open(part, "w", encoding="utf-8", newline="\n") as file:
         for rows in _map(write, range(len(dataset)), num_workers):
             file.writelines(json.dumps(row) + "\n" for row in rows)
             if on_clip is not None:
@@ -278,7 +279,7 @@ def _describe(dataset: SyntheticDataset) -> dict:
 def _claim(path: Path, settings: dict) -> None:
     """Records the settings of a data set before any of it is written; refuses to mix it with another one."""
     if not path.exists():
-        with replaced(path) as part:
+        with new_file(path) as part:
             part.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         return
     try:

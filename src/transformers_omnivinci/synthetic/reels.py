@@ -9,8 +9,9 @@ from typing import Literal
 
 import numpy as np
 
+from ..new_file import new_file
 from .candidates import CAPTION_WORDINGS, format_seconds
-from .clips import Clip, replaced, write_clip
+from .clips import Clip, write_clip
 from .config import WorldConfig
 from .rendering import draw_frames, synthesise
 from .scenes import Scene, plan_scene
@@ -77,7 +78,7 @@ def write_reel(path: str | Path, scenes: list[Scene], config: WorldConfig) -> li
     for scene in scenes:
         events += events_of(scene, offset)
         offset += scene.seconds
-    with replaced(path.with_suffix(EVENTS_SUFFIX)) as part:
+    with new_file(path.with_suffix(EVENTS_SUFFIX)) as part:
         part.write_text(json.dumps([asdict(event) for event in events], indent=1) + "\n", encoding="utf-8")
     write_clip(path, Clip(frames, waveform, config.fps, config.sampling_rate))
     return events

@@ -12,7 +12,7 @@ from pathlib import Path
 from string import ascii_uppercase
 
 from ..evaluation.suites import MEDIA, SUITES
-from ..synthetic.clips import replaced
+from ..new_file import new_file
 
 CHOICE_PROMPT = SUITES["multiple-choice"].prompt
 """That of `omnivinci eval --suite multiple-choice`."""
@@ -144,5 +144,5 @@ def write_rows(path: Path, rows: Iterable[Mapping]) -> None:
         OSError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced(path) as part:
+    with new_file(path) as part:
         part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ...synthetic.clips import replaced
+from ...new_file import new_file
 
 ROW_GROUP = 256
 """Rows that parquet keeps together, and that reading one of them reads."""
@@ -14,7 +14,7 @@ ROW_GROUP = 256
 @contextmanager
 def json_lines(path: Path) -> Iterator:
     """A function that writes a row as a line of a file, which appears when the block ends."""
-    with replaced(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
+    with new_file(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
         yield lambda row: file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
@@ -25,7 +25,7 @@ def parquet(path: Path) -> Iterator:
     from pyarrow.parquet import ParquetWriter
 
     held, schema = [], chat_schema()
-    with replaced(path) as part, part.open("wb") as file, ParquetWriter(file, schema, compression="zstd") as table:
+    with new_file(path) as part, part.open("wb") as file, ParquetWriter(file, schema, compression="zstd") as table:
 
         def flush() -> None:
             table.write_table(Table.from_pylist(held, schema=schema))

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...synthetic.clips import replaced
+from ...new_file import new_file
 from .written_counts import NEEDS, WrittenCounts
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def draw_distribution(counts: WrittenCounts, title: str, path: Path) -> None:
     for place, (name, shares) in enumerate(pies):
         axes = figure.add_axes((place / len(pies), 0.26, 1 / len(pies), 0.58))
         _draw(axes, name, {label: number for label, number in shares.items() if number})
-    with replaced(path) as part:
+    with new_file(path) as part:
         figure.savefig(part, format="png", metadata={"Software": None})
 
 

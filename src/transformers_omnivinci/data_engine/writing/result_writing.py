@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...synthetic.clips import replaced
+from ...new_file import new_file
 from ..chat_rows import chats_of, kept_questions, name_of, segment_of, without_media
 from ..columns import Segment
 from ..config import EngineConfig
@@ -182,7 +182,7 @@ class _ResultWriter:
             (self.output / PIE).unlink(missing_ok=True)
         for folder, use, more in self._uses():
             front = "" if more is None else front_matter(config, total, more)
-            with replaced(folder / CARD) as part:
+            with new_file(folder / CARD) as part:
                 part.write_text(
                     front + data_card(counts, config, self.ledger.settings, use, has_pie), encoding="utf-8"
                 )

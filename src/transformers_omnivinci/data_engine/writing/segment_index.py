@@ -1,11 +1,11 @@
 """Finished segments in the order of their films, however they came back, with memory that does not grow with them."""
 
 import json
-import secrets
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...new_file import incomplete
 from ..segment_ledger import SegmentLedger
 
 CACHE_KIB = 65_536
@@ -25,7 +25,7 @@ class SegmentIndex:
 
     def __init__(self, ledger: SegmentLedger):
         self.ledger = ledger
-        self.path = ledger.folder / f".index.{secrets.token_hex(4)}.incomplete.sqlite"
+        self.path = incomplete(ledger.folder / "index.sqlite")
 
     def __enter__(self) -> "SegmentIndex":
         self.database = sqlite3.connect(self.path, isolation_level=None)

@@ -6,13 +6,13 @@ that is there and has what it would have is kept, so that a run that was killed 
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ...new_file import incomplete
 from .segment_index import is_abandoned
 
 
@@ -124,9 +124,7 @@ class ShardSeries:
 
     def _write(self, sample: ShardSample) -> None:
         if self._open is None:
-            self._part = self._path.with_name(
-                f".{self._path.stem}.{secrets.token_hex(4)}.incomplete{self.form.suffix}"
-            )
+            self._part = incomplete(self._path)
             self._open = ExitStack()
             self._put = self._open.enter_context(self.form.open(self._part))
         self._put(sample)

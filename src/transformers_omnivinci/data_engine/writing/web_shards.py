@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ...synthetic.clips import replaced
+from ...new_file import new_file
 from ..columns import Segment
 from .segment_cuts import SegmentCut
 from .shard_series import ShardFolder, ShardSample, digest_of
@@ -78,7 +78,7 @@ class WebShards(ShardFolder):
         super().__exit__(kind, *error)
         if kind is None:
             shards = [{"url": name, **facts} for name, facts in sorted(self.shards.items())]
-            with replaced(self.folder / INDEX) as part:
+            with new_file(self.folder / INDEX) as part:
                 part.write_text(json.dumps({"wids_version": 1, "shardlist": shards}, indent=1) + "\n")
 
     def pack(self, row: dict, segment: Segment, cut: SegmentCut, chats: list[dict], sounds: list[Path | None]) -> None:

@@ -1,13 +1,13 @@
 """Speech that is written to a file, or played, while it is spoken."""
 
 import os
-import secrets
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ...media import SOUND_FORMATS, encode_sound
+from ...new_file import new_file
 from .voice import SPEECH_RATE, Spoken, join_spoken
 
 ENDINGS = {"ogg": "opus"}
@@ -59,15 +59,11 @@ def write_spoken(spoken: Iterable[Spoken], path: str | os.PathLike, text: str = 
     """
     path, format = Path(path), format_of(path)
     samples = join_spoken(list(spoken), text)
-    content, beside = (
-        encode_sound(samples, SPEECH_RATE, format),
-        path.with_name(f".{path.name}.{secrets.token_hex(4)}"),
-    )
+    content = encode_sound(samples, SPEECH_RATE, format)
     try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
+        with new_file(path) as part:
+            part.write_bytes(content)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise OSError(f"{str(path)!r:.200} cannot be written: {error.strerror or error}.") from error
     return len(samples) / SPEECH_RATE
 
