@@ -1,7 +1,7 @@
 """
 `make small`: parts, speech, training and evaluation of a small model that transcribes English.
 
-    python -m benchmarks.small [all|data|assemble|train|evaluate|fit|speed|pooling] [--hours H]
+    python -m benchmarks.small [all|data|assemble|warm-up|train|evaluate|fit|speed|pooling] [--hours H]
 
 What is done is not done again: an interrupted run goes on by the same command.
 """
@@ -15,11 +15,12 @@ from pathlib import Path
 from transformers_omnivinci.new_folder import check_vacant
 
 from .._harness import Report, add_bf16
-from . import parts, stages
+from . import stages
 from .data import read_rows
 from .evaluation import answer_questions, evaluate, measure_latencies
 from .stages import Plan
 from .texts import QUESTIONS
+from .warm_up import share_heard
 
 POOLINGS = ("none", "conv", "avg", "max")
 FITTED = 8
@@ -45,6 +46,26 @@ def run_data(plan: Plan, arguments: argparse.Namespace) -> None:
 def run_assemble(plan: Plan, arguments: argparse.Namespace) -> None:
     """The checkpoint that training starts from."""
     print(stages.prepare_parts(plan))
+
+
+def run_warm_up(plan: Plan, arguments: argparse.Namespace) -> None:
+    """The warm-up alone, and what is heard before and after it."""
+    assembled, rows = stages.prepare_parts(plan), stages.prepare_speech(plan)
+    models = {"assembled": assembled, "warmed up": stages.warm_up_all(plan, assembled, rows["train"])}
+    asked = {name: stages.align_rows(plan, assembled, rows[name]) for name in ("seen", "unseen")}
+    report = Report(
+        "small-warm-up",
+        vars(arguments),
+        "Positions whose embedding is nearest to that of the token that is said, of all that the set says.",
+    )
+    report.add(
+        "Positions",
+        [
+            {"model": model, **{f"{name} %": 100 * share_heard(path, *found) for name, found in asked.items()}}
+            for model, path in models.items()
+        ],
+    )
+    report.save()
 
 
 def run_train(plan: Plan, arguments: argparse.Namespace) -> None:
@@ -120,8 +141,8 @@ def run_pooling(plan: Plan, arguments: argparse.Namespace) -> None:
     """Table 18 of the paper in small: how the audio sequence is compressed, after the same number of utterances."""
 
     def count_embeddings(pooling: str) -> int:
-        """Of a minute: windows are whole, and compressed each for itself."""
-        return round(round(parts.WINDOW * 25) // (1 if pooling == "none" else 2) * 60 / parts.WINDOW)
+        """Of a minute: the encoder gives 25 in a second."""
+        return 60 * 25 // (1 if pooling == "none" else 2)
 
     rows = stages.prepare_speech(plan)
     plans = {pooling: replace(plan, pooling=pooling) for pooling in POOLINGS}
@@ -149,6 +170,7 @@ COMMANDS = {
     "all": run_all,
     "data": run_data,
     "assemble": run_assemble,
+    "warm-up": run_warm_up,
     "train": run_train,
     "evaluate": run_evaluate,
     "fit": run_fit,
@@ -161,7 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.small", description=__doc__.strip().splitlines()[0])
     parser.add_argument("command", nargs="?", choices=COMMANDS, default="all")
     parser.add_argument("--hours", type=float, default=8.0, help="of training on two cores; default: 8")
-    parser.add_argument("--utterances", type=int, help="to train on; default: 3,000 for each of the hours")
+    parser.add_argument("--utterances", type=int, help="to train on; default: 6,000 for each of the hours")
     parser.add_argument("--epochs", type=int, default=1, help="how often each is trained on; default: 1")
     parser.add_argument("--batch", type=int, default=8, help="utterances of a step; default: 8")
     parser.add_argument("--work", type=Path, default=Path("build/small-work"), help="parts, speech and runs")

@@ -31,7 +31,7 @@ SHARD = 200
 QUESTION = "Transcribe the speech."
 SPEEDS = (0.85, 1.2)
 SECONDS = (0.6, 9.9)
-"""Utterances that are shorter or longer are left out: a window of the encoder has 10 s."""
+"""Utterances that are shorter or longer are left out."""
 
 
 @dataclass(frozen=True)

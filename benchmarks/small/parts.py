@@ -14,7 +14,8 @@ from .texts import choose_sentences, is_held_out, sentences_of_fortunes, sentenc
 
 PACKAGES = ("fortunes", "bible-kjv", "bible-kjv-text", "pocketsphinx-testdata")
 """Of Debian: texts, and real recordings with what is said in them."""
-WINDOW = 10.0
+WINDOW = 5.0
+"""Seconds of a window of the encoder: a sentence takes 3.6 on average, and windows count as a whole."""
 
 
 def unpack_packages(folder: Path) -> Path:
@@ -87,10 +88,10 @@ def make_parts(folder: Path) -> Path:
     Args:
         folder: Where; it appears when it is whole.
     """
-    from engines.assemble.ctranslate2_whisper import save_whisper
-    from engines.assemble.parts import WHISPER
-
     if not folder.is_dir():
+        from engines.assemble.ctranslate2_whisper import save_whisper
+        from engines.assemble.parts import WHISPER
+
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".whisper") as aside:
             save_whisper(WHISPER, Path(aside) / "whisper")
@@ -109,9 +110,9 @@ def assemble(folder: Path, whisper: Path, pooling: str = "avg", window: float = 
         window: Seconds of a window of the encoder.
         seed: Of the projectors.
     """
-    from engines.assemble.parts import LANGUAGE_MODEL
-
     if not folder.is_dir():
+        from engines.assemble.parts import LANGUAGE_MODEL
+
         assemble_parts(
             folder,
             language_model=str(LANGUAGE_MODEL),

@@ -21,16 +21,20 @@ from transformers_omnivinci.new_folder import check_vacant
 from transformers_omnivinci.tasks import write_rows
 
 from . import parts
+from .alignment import Span, align_set, read_spans
 from .data import SpeechSet, read_rows, write_set
 from .evaluation import batched, evaluate
 from .loading import load
 from .texts import QUESTIONS
 from .voices import UNSEEN, VOICES, check_voices
+from .warm_up import warm_up
 
-UTTERANCES_PER_HOUR = 3_000
+UTTERANCES_PER_HOUR = 6_000
 """What two cores train on; see docs/small.md for how it was measured."""
 ALIGNED = 0.25
 """The share of utterances that the projector and the encoder learn from alone."""
+WARM_UP = {"num_train_epochs": 3, "learning_rate": 1e-3, "per_device_train_batch_size": 16, "save_total_limit": 1}
+"""Of all utterances; a step takes a fiftieth of one that runs the language model."""
 TEXTS = 0.05
 """Chats without sound beside the utterances of the last stage, answered as the language model did before."""
 EVALUATED = 100
@@ -79,7 +83,8 @@ class Plan:
 def prepare_parts(plan: Plan) -> Path:
     """Assembles the checkpoint that training starts from."""
     whisper = parts.make_parts(plan.work / "whisper")
-    return parts.assemble(plan.work / f"assembled-{plan.pooling}", whisper, plan.pooling, seed=plan.seed)
+    name = f"assembled-{plan.pooling}-{parts.WINDOW:g}s"
+    return parts.assemble(plan.work / name, whisper, plan.pooling, seed=plan.seed)
 
 
 def prepare_speech(plan: Plan) -> dict[str, Path]:
@@ -171,7 +176,8 @@ def train(recipe: str, model: Path, data: Sequence[Path], output: Path, plan: Pl
     command = [sys.executable, "-m", "transformers_omnivinci.cli", "train", "--recipe", recipe]
     command += ["--model", str(model), "--output", str(output), "--report-to", "none"]
     has_gpu = torch.cuda.is_available()
-    command += ["--dataloader-num-workers", str(plan.workers)] if has_gpu else ["--use-cpu"]
+    on_cpu = ["--use-cpu", "--attn-implementation", "eager"]  # in bfloat16 faster than "sdpa" there
+    command += ["--dataloader-num-workers", str(plan.workers)] if has_gpu else on_cpu
     command += ["--num-train-epochs", str(plan.epochs), "--learning-rate", str(RATES[recipe])]
     command += ["--seed", str(plan.seed)]
     command += ["--per-device-train-batch-size", str(plan.batch), "--save-total-limit", "1"]
@@ -187,15 +193,43 @@ def train(recipe: str, model: Path, data: Sequence[Path], output: Path, plan: Pl
     return output
 
 
+def align_rows(plan: Plan, assembled: Path, path: Path) -> tuple[list[dict], list[list[Span]]]:
+    """The rows of a set, and when the tokens of each are said, as far as that is not known."""
+    align_set(path, parts.make_parts(plan.work / "whisper"), assembled, plan.workers)
+    rows, spans = read_rows(path), {}
+    sounds = [row["messages"][0]["content"][0]["path"] for row in rows]
+    for shard in sorted({Path(sound).parent for sound in sounds}):
+        spans |= {str(path.parent / name): found for name, found in read_spans(shard).items()}
+    return rows, [spans[sound] for sound in sounds]
+
+
+def warm_up_all(plan: Plan, assembled: Path, path: Path) -> Path:
+    """Warms the assembled checkpoint up by all utterances, unless that is done."""
+    has_gpu = torch.cuda.is_available()
+    torch.set_num_threads(1 if has_gpu else plan.workers)
+    return warm_up(
+        assembled,
+        *align_rows(plan, assembled, path),
+        plan.runs / "warm-up",
+        use_cpu=not has_gpu,
+        dataloader_num_workers=plan.workers if has_gpu else 0,
+        bf16=plan.bf16,
+        seed=plan.seed,
+        save_steps=1000 if has_gpu else 100,
+        **WARM_UP,
+    )
+
+
 def train_all(plan: Plan, assembled: Path, rows: dict[str, Path]) -> Path:
-    """Both stages, unless that is done. Returns the checkpoint of the last one."""
+    """Warm-up and both stages, unless that is done. Returns the checkpoint of the last one."""
     last = plan.runs / "audio-2"
     if (last / "config.json").is_file():
         return last
     files = split_rows(plan, rows["train"])
+    warm = warm_up_all(plan, assembled, rows["train"])
     said = [json.loads(line)["messages"][-1]["content"] for line in files["audio-1"].read_text().splitlines()]
     answers = remember_answers(plan, assembled, said)
-    first = train("audio-1", assembled, [files["audio-1"]], plan.runs / "audio-1", plan)
+    first = train("audio-1", warm, [files["audio-1"]], plan.runs / "audio-1", plan)
     return train("audio-2", first, [files["audio-2"], answers], last, plan)
 
 

@@ -169,6 +169,7 @@ def generation_config(folder: Path, tokenizer: WhisperTokenizer) -> GenerationCo
         prev_sot_token_id=tokenizer.convert_tokens_to_ids("<|startofprev|>"),
         suppress_tokens=told["suppress_ids"],
         begin_suppress_tokens=told["suppress_ids_begin"],
+        alignment_heads=told["alignment_heads"],
         is_multilingual=end != ENGLISH_END,
         max_initial_timestamp_index=50,
         max_length=448,

@@ -7,14 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoProcessor
+from transformers import AutoModel, AutoProcessor, AutoTokenizer
 
 from benchmarks.small import parts, stages
+from benchmarks.small.alignment import Aligner
 from benchmarks.small.data import SpeechSet, write_set
 from benchmarks.small.evaluation import QUESTIONS, answer_questions, evaluate, transcribe_by_whisper, word_error_rate
 from benchmarks.small.voices import UNSEEN, VOICES, Voice, check_voices
+from benchmarks.small.warm_up import share_heard, warm_up
 from transformers_omnivinci.media import load_audio
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,6 +90,29 @@ def test_errors_are_those_of_words_alone():
 def test_text_is_answered_as_by_the_original(assembled):
     answers = dict(zip(QUESTIONS, answer_questions(assembled), strict=True))
     assert "Paris" in answers["What is the capital of France?"]
+
+
+def test_whisper_tells_when_words_are_said(plan, packages, assembled):
+    _, recording, *_ = parts.list_recordings(packages)
+    text = recording["messages"][-1]["content"]
+    samples = load_audio(recording["messages"][0]["content"][0]["path"], sampling_rate=16_000)
+    align = Aligner(parts.make_parts(plan.work / "whisper"), assembled).align
+    spans, later = align(samples, text), align(np.concatenate([np.zeros(16_000, np.float32), samples]), text)
+    decode = AutoTokenizer.from_pretrained(assembled).decode
+    assert decode([token for token, _, _ in spans]).strip() == text
+    assert max(end - start for _, start, end in spans) < 1.0 and spans[-1][2] <= len(samples) / 16_000
+    # With a second of silence before it, each word but the first, which takes the silence, is said a second later.
+    shifts = [one[1] - other[1] for one, other in zip(later[1:], spans[1:], strict=True)]
+    assert np.median(shifts) == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_projector_learns_what_is_said(plan, packages, assembled, work):
+    trained, _ = parts.split_texts(parts.read_texts(packages))
+    path = write_set(work / "heard", SpeechSet(trained, (UNSEEN,), varied=False), 16)
+    found = stages.align_rows(plan, assembled, path)
+    options = {"use_cpu": True, "max_steps": 20, "learning_rate": 1e-3, "per_device_train_batch_size": 16}
+    warm = warm_up(assembled, *found, work / "warm", **options)
+    assert share_heard(assembled, *found) < 0.02 and share_heard(warm, *found) > 0.04
 
 
 def test_training_that_is_interrupted_goes_on_and_learns(plan, packages, assembled, work):
