@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import TrainerCallback, TrainingArguments, set_seed
@@ -66,9 +67,12 @@ FORMS = {
 }
 PRACTISED = tuple(f"{form}_each" for type in ("synchrony", "order", "time") for form in FORMS[type])
 QUESTIONS_PER_CLIP = 12
-ERROR, LOSS = "median error (s)", "loss"
+ERROR, LOSS, STEPS = "median error (s)", "loss", "steps to 0.15"
+REACHED = 0.15
+"""Nats a token: below that, relations between the senses are being learned."""
 T_G = 1.0
 WINDOW_SECONDS = 3.0
+BATCH = 8
 NUM_FRAMES = 16
 """Of a clip: a third of what nano takes, so that a step takes half of the time."""
 
@@ -109,8 +113,11 @@ ENCODERS = {"pixel_values_videos": "vision_tower", "input_features": "audio_towe
 PROJECTORS = ("vision_projector", "audio_projector")
 PROJECTORS_FILE = "projectors.pt"
 
-Result = dict[str, float]
-"""Shares of right answers by type, the median error in time, and the loss of answers at the end (nats a token)."""
+Result = dict[str, float | None]
+"""
+Shares of right answers by type, the median error in time, the loss of answers at the end (nats a token), and the first
+step at which it was below [`REACHED`], if any.
+"""
 
 
 class Encoded(nn.Module):
@@ -254,9 +261,26 @@ def build_model(row: str, seed: int) -> OmniVinciForConditionalGeneration:
     return model
 
 
+def name_of(start: str, row: str, seed: int) -> str:
+    """What the files of a run are called."""
+    return f"{start.replace(' ', '-')}-{list(ROWS).index(row)}-{seed}"
+
+
+def steps_to(curve: Path) -> int | None:
+    """The first step at which the loss of answers, as a mean over 50 steps, was below [`REACHED`], if any."""
+    newest = max(curve.glob("runs/*"), key=lambda run: run.stat().st_mtime)  # a run that was killed has left another
+    log = EventAccumulator(str(newest)).Reload()
+    name = next(name for name in ("train/language_loss", "train/loss") if name in log.Tags()["scalars"])
+    losses = log.Scalars(name)
+    for end in range(5, len(losses) + 1):
+        if statistics.mean(event.value for event in losses[end - 5 : end]) < REACHED:
+            return losses[end - 1].step
+    return None
+
+
 def run(start: str, row: str, seed: int, folder: Path, bf16: bool) -> Result:
     """Trains and evaluates a row with a seed, from either of [`STARTS`], unless that was done before."""
-    name = f"{start.replace(' ', '-')}-{list(ROWS).index(row)}-{seed}"
+    name = name_of(start, row, seed)
     path = folder / f"{name}.json"
     if not path.exists():
         model = build_model(row, seed)
@@ -296,7 +320,7 @@ def train(model, row: str, seed: int, folder: Path, name: str, bf16: bool, callb
             output_dir=str(folder / "curves" / name),
             seed=seed,
             num_train_epochs=1,
-            per_device_train_batch_size=8,
+            per_device_train_batch_size=BATCH,
             weight_decay=0.01,
             adam_beta2=0.98,
             bf16=bf16,
@@ -334,12 +358,13 @@ def evaluate(model, processor, folder: Path) -> Result:
 def table(results: dict[str, list[Result]], asked: list[dict]) -> str:
     """Means and standard deviations over seeds, and the median of the error, in Markdown."""
     chances = {score.type: score.chance for score in score_answers(asked, [""] * len(asked))}
-    lines = [f"| | {' | '.join((*FORMS, ERROR, LOSS))} |", f"|---|{'---|' * (len(FORMS) + 2)}"]
-    lines.append(f"| chance | {' | '.join(f'{chances[type]:.0%}' for type in FORMS)} | | |")
+    lines = [f"| | {' | '.join((*FORMS, ERROR, LOSS, STEPS))} |", f"|---|{'---|' * (len(FORMS) + 3)}"]
+    lines.append(f"| chance | {' | '.join(f'{chances[type]:.0%}' for type in FORMS)} | | | |")
     for name, runs in results.items():
         cells = [_with_deviation(runs, type, "{:.0%}") for type in FORMS]
         cells.append(f"{statistics.median(run[ERROR] for run in runs):.2f}")  # it can be infinite
         cells.append(_with_deviation(runs, LOSS, "{:.3f}"))
+        cells.append(", ".join(f"{run[STEPS] or 'never'}" for run in runs))
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -368,23 +393,31 @@ def draw(results: dict[str, list[Result]], path: Path, legend: str) -> None:
     figure.savefig(path, dpi=110)
 
 
-def report(results: dict[str, dict[str, list[Result]]], asked: list[dict], docs: Path) -> None:
-    """Puts the tables into their places in `ablation.md`, and the plots and all numbers beside it."""
-    path = docs / "ablation.md"
-    places = "".join(f"\n<!-- {start} --><!-- end -->\n" for start in STARTS)
+def report(results: dict[str, dict[str, list[Result]]], asked: list[dict], docs: Path, budget: str) -> None:
+    """
+    Puts the tables of the parts that were run into their places in `ablation.md`, each behind its budget, and the
+    plots and all numbers beside it.
+    """
+    path, rows = docs / "ablation.md", results.get("nano", {})
+    parts = {part: {} for part in PARTS} | {"starts": results.get("in turn", {})}
+    parts["table"] = {name: runs for name, runs in rows.items() if name in TABLE}
+    if any(name in rows for name in DURATIONS):
+        seconds_of = {name: ROWS[name].get("group_duration", T_G) for name in (TABLE[4], *DURATIONS) if name in rows}
+        parts["durations"] = {
+            f"T_G {seconds_of[name]:g} s": rows[name] for name in sorted(seconds_of, key=seconds_of.get)
+        }
+    places = "".join(f"\n<!-- {part} --><!-- end -->\n" for part in PARTS)
     text = path.read_text(encoding="utf-8") if path.exists() else f"# Ablation\n{places}"
-    for start, rows in results.items():
-        lines = f"<!-- {start} -->\n\n{table(rows, asked)}\n\n<!-- end -->"
-        text = re.sub(f"<!-- {start} -->.*?<!-- end -->", lines, text, flags=re.DOTALL)
+    for part, runs in parts.items():
+        if runs:
+            lines = f"<!-- {part} -->\n\n{budget}\n\n{table(runs, asked)}\n\n<!-- end -->"
+            text = re.sub(f"<!-- {part} -->.*?<!-- end -->", lines, text, flags=re.DOTALL)
     path.write_text(text, encoding="utf-8")
     (docs / "ablation.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    rows = results.get("nano", {})
-    durations = {ROWS[name].get("group_duration", T_G): runs for name, runs in rows.items() if "T_G" in name}
-    if "+ TEG + CRTE" in rows:
-        durations[T_G] = rows["+ TEG + CRTE"]
-        draw({name: runs for name, runs in rows.items() if "T_G" not in name}, docs / "ablation.png", "")
-    if len(durations) > 1:
-        draw({f"{seconds:g}": durations[seconds] for seconds in sorted(durations)}, docs / "t-g.png", "T_G (s)")
+    if parts["table"]:
+        draw(parts["table"], docs / "ablation.png", "")
+    if parts["durations"]:
+        draw(parts["durations"], docs / "t-g.png", "")
 
 
 @contextmanager
@@ -440,10 +473,12 @@ def main() -> None:
             runs += [executor.submit(run, *job, folder, arguments.bf16) for job in others]
             jobs += others
         for (start, row, seed), result in zip(jobs, runs, strict=True):
-            results[start][row].append(result.result())
+            steps = steps_to(folder / "curves" / name_of(start, row, seed))
+            results[start][row].append(result.result() | {STEPS: steps})
             line = f"{row}, seed {seed}, projectors {start}: {results[start][row][-1]}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
-    report(results, read_rows(folder / "asked" / "test.jsonl"), arguments.docs)
+    budget = f"{arguments.num_clips:,} clips, {arguments.num_clips // BATCH:,} steps of {BATCH}:"
+    report(results, read_rows(folder / "asked" / "test.jsonl"), arguments.docs, budget)
 
 
 if __name__ == "__main__":
