@@ -375,7 +375,7 @@ def _with_deviation(runs: list[Result], column: str, form: str) -> str:
     return " ± ".join(map(form.format, numbers))
 
 
-def draw(results: dict[str, list[Result]], path: Path, legend: str) -> None:
+def draw(results: dict[str, list[Result]], path: Path) -> None:
     """Bars of the means, in groups of one type of question, with a dot for each run."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -389,7 +389,7 @@ def draw(results: dict[str, list[Result]], path: Path, legend: str) -> None:
     axes.set_xticks(range(len(FORMS)), FORMS)
     axes.set_ylabel("right answers (bars: means; dots: runs)")
     axes.set_ylim(0, 1.02)
-    figure.legend(loc="outside upper center", title=legend, fontsize=8, ncols=3)
+    figure.legend(loc="outside upper center", fontsize=8, ncols=3)
     figure.savefig(path, dpi=110)
 
 
@@ -415,9 +415,9 @@ def report(results: dict[str, dict[str, list[Result]]], asked: list[dict], docs:
     path.write_text(text, encoding="utf-8")
     (docs / "ablation.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if parts["table"]:
-        draw(parts["table"], docs / "ablation.png", "")
+        draw(parts["table"], docs / "ablation.png")
     if parts["durations"]:
-        draw(parts["durations"], docs / "t-g.png", "")
+        draw(parts["durations"], docs / "t-g.png")
 
 
 @contextmanager

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from torch import distributed
 from transformers.utils import logging
 
 from .. import __version__
+from ..new_file import new_file
 from .data import BadSample, FileRows, Rows, Sample, file_version
 from .encoding import SampleEncoder, media_items
 from .sharing import Opening
@@ -175,13 +175,9 @@ class MeasureCache:
         index = self.data.index.astype("<i8").tobytes()
         lines = "\n".join(json.dumps(row if isinstance(row, Row) else None) for row in rows).encode()
         content = b"\n".join([self.header, b"%d" % len(rows), index + lines])
-        part = self.path.with_name(f"{self.path.name}.{secrets.token_hex(4)}")
         try:
-            try:
+            with new_file(self.path) as part:
                 part.write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
-                os.replace(part, self.path)
-            finally:
-                part.unlink(missing_ok=True)
         except OSError as error:
             logger.warning_once(
                 f"The lengths of samples cannot be kept in {self.path.parent} ({error.strerror or error}): they are "
