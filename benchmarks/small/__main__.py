@@ -1,13 +1,12 @@
 """
 `make small`: parts, speech, training and evaluation of a small model that transcribes English.
 
-    python -m benchmarks.small [all|data|assemble|warm-up|train|evaluate|fit|speed|pooling] [--hours H]
+    python -m benchmarks.small [all|data|assemble|warm-up|train|evaluate|speed|pooling] [--hours H]
 
 What is done is not done again: an interrupted run goes on by the same command.
 """
 
 import argparse
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +22,6 @@ from .texts import QUESTIONS
 from .warm_up import share_heard
 
 POOLINGS = ("none", "conv", "avg", "max")
-FITTED = 8
-FIT_STEPS = 60
 
 
 def run_all(plan: Plan, arguments: argparse.Namespace) -> None:
@@ -107,23 +104,6 @@ def run_evaluate(plan: Plan, arguments: argparse.Namespace) -> None:
     report.save()
 
 
-def run_fit(plan: Plan, arguments: argparse.Namespace) -> None:
-    """Learns a few utterances by heart: the whole path works if no word is wrong."""
-    assembled, rows = stages.prepare_parts(plan), stages.prepare_speech(plan)
-    data = rows["train"].parent / "fit.jsonl"
-    data.write_text("".join(rows["train"].read_text().splitlines(keepends=True)[:FITTED]))
-    output = plan.work / "fit"
-    options = ("--max-steps", str(FIT_STEPS), "--learning-rate", "5e-4", "--logging-steps", "5")
-    stages.train("audio-2", assembled, [data], output, plan, *options, "--save-strategy", "no")
-    log = json.loads((output / "trainer_state.json").read_text())["log_history"]
-    losses = [{"step": entry["step"], "loss": entry["loss"]} for entry in log if "loss" in entry]
-    found = evaluate(output, {"fit": read_rows(data)})["fit"]
-    report = Report("small-fit", vars(arguments), f"{FITTED} utterances, learned by heart in {FIT_STEPS} steps.")
-    report.add("Loss", losses)
-    report.add(f"Word error rate: {100 * found['wer']:.1f}%", found["transcripts"])
-    report.save()
-
-
 def run_speed(plan: Plan, arguments: argparse.Namespace) -> None:
     """What a step takes, and with it a night."""
     assembled, rows = stages.prepare_parts(plan), stages.prepare_speech(plan)
@@ -173,7 +153,6 @@ COMMANDS = {
     "warm-up": run_warm_up,
     "train": run_train,
     "evaluate": run_evaluate,
-    "fit": run_fit,
     "speed": run_speed,
     "pooling": run_pooling,
 }

@@ -96,12 +96,13 @@ class Aligner:
     Args:
         whisper (`Path`): A Whisper's folder, whose generation config names the `alignment_heads`.
         checkpoint (`Path`): The model whose tokens are looked for.
+        bf16 (`bool`, *optional*, defaults to `False`): Whether matrices are multiplied in bfloat16.
 
     Raises:
         ValueError: the Whisper does not say which of its heads tell the time.
     """
 
-    def __init__(self, whisper: Path, checkpoint: Path):
+    def __init__(self, whisper: Path, checkpoint: Path, bf16: bool = False):
         self.model = WhisperForConditionalGeneration.from_pretrained(whisper, attn_implementation="eager").eval()
         self.heads = getattr(self.model.generation_config, "alignment_heads", None)
         if not self.heads:
@@ -111,6 +112,7 @@ class Aligner:
         encoder.embed_positions = nn.Embedding.from_pretrained(encoder.embed_positions.weight[:positions])
         encoder.config.max_source_positions = encoder.max_source_positions = positions
         self.tokenizer, self.other = (AutoTokenizer.from_pretrained(folder) for folder in (checkpoint, whisper))
+        self.bf16 = bf16
         self.opening = self.other.convert_tokens_to_ids(["<|startoftranscript|>", "<|notimestamps|>"])
 
     @torch.no_grad()
@@ -125,24 +127,25 @@ class Aligner:
         )
         features = self.extractor(samples, sampling_rate=RATE, return_tensors="pt")["input_features"]
         ids = torch.tensor([[*self.opening, *others["input_ids"], self.other.eos_token_id]])
-        attentions = self.model(features, decoder_input_ids=ids, output_attentions=True).cross_attentions
+        with torch.autocast(features.device.type, torch.bfloat16, enabled=self.bf16):
+            attentions = self.model(features, decoder_input_ids=ids, output_attentions=True).cross_attentions
         heard = -(-len(samples) * POSITIONS_PER_SECOND // RATE)
         # A position attends to the sound of the token that it writes, the next one.
         weights = torch.stack([attentions[layer][0, head, len(self.opening) - 1 : -1] for layer, head in self.heads])
-        weights = weights[..., :heard]
+        weights = weights[..., :heard].float()
         weights = (weights - weights.mean(1, keepdim=True)) / weights.std(1, keepdim=True).clamp(min=1e-6)
         starts = warp(-weights.mean(0).numpy()) / POSITIONS_PER_SECOND
         known = [first for first, _ in others["offset_mapping"]]
         return spans_of(mine["input_ids"], mine["offset_mapping"], known, starts[:-1], starts[-1])
 
 
-def align_set(rows: Path, whisper: Path, checkpoint: Path, workers: int = 1) -> Path:
+def align_set(rows: Path, whisper: Path, checkpoint: Path, workers: int = 1, bf16: bool = False) -> Path:
     """
     Writes when the tokens of a set's transcripts are said, a file for each shard, unless that is done.
 
     Args:
         rows: The file of [`write_set`].
-        whisper, checkpoint: As of [`Aligner`].
+        whisper, checkpoint, bf16: As of [`Aligner`].
         workers: Processes.
 
     Returns:
@@ -157,7 +160,7 @@ def align_set(rows: Path, whisper: Path, checkpoint: Path, workers: int = 1) -> 
     missing = {
         folder: said for folder, said in shards.items() if not read_spans(folder).keys() >= {path for path, _ in said}
     }
-    align = partial(_align_shard, rows.parent, whisper, checkpoint)
+    align = partial(_align_shard, rows.parent, (whisper, checkpoint, bf16))
     if workers > 1 and len(missing) > 1:
         with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
             list(pool.map(align, missing, missing.values()))
@@ -176,8 +179,8 @@ def read_spans(shard: Path) -> dict[str, list[Span]]:
 _aligner = cache(Aligner)
 
 
-def _align_shard(folder: Path, whisper: Path, checkpoint: Path, shard: Path, said: list[tuple[str, str]]) -> None:
-    align = _aligner(whisper, checkpoint).align
+def _align_shard(folder: Path, asked: tuple[Path, Path, bool], shard: Path, said: list[tuple[str, str]]) -> None:
+    align = _aligner(*asked).align
     found = {path: align(load_audio(folder / path, sampling_rate=RATE), text) for path, text in said}
     with new_file(shard / SPANS) as new:
         new.write_text(json.dumps(found))

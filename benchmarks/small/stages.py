@@ -195,7 +195,7 @@ def train(recipe: str, model: Path, data: Sequence[Path], output: Path, plan: Pl
 
 def align_rows(plan: Plan, assembled: Path, path: Path) -> tuple[list[dict], list[list[Span]]]:
     """The rows of a set, and when the tokens of each are said, as far as that is not known."""
-    align_set(path, parts.make_parts(plan.work / "whisper"), assembled, plan.workers)
+    align_set(path, parts.make_parts(plan.work / "whisper"), assembled, plan.workers, plan.bf16)
     rows, spans = read_rows(path), {}
     sounds = [row["messages"][0]["content"][0]["path"] for row in rows]
     for shard in sorted({Path(sound).parent for sound in sounds}):
