@@ -33,7 +33,7 @@ UTTERANCES_PER_HOUR = 6_000
 """What two cores train on; see docs/small.md for how it was measured."""
 ALIGNED = 0.25
 """The share of utterances that the projector and the encoder learn from alone."""
-WARM_UP = {"num_train_epochs": 3, "learning_rate": 1e-3, "per_device_train_batch_size": 16, "save_total_limit": 1}
+WARM_UP = {"num_train_epochs": 2, "learning_rate": 1e-3, "per_device_train_batch_size": 16, "save_total_limit": 1}
 """Of all utterances; a step takes a fiftieth of one that runs the language model."""
 TEXTS = 0.05
 """Chats without sound beside the utterances of the last stage, answered as the language model did before."""
@@ -177,7 +177,7 @@ def train(recipe: str, model: Path, data: Sequence[Path], output: Path, plan: Pl
     command += ["--model", str(model), "--output", str(output), "--report-to", "none"]
     has_gpu = torch.cuda.is_available()
     on_cpu = ["--use-cpu", "--attn-implementation", "eager"]  # in bfloat16 faster than "sdpa" there
-    command += ["--dataloader-num-workers", str(plan.workers)] if has_gpu else on_cpu
+    command += ["--dataloader-num-workers", str(plan.workers if has_gpu else 1), *([] if has_gpu else on_cpu)]
     command += ["--num-train-epochs", str(plan.epochs), "--learning-rate", str(RATES[recipe])]
     command += ["--seed", str(plan.seed)]
     command += ["--per-device-train-batch-size", str(plan.batch), "--save-total-limit", "1"]
@@ -212,7 +212,7 @@ def warm_up_all(plan: Plan, assembled: Path, path: Path) -> Path:
         *align_rows(plan, assembled, path),
         plan.runs / "warm-up",
         use_cpu=not has_gpu,
-        dataloader_num_workers=plan.workers if has_gpu else 0,
+        dataloader_num_workers=plan.workers if has_gpu else 1,
         bf16=plan.bf16,
         seed=plan.seed,
         save_steps=1000 if has_gpu else 100,

@@ -108,10 +108,9 @@ class WarmUpTrainer(OmniVinciTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         tokens = inputs.pop("tokens")
-        embeddings = embed(model, inputs)
         table = model.get_input_embeddings().weight.detach()
-        with torch.autocast(embeddings.device.type, enabled=False):
-            loss, cosines = likeness_loss(embeddings, tokens, self.vocabulary.to(embeddings.device), table)
+        with self.accelerator.autocast():  # which it does by itself where the whole model runs
+            loss, cosines = likeness_loss(embed(model, inputs), tokens, self.vocabulary.to(table.device), table)
         return (loss, cosines) if return_outputs else loss
 
 
