@@ -191,9 +191,10 @@ def test_recordings_are_read_with_what_is_said(tmp_path):
     folder = tmp_path / "usr/share/pocketsphinx/test/data/librivox"
     folder.mkdir(parents=True)
     (folder / "transcription").write_text("<s> he was not ill </s> (book-01)\n")
+    write_wav(folder / "book-01.wav", np.zeros(3 * RATE // 2, dtype=np.float32))
     row = parts.list_recordings(tmp_path)[0]
     assert row["messages"][0]["content"][0]["path"].endswith("librivox/book-01.wav")
-    assert row["messages"][1]["content"] == "he was not ill"
+    assert row["messages"][1]["content"] == "he was not ill" and row["seconds"] == 1.5
 
 
 def test_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch):

@@ -37,7 +37,7 @@ def run_data(plan: Plan, arguments: argparse.Namespace) -> None:
     """The speech alone."""
     for name, path in stages.prepare_speech(plan).items():
         rows = read_rows(path)
-        print(f"{name}: {len(rows):,} utterances, {sum(row.get('seconds', 0) for row in rows) / 3600:.2f} h, {path}")
+        print(f"{name}: {len(rows):,} utterances, {sum(row['seconds'] for row in rows) / 3600:.2f} h, {path}")
 
 
 def run_assemble(plan: Plan, arguments: argparse.Namespace) -> None:

@@ -8,8 +8,10 @@ import tempfile
 from pathlib import Path
 
 from transformers_omnivinci.assembly import assemble as assemble_parts
+from transformers_omnivinci.media import load_audio
 
 from .data import to_row
+from .rooms import RATE
 from .texts import choose_sentences, is_held_out, sentences_of_fortunes, sentences_of_verses
 
 PACKAGES = ("fortunes", "bible-kjv", "bible-kjv-text", "pocketsphinx-testdata")
@@ -77,7 +79,8 @@ def list_recordings(packages: Path) -> list[dict]:
     rows = []
     for line in (folder / "transcription").read_text().splitlines():
         said, name = re.fullmatch(r"<s> (.+) </s> \((.+)\)", line).groups()
-        rows.append(to_row(str((folder / f"{name}.wav").resolve()), said))
+        path = str((folder / f"{name}.wav").resolve())
+        rows.append(to_row(path, said, seconds=round(len(load_audio(path, sampling_rate=RATE)) / RATE, 2)))
     return rows
 
 
