@@ -404,6 +404,16 @@ def test_an_unknown_recipe_is_refused():
         get_recipe("vision-6")
 
 
+def test_a_recipe_without_a_part_trains_the_others():
+    recipe = get_recipe("audio-2")
+    assert recipe.without(["audio_encoder", "vision_encoder"]).trained == ("audio_projector", "language_model")
+    assert recipe.without([]) == recipe
+    with pytest.raises(ValueError, match="no part 'encoder' to freeze: vision_encoder, .* are accepted"):
+        recipe.without(["encoder"])
+    with pytest.raises(ValueError, match="Nothing is left to train: the recipe vision-1 trains vision_projector"):
+        get_recipe("vision-1").without(["vision_projector"])
+
+
 # --------------------------------------------------------------------------------------------------------------- runs
 
 
@@ -733,6 +743,16 @@ def test_the_command_trains_with_another_attention(command, monkeypatch):
     assert attentions == ["eager"]
     code, _, error = command("--attn-implementation", "nonsense")
     assert code == 1 and "nonsense" in error
+
+
+@pytest.mark.slow
+def test_the_command_freezes_parts(command, tmp_path):
+    assert command("--freeze", "audio_encoder", "--learning-rate", "1e-2", recipe="audio-2")[0] == 0
+    before, after = (AutoModel.from_pretrained(folder).state_dict() for folder in (TINY, tmp_path / "run"))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any("audio_projector" in name for name in changed) and not any("audio_tower" in name for name in changed)
+    code, _, error = command("--freeze", "ears", recipe="audio-2", output="other")
+    assert code == 1 and "There is no part 'ears' to freeze" in error and not (tmp_path / "other").exists()
 
 
 @pytest.mark.slow

@@ -131,7 +131,7 @@ def test_a_model_learns_what_is_heard_where(spoken, tmp_path):
     rows = read_rows(spoken)[:2]
     ids = OmniVinciProcessor.from_pretrained(TINY).tokenizer("dog cat", add_special_tokens=False)["input_ids"]
     spans = [[(ids[0], 0.0, 1.0), (ids[1], 1.0, 2.0)] for _ in rows]
-    options = {"use_cpu": True, "max_steps": 20, "learning_rate": 1e-2, "per_device_train_batch_size": 2}
+    options = {"use_cpu": True, "max_steps": 60, "learning_rate": 1e-2, "per_device_train_batch_size": 2}
     run = warm_up(TINY, rows, spans, tmp_path / "run", **options, logging_steps=3)
     losses = [entry["loss"] for entry in json.loads((run / "trainer_state.json").read_text())["log_history"][:-1]]
     assert losses[-1] < 0.5 * losses[0]
@@ -142,7 +142,7 @@ def test_a_model_learns_what_is_heard_where(spoken, tmp_path):
         for name in before
         if not before[name].equal(after[name].to(before[name].dtype))
     }
-    assert changed == {"audio_tower", "audio_projector"}
+    assert changed == {"audio_projector"}
     written = (run / "config.json").stat().st_mtime_ns
     assert warm_up(TINY, rows, spans, run) == run and (run / "config.json").stat().st_mtime_ns == written
 

@@ -1,6 +1,6 @@
 """
-The warm-up of an assembled model: its projector and its encoder learn to say at each position which token is heard
-there, by the language model's own embedding of it. What the language model then reads is nearly text.
+The warm-up of an assembled model: its projector learns to say at each position which token is heard there, by the
+language model's own embedding of it. What the language model then reads is nearly text.
 
 Without, it learns from the loss of transcripts alone which position belongs to which word, which takes very long.
 """
@@ -23,8 +23,8 @@ from transformers_omnivinci.training.data import read_sample
 from .alignment import Span, tokens_at
 from .loading import load
 
-RECIPE = get_recipe("audio-1")
-"""It says what learns."""
+RECIPE = get_recipe("audio-1").without(["audio_encoder"])
+"""It says what learns: the projector. An encoder that learns from few voices forgets all others."""
 SHARPNESS = 20.0
 """What cosines are multiplied by before they become probabilities."""
 NORM_WEIGHT = 0.1
@@ -99,7 +99,7 @@ class WarmUpTrainer(OmniVinciTrainer):
 
     Args:
         model, args, dataset, processor: As of [`OmniVinciTrainer`].
-        recipe: What learns of the encoder, the compression and the projector of sound.
+        recipe: What learns of the parts of sound.
     """
 
     def __init__(self, model, args, dataset: AlignedSpeech, processor, recipe):

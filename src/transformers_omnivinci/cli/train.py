@@ -36,6 +36,10 @@ def train(
     num_frames: NumFrames = None,
     fps: Fps = None,
     audio: Audio = None,
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PART", help="Part that stays as it is, such as audio_encoder; repeatable."),
+    ] = None,
     max_length: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Maximum number of tokens in a sample.")
     ] = None,
@@ -74,7 +78,7 @@ def train(
 
         if not sys.stderr.isatty():
             logging.disable_progress_bar()
-        chosen = get_recipe(recipe)
+        chosen = get_recipe(recipe).without(freeze or ())
         trainer = command.train(
             chosen,
             [DataSource.parse(source) for source in data],

@@ -1,6 +1,7 @@
 """The stages in which the paper trains OmniVinci (section 3, appendix C.2 and C.3)."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
@@ -42,6 +43,24 @@ class Recipe:
     warmup: float = 0.03
     from_scratch: bool = False
     tokens: tuple[str, ...] = ()
+
+    def without(self, parts: Sequence[str]) -> "Recipe":
+        """
+        The recipe that leaves further parts as they are.
+
+        Args:
+            parts (`Sequence[str]`): Names of [`PARTS`].
+
+        Raises:
+            ValueError: a part has another name, or nothing is left to train.
+        """
+        unknown = [part for part in parts if part not in PARTS]
+        if unknown:
+            raise ValueError(f"There is no part {unknown[0]!r} to freeze: {', '.join(PARTS)} are accepted.")
+        left = tuple(part for part in self.trained if part not in parts)
+        if not left:
+            raise ValueError(f"Nothing is left to train: the recipe {self.name} trains {', '.join(self.trained)}.")
+        return replace(self, trained=left)
 
     def freeze(self, model: nn.Module) -> None:
         """Leaves a gradient to the parts of an [`OmniVinciForConditionalGeneration`] that are trained."""
