@@ -58,6 +58,14 @@ def add_bf16(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def machine_options(bf16: bool) -> list[str]:
+    """What `omnivinci train` is told of this machine. On a CPU `eager` is faster than `sdpa` in bfloat16 alone."""
+    options = ["--bf16"] if bf16 else []
+    if not torch.cuda.is_available():
+        options += ["--use-cpu", "--attn-implementation", "eager" if bf16 else "sdpa"]
+    return options
+
+
 # ------------------------------------------------------------------------------------------------------------ time
 
 

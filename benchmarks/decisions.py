@@ -20,8 +20,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
 from transformers_omnivinci.evaluation import (
     AnswerFile,
     bootstrap_interval,
@@ -43,7 +41,7 @@ from transformers_omnivinci.inference.speech.prompts import add_noise
 from transformers_omnivinci.inference.speech.recognisers import HEARING_RATE, make_recogniser, write_prompt
 from transformers_omnivinci.media import load_audio
 
-from ._harness import Report, add_bf16, to_markdown
+from ._harness import Report, add_bf16, machine_options, to_markdown
 from .small.loading import load
 
 NOTE = (
@@ -121,9 +119,7 @@ def teach(options: argparse.Namespace, corpus: Path, externals: Mapping) -> tupl
         command += ["--model", str(options.model), "--data", str(data), "--output", str(run), "--report-to", "none"]
         command += ["--num-train-epochs", str(options.epochs), "--learning-rate", str(options.learning_rate)]
         command += ["--per-device-train-batch-size", str(options.batch_size), "--seed", str(options.seed)]
-        command += ["--save-strategy", "no", *(["--bf16"] if options.bf16 else [])]
-        if not torch.cuda.is_available():
-            command += ["--use-cpu", "--attn-implementation", "eager"]  # in bfloat16 faster than "sdpa" there
+        command += ["--save-strategy", "no", *machine_options(options.bf16)]
         if subprocess.run(command, env=os.environ | {"TOKENIZERS_PARALLELISM": "false"}).returncode:
             raise OSError(f"The training of {run} ended with an error, which stands above.")
     return run, labels

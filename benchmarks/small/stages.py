@@ -20,6 +20,7 @@ from transformers_omnivinci.new_file import new_file
 from transformers_omnivinci.new_folder import check_vacant
 from transformers_omnivinci.tasks import write_rows
 
+from .._harness import machine_options
 from . import parts
 from .alignment import Span, align_set, read_spans
 from .data import SpeechSet, read_rows, write_set
@@ -177,13 +178,11 @@ def train(recipe: str, model: Path, data: Sequence[Path], output: Path, plan: Pl
     # An encoder that learns from a few voices forgets all others: see docs/small.md.
     command += ["--freeze", "audio_encoder", "--model", str(model), "--output", str(output), "--report-to", "none"]
     has_gpu = torch.cuda.is_available()
-    on_cpu = ["--use-cpu", "--attn-implementation", "eager"]  # in bfloat16 faster than "sdpa" there
-    command += ["--dataloader-num-workers", str(plan.workers if has_gpu else 1), *([] if has_gpu else on_cpu)]
+    command += ["--dataloader-num-workers", str(plan.workers if has_gpu else 1), *machine_options(plan.bf16)]
     command += ["--num-train-epochs", str(plan.epochs), "--learning-rate", str(RATES[recipe])]
     command += ["--seed", str(plan.seed)]
     command += ["--per-device-train-batch-size", str(plan.batch), "--save-total-limit", "1"]
     command += ["--save-steps", "1000" if has_gpu else "100"]
-    command += ["--bf16"] if plan.bf16 else []
     for path in data:
         command += ["--data", str(path)]
     if output.is_dir() and get_last_checkpoint(str(output)):
