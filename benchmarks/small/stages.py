@@ -35,7 +35,7 @@ UTTERANCES_PER_HOUR = 6_000
 ALIGNED = 0.25
 """The share of utterances that the projector learns from alone."""
 WARM_UP = {"num_train_epochs": 2, "learning_rate": 1e-3, "per_device_train_batch_size": 16, "save_total_limit": 1}
-"""Of all utterances; a step takes a fiftieth of one that runs the language model."""
+"""Of all utterances; each takes an eighth of what it takes where the language model is run."""
 TEXTS = 0.05
 """Chats without sound beside the utterances of the last stage, answered as the language model did before."""
 EVALUATED = 100

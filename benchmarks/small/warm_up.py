@@ -20,6 +20,7 @@ from transformers_omnivinci.processing.batch import join
 from transformers_omnivinci.training import OmniVinciTrainer, SampleEncoder, get_recipe
 from transformers_omnivinci.training.data import read_sample
 
+from .._harness import fastest_attention
 from .alignment import Span, tokens_at
 from .loading import load
 
@@ -130,7 +131,7 @@ def warm_up(checkpoint: Path, rows: Sequence[dict], spans: Sequence[Sequence[Spa
     arguments = TrainingArguments(str(output), **quiet | RECIPE.training_arguments | options)
     set_seed(arguments.seed)
     processor = OmniVinciProcessor.from_pretrained(checkpoint)
-    attention = "eager" if arguments.use_cpu and arguments.bf16 else "sdpa"  # which of them is faster
+    attention = fastest_attention(arguments.use_cpu, arguments.bf16)
     model = OmniVinciForConditionalGeneration.from_pretrained(checkpoint, attn_implementation=attention)
     dataset = AlignedSpeech(rows, spans, SampleEncoder(processor))
     trainer = WarmUpTrainer(model, arguments, dataset, processor, RECIPE)
