@@ -8,6 +8,8 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -63,11 +65,40 @@ def fastest_attention(on_cpu: bool, bf16: bool) -> str:
     return "eager" if on_cpu and bf16 else "sdpa"
 
 
-def machine_options(bf16: bool) -> list[str]:
-    """What `omnivinci train` is told of this machine."""
+def run_training(
+    recipe: str,
+    model: Path,
+    data: Iterable[Path],
+    output: Path,
+    *options: str,
+    bf16: bool,
+    threads: int | None = None,
+) -> None:
+    """
+    Runs `omnivinci train` as it is fastest on this machine.
+
+    Args:
+        recipe: Its name.
+        model: The checkpoint to begin with.
+        data: Files of rows.
+        output: The folder of the run.
+        options: Further ones of the command.
+        bf16: Whether matrices are multiplied in bfloat16.
+        threads: Of the processor; as many as torch takes by itself if `None`.
+
+    Raises:
+        OSError: the command failed.
+    """
     on_cpu = not torch.cuda.is_available()
-    options = ["--use-cpu", "--attn-implementation", fastest_attention(on_cpu, bf16)] if on_cpu else []
-    return [*options, "--bf16"] if bf16 else options
+    command = [sys.executable, "-m", "transformers_omnivinci.cli", "train", "--recipe", recipe, "--model", str(model)]
+    command += ["--output", str(output), "--report-to", "none"]
+    for path in data:
+        command += ["--data", str(path)]
+    command += ["--use-cpu", "--attn-implementation", fastest_attention(on_cpu, bf16)] if on_cpu else []
+    command += ["--bf16"] if bf16 else []
+    environment = {"TOKENIZERS_PARALLELISM": "false"} | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    if subprocess.run([*command, *options], env=os.environ | environment).returncode:
+        raise OSError(f"The training of {output} ended with an error, which stands above.")
 
 
 # ------------------------------------------------------------------------------------------------------------ time

@@ -13,8 +13,6 @@ real recordings, to measure.
 import argparse
 import json
 import math
-import os
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -41,7 +39,7 @@ from transformers_omnivinci.inference.speech.prompts import add_noise
 from transformers_omnivinci.inference.speech.recognisers import HEARING_RATE, make_recogniser, write_prompt
 from transformers_omnivinci.media import load_audio
 
-from ._harness import Report, add_bf16, machine_options, to_markdown
+from ._harness import Report, add_bf16, run_training, to_markdown
 from .small.loading import load
 
 NOTE = (
@@ -115,13 +113,10 @@ def teach(options: argparse.Namespace, corpus: Path, externals: Mapping) -> tupl
         )
     labels = Counter(json.loads(line)["decision"] for line in data.read_text().splitlines())
     if not (run / "config.json").is_file():
-        command = [sys.executable, "-m", "transformers_omnivinci.cli", "train", "--recipe", "asr-decision"]
-        command += ["--model", str(options.model), "--data", str(data), "--output", str(run), "--report-to", "none"]
-        command += ["--num-train-epochs", str(options.epochs), "--learning-rate", str(options.learning_rate)]
-        command += ["--per-device-train-batch-size", str(options.batch_size), "--seed", str(options.seed)]
-        command += ["--save-strategy", "no", *machine_options(options.bf16)]
-        if subprocess.run(command, env=os.environ | {"TOKENIZERS_PARALLELISM": "false"}).returncode:
-            raise OSError(f"The training of {run} ended with an error, which stands above.")
+        chosen = ["--num-train-epochs", str(options.epochs), "--learning-rate", str(options.learning_rate)]
+        chosen += ["--per-device-train-batch-size", str(options.batch_size), "--seed", str(options.seed)]
+        chosen += ["--save-strategy", "no"]
+        run_training("asr-decision", options.model, [data], run, *chosen, bf16=options.bf16)
     return run, labels
 
 

@@ -126,6 +126,20 @@ def test_an_utterance_depends_on_the_seed_and_its_number_alone(tmp_path, small_s
         assert len(load_audio(tmp_path / "one" / path)) / RATE == pytest.approx(row["seconds"], abs=0.01)
 
 
+def test_voices_are_raised_and_lowered_and_keep_their_speed(monkeypatch):
+    def heard(pitch):
+        monkeypatch.setattr(data, "PITCHES", (pitch, pitch))
+        monkeypatch.setattr(data, "vary", lambda samples, rng: samples)
+        _, _, samples = SpeechSet((("It rains here.",),), (Hum(),)).render(0)
+        hertz = np.fft.rfftfreq(len(samples), 1 / RATE)[np.abs(np.fft.rfft(samples)).argmax()]
+        return hertz, len(samples) / RATE
+
+    (low, longer), (same, seconds), (high, shorter) = map(heard, (0.85, 1.0, 1.35))
+    assert same == pytest.approx(114, abs=1) and low == pytest.approx(0.85 * same, abs=1.5)
+    assert high == pytest.approx(1.35 * same, abs=1.5)
+    assert longer == pytest.approx(seconds, abs=0.01) and shorter == pytest.approx(seconds, abs=0.01)
+
+
 def test_rendering_goes_on_where_it_stopped(tmp_path, small_shards):
     good, bad = SpeechSet(TEXTS, (Hum(),)), SpeechSet(TEXTS, (Hum(mute="light"),))
     with pytest.raises(OSError, match="did not read 'Let there be light.'"):

@@ -16,7 +16,7 @@ from benchmarks.small.alignment import Aligner, align_set, read_spans, spans_of,
 from benchmarks.small.data import SpeechSet, read_rows, write_set
 from benchmarks.small.rooms import RATE
 from benchmarks.small.stages import Plan, align_rows
-from benchmarks.small.warm_up import AlignedSpeech, likeness_loss, share_heard, warm_up
+from benchmarks.small.warm_up import ENCODER_RATE, AlignedSpeech, likeness_loss, share_heard, warm_up
 from transformers_omnivinci import OmniVinciProcessor
 from transformers_omnivinci.labels import IGNORED
 from transformers_omnivinci.training import SampleEncoder
@@ -142,9 +142,25 @@ def test_a_model_learns_what_is_heard_where(spoken, tmp_path):
         for name in before
         if not before[name].equal(after[name].to(before[name].dtype))
     }
-    assert changed == {"audio_projector"}
+    assert changed == {"audio_projector", "audio_tower"}
     written = (run / "config.json").stat().st_mtime_ns
     assert warm_up(TINY, rows, spans, run) == run and (run / "config.json").stat().st_mtime_ns == written
+
+
+def test_the_encoder_learns_more_slowly_than_the_projector(spoken, tmp_path):
+    spans = [[(5, 0.0, 1.0)], [(7, 0.0, 1.0)]]
+    options = {"use_cpu": True, "max_steps": 1, "learning_rate": 1e-3, "lr_scheduler_type": "constant"}
+    run = warm_up(TINY, read_rows(spoken)[:2], spans, tmp_path / "run", **options, warmup_steps=0)
+    before, after = (AutoModel.from_pretrained(folder).model for folder in (TINY, run))
+    steps = {}
+    for part in ("audio_tower", "audio_projector"):
+        moved = [
+            (one.float() - other.float()).abs().max().item()
+            for one, other in zip(getattr(before, part).parameters(), getattr(after, part).parameters(), strict=True)
+        ]
+        steps[part] = max(moved)
+    assert steps["audio_projector"] == pytest.approx(1e-3, rel=0.1)  # the first step of AdamW
+    assert steps["audio_tower"] == pytest.approx(ENCODER_RATE * 1e-3, rel=0.1)
 
 
 def test_each_embedding_has_the_token_of_its_second(spoken):

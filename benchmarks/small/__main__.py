@@ -49,7 +49,7 @@ def run_warm_up(plan: Plan, arguments: argparse.Namespace) -> None:
     """The warm-up alone, and what is heard before and after it."""
     assembled, rows = stages.prepare_parts(plan), stages.prepare_speech(plan)
     models = {"assembled": assembled, "warmed up": stages.warm_up_all(plan, assembled, rows["train"])}
-    asked = {name: stages.align_rows(plan, assembled, rows[name]) for name in ("seen", "unseen")}
+    asked = {name: stages.align_rows(plan, assembled, rows[name]) for name in ("seen", "unseen", "real")}
     report = Report(
         "small-warm-up",
         vars(arguments),

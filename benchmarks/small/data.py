@@ -1,9 +1,9 @@
 """
 Speech of many voices with what is said, as `omnivinci train` reads it.
 
-Sentence, voice, speed, room and noise of the n-th utterance of a set depend on the seed and on n alone. Utterances are
-rendered in shards. A shard is a folder that appears when it is whole, so that a run that was interrupted goes on with
-the next one, and more can be rendered at any time.
+Sentence, voice, speed, pitch, room and noise of the n-th utterance of a set depend on the seed and on n alone.
+Utterances are rendered in shards. A shard is a folder that appears when it is whole, so that a run that was
+interrupted goes on with the next one, and more can be rendered at any time.
 """
 
 import json
@@ -30,6 +30,8 @@ from .voices import Voice
 SHARD = 200
 QUESTION = "Transcribe the speech."
 SPEEDS = (0.85, 1.2)
+PITCHES = (0.85, 1.35)
+"""By which a voice is played faster, and so sounds higher and of a smaller speaker: most voices are of men."""
 SECONDS = (0.6, 9.9)
 """Utterances that are shorter or longer are left out."""
 
@@ -43,7 +45,7 @@ class SpeechSet:
         texts (`Sequence[Sequence[str]]`): Sentences by their source; sources are drawn alike.
         voices (`Sequence[Voice]`): Who reads; anything with a `share` and `speak(text, speed, path)`.
         seed (`int`): Of everything that is drawn.
-        varied (`bool`): Whether speeds, rooms and noise vary.
+        varied (`bool`): Whether speeds, pitches, rooms and noise vary.
     """
 
     texts: Sequence[Sequence[str]]
@@ -69,11 +71,11 @@ class SpeechSet:
             OSError: the voice cannot read it.
         """
         text, voice, rng = self.draw(index)
-        speed = rng.uniform(*SPEEDS) if self.varied else 1.0
+        speed, pitch = (rng.uniform(*SPEEDS), rng.uniform(*PITCHES)) if self.varied else (1.0, 1.0)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "read.wav"
-            voice.speak(text, speed, path)
-            samples = load_audio(path, sampling_rate=RATE)
+            voice.speak(text, speed / pitch, path)
+            samples = load_audio(path, sampling_rate=round(RATE / pitch))
         return text, voice, vary(samples, rng) if self.varied else samples
 
 

@@ -1,5 +1,5 @@
 """
-The warm-up of an assembled model: its projector learns to say at each position which token is heard there, by the
+The warm-up of an assembled model: what hears learns to say at each position which token is heard there, by the
 language model's own embedding of it. What the language model then reads is nearly text.
 
 Without, it learns from the loss of transcripts alone which position belongs to which word, which takes very long.
@@ -24,8 +24,10 @@ from .._harness import fastest_attention
 from .alignment import Span, tokens_at
 from .loading import load
 
-RECIPE = get_recipe("audio-1").without(["audio_encoder"])
-"""It says what learns: the projector. An encoder that learns from few voices forgets all others."""
+RECIPE = get_recipe("audio-1")
+"""It says what learns: the encoder and the projector."""
+ENCODER_RATE = 0.1
+"""The encoder's learning rate beside the projector's. With the same one it forgets all voices but its own."""
 SHARPNESS = 20.0
 """What cosines are multiplied by before they become probabilities."""
 NORM_WEIGHT = 0.1
@@ -106,6 +108,18 @@ class WarmUpTrainer(OmniVinciTrainer):
     def __init__(self, model, args, dataset: AlignedSpeech, processor, recipe):
         super().__init__(model, args, dataset, None, processor, recipe=recipe, data_collator=collate)
         self.vocabulary = dataset.tokens
+
+    def create_optimizer(self, *args):
+        if self.optimizer is None:
+            encoder = set(self._base.model.audio_tower.parameters())
+            learning = [parameter for parameter in self._base.parameters() if parameter.requires_grad]
+            rates = {True: ENCODER_RATE * self.args.learning_rate, False: self.args.learning_rate}
+            groups = [
+                {"params": [one for one in learning if (one in encoder) == slower], "lr": rate}
+                for slower, rate in rates.items()
+            ]
+            self.optimizer = torch.optim.AdamW(groups, weight_decay=self.args.weight_decay)
+        return self.optimizer
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         tokens = inputs.pop("tokens")
