@@ -103,7 +103,7 @@ def test_shards_are_aligned_once(spoken, whisper):
 
 def test_each_row_has_its_own_times(spoken, whisper, tmp_path):
     plan = Plan(tmp_path, utterances=6)
-    shutil.copytree(whisper, tmp_path / "whisper")
+    shutil.copytree(whisper, plan.listener)
     rows, spans = align_rows(plan, TINY, spoken)
     decode = OmniVinciProcessor.from_pretrained(TINY).tokenizer.decode
     said = [row["messages"][-1]["content"] for row in rows]

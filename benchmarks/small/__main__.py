@@ -1,7 +1,7 @@
 """
 `make small`: parts, speech, training and evaluation of a small model that transcribes English.
 
-    python -m benchmarks.small [all|data|assemble|warm-up|train|evaluate|speed|pooling] [--hours H]
+    python -m benchmarks.small [all|data|assemble|warm-up|train|evaluate|speed|pooling|encoders] [--hours H]
 
 What is done is not done again: an interrupted run goes on by the same command.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from transformers_omnivinci.new_folder import check_vacant
 
 from .._harness import Report, add_bf16
-from . import stages
+from . import parts, stages
 from .data import read_rows
 from .evaluation import answer_questions, evaluate, measure_latencies
 from .stages import Plan
@@ -76,7 +76,7 @@ def run_evaluate(plan: Plan, arguments: argparse.Namespace) -> None:
         raise OSError(f"{arguments.output} holds no model yet: `python -m benchmarks.small` makes it.")
     paths, assembled = stages.prepare_speech(plan), stages.prepare_parts(plan)
     sets = {name: read_rows(paths[name]) for name in ("seen", "unseen", "real")}
-    results = evaluate(arguments.output, sets, plan.work / "whisper")
+    results = evaluate(arguments.output, sets, parts.make_whisper(plan.listener))
     report = Report("small", vars(arguments), "Greedy decoding; texts are normalized as Whisper's are.")
     report.add(
         "Word error rates",
@@ -124,23 +124,36 @@ def run_pooling(plan: Plan, arguments: argparse.Namespace) -> None:
         """Of a minute: the encoder gives 25 in a second."""
         return 60 * 25 // (1 if pooling == "none" else 2)
 
-    rows = stages.prepare_speech(plan)
     plans = {pooling: replace(plan, pooling=pooling) for pooling in POOLINGS}
-    found = {pooling: stages.score(one, rows) for pooling, one in plans.items()}
-    latencies = measure_latencies(
-        {pooling: stages.prepare_parts(one) for pooling, one in plans.items()}, read_rows(rows["unseen"])[0]
-    )
-    report = Report("small-pooling", vars(arguments), f"{plan.utterances:,} utterances each, {plan.epochs} times.")
+    facts = {pooling: {"embeddings per minute": count_embeddings(pooling)} for pooling in POOLINGS}
+    _compare("small-pooling", "Table 18 in small", "compression", plans, facts, arguments)
+
+
+def run_encoders(plan: Plan, arguments: argparse.Namespace) -> None:
+    """Table 17 of the paper in small: whose encoder hears, after the same number of utterances."""
+    plans = {encoder: replace(plan, encoder=encoder) for encoder in parts.WHISPERS}
+    facts = {encoder: {"parameters": stages.count_encoder(one)} for encoder, one in plans.items()}
+    _compare("small-encoders", "Table 17 in small", "encoder", plans, facts, arguments)
+
+
+def _compare(name: str, title: str, what: str, plans: dict[str, Plan], facts: dict[str, dict], arguments) -> None:
+    """Makes a model of each plan and evaluates it."""
+    one = next(iter(plans.values()))
+    rows = stages.prepare_speech(one)
+    found = {choice: stages.score(plan, rows) for choice, plan in plans.items()}
+    checkpoints = {choice: stages.prepare_parts(plan) for choice, plan in plans.items()}
+    latencies = measure_latencies(checkpoints, read_rows(rows["unseen"])[0])
+    report = Report(name, vars(arguments), f"{one.utterances:,} utterances each, {one.epochs} times.")
     report.add(
-        "Table 18 in small",
+        title,
         [
             {
-                "compression": pooling,
-                "embeddings per minute": count_embeddings(pooling),
-                **{f"WER {name} %": 100 * found[pooling][name]["wer"] for name in stages.SCORED},
-                "latency (s)": latencies[pooling],
+                what: choice,
+                **facts[choice],
+                **{f"WER {speech} %": 100 * found[choice][speech]["wer"] for speech in stages.SCORED},
+                "latency (s)": latencies[choice],
             }
-            for pooling in POOLINGS
+            for choice in plans
         ],
     )
     report.save()
@@ -155,6 +168,7 @@ COMMANDS = {
     "evaluate": run_evaluate,
     "speed": run_speed,
     "pooling": run_pooling,
+    "encoders": run_encoders,
 }
 
 
@@ -165,6 +179,7 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, help="to train on; default: 6,000 for each of the hours")
     parser.add_argument("--epochs", type=int, default=1, help="how often each is trained on; default: 1")
     parser.add_argument("--batch", type=int, default=8, help="utterances of a step; default: 8")
+    parser.add_argument("--encoder", choices=parts.WHISPERS, default=parts.LISTENER, help="the Whisper whose it is")
     parser.add_argument("--work", type=Path, default=Path("build/small-work"), help="parts, speech and runs")
     parser.add_argument("--output", type=Path, default=Path("build/small"), help="the model")
     parser.add_argument("--workers", type=int, default=2, help="processes that render, threads that train")
@@ -187,6 +202,7 @@ def main() -> None:
             arguments.batch,
             arguments.seed,
             arguments.workers,
+            arguments.encoder,
             bf16=arguments.bf16,
         )
         COMMANDS[arguments.command](plan, arguments)

