@@ -218,7 +218,7 @@ def test_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
         asked.append((command, env))
         return subprocess.CompletedProcess(command, 1)
 
-    monkeypatch.setattr(stages.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     plan, output = stages.Plan(tmp_path, utterances=3000, seed=7), tmp_path / "audio-1"
     with pytest.raises(OSError, match="audio-1 ended with an error"):
         stages.train("audio-1", tmp_path, [tmp_path / "rows.jsonl"], output, plan)
