@@ -8,6 +8,7 @@ What is done is not done again: an interrupted run goes on by the same command.
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def run_warm_up(plan: Plan, arguments: argparse.Namespace) -> None:
     """The warm-up alone, and what is heard before and after it."""
     assembled, rows = stages.prepare_parts(plan), stages.prepare_speech(plan)
     models = {"assembled": assembled, "warmed up": stages.warm_up_all(plan, assembled, rows["train"])}
-    asked = {name: stages.align_rows(plan, assembled, rows[name]) for name in ("seen", "unseen", "real")}
+    asked = {name: stages.align_rows(plan, assembled, rows[name]) for name in stages.HELD_OUT}
     report = Report(
         "small-warm-up",
         vars(arguments),
@@ -75,8 +76,8 @@ def run_evaluate(plan: Plan, arguments: argparse.Namespace) -> None:
     if not (arguments.output / "config.json").is_file():
         raise OSError(f"{arguments.output} holds no model yet: `python -m benchmarks.small` makes it.")
     paths, assembled = stages.prepare_speech(plan), stages.prepare_parts(plan)
-    sets = {name: read_rows(paths[name]) for name in ("seen", "unseen", "real")}
-    results = evaluate(arguments.output, sets, parts.make_whisper(plan.listener))
+    sets = {name: read_rows(paths[name]) for name in stages.HELD_OUT}
+    results = evaluate(arguments.output, sets, parts.make_whisper(plan.work))
     report = Report("small", vars(arguments), "Greedy decoding; texts are normalized as Whisper's are.")
     report.add(
         "Word error rates",
@@ -124,39 +125,49 @@ def run_pooling(plan: Plan, arguments: argparse.Namespace) -> None:
         """Of a minute: the encoder gives 25 in a second."""
         return 60 * 25 // (1 if pooling == "none" else 2)
 
-    plans = {pooling: replace(plan, pooling=pooling) for pooling in POOLINGS}
-    facts = {pooling: {"embeddings per minute": count_embeddings(pooling)} for pooling in POOLINGS}
-    _compare("small-pooling", "Table 18 in small", "compression", plans, facts, arguments)
+    report = Report("small-pooling", vars(arguments), describe_budget(plan))
+    report.add(
+        "Table 18 in small",
+        [
+            {"compression": pooling, "embeddings per minute": count_embeddings(pooling), **measured}
+            for pooling, measured in measure_each(plan, "pooling", POOLINGS).items()
+        ],
+    )
+    report.save()
 
 
 def run_encoders(plan: Plan, arguments: argparse.Namespace) -> None:
     """Table 17 of the paper in small: whose encoder hears, after the same number of utterances."""
-    plans = {encoder: replace(plan, encoder=encoder) for encoder in parts.WHISPERS}
-    facts = {encoder: {"parameters": stages.count_encoder(one)} for encoder, one in plans.items()}
-    _compare("small-encoders", "Table 17 in small", "encoder", plans, facts, arguments)
-
-
-def _compare(name: str, title: str, what: str, plans: dict[str, Plan], facts: dict[str, dict], arguments) -> None:
-    """Makes a model of each plan and evaluates it."""
-    one = next(iter(plans.values()))
-    rows = stages.prepare_speech(one)
-    found = {choice: stages.score(plan, rows) for choice, plan in plans.items()}
-    checkpoints = {choice: stages.prepare_parts(plan) for choice, plan in plans.items()}
-    latencies = measure_latencies(checkpoints, read_rows(rows["unseen"])[0])
-    report = Report(name, vars(arguments), f"{one.utterances:,} utterances each, {one.epochs} times.")
+    report = Report("small-encoders", vars(arguments), describe_budget(plan))
     report.add(
-        title,
+        "Table 17 in small",
         [
-            {
-                what: choice,
-                **facts[choice],
-                **{f"WER {speech} %": 100 * found[choice][speech]["wer"] for speech in stages.SCORED},
-                "latency (s)": latencies[choice],
-            }
-            for choice in plans
+            {"encoder": encoder, "parameters": stages.count_encoder(replace(plan, encoder=encoder)), **measured}
+            for encoder, measured in measure_each(plan, "encoder", parts.WHISPERS).items()
         ],
     )
     report.save()
+
+
+def describe_budget(plan: Plan) -> str:
+    """What each model is trained on that is compared."""
+    return f"{plan.utterances:,} utterances each, {plan.epochs} times."
+
+
+def measure_each(plan: Plan, field: str, choices: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Word error rates and latencies of models that differ in a field of their plans, by what was chosen."""
+    plans = {choice: replace(plan, **{field: choice}) for choice in choices}
+    rows = stages.prepare_speech(plan)
+    found = {choice: stages.score(one, rows) for choice, one in plans.items()}
+    checkpoints = {choice: stages.prepare_parts(one) for choice, one in plans.items()}
+    latencies = measure_latencies(checkpoints, read_rows(rows["unseen"])[0])
+    return {
+        choice: {
+            **{f"WER {name} %": 100 * found[choice][name]["wer"] for name in stages.SCORED},
+            "latency (s)": latencies[choice],
+        }
+        for choice in choices
+    }
 
 
 COMMANDS = {

@@ -89,20 +89,21 @@ def list_recordings(packages: Path) -> list[dict]:
     return rows
 
 
-def make_whisper(folder: Path, name: str = LISTENER) -> Path:
+def make_whisper(work: Path, name: str = LISTENER) -> Path:
     """
-    A Whisper in transformers' layout, read from the files of its packages.
+    A Whisper in transformers' layout, read from the files of its packages, unless it is there.
 
     Args:
-        folder: Where; it appears when it is whole.
+        work: The folder of all parts; that of the Whisper appears in it when it is whole.
         name: One of [`WHISPERS`].
     """
+    folder = work / f"whisper-{name}"
     if not folder.is_dir():
         from engines.assemble.ctranslate2_whisper import save_whisper
         from engines.assemble.parts import WHISPER
 
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".whisper") as aside:
+        work.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=work, prefix=".whisper") as aside:
             source = WHISPER if name == LISTENER else _join_base(Path(aside))
             save_whisper(source, Path(aside) / "whisper")
             os.rename(Path(aside) / "whisper", folder)

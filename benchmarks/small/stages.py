@@ -36,6 +36,8 @@ WARM_UP = {"num_train_epochs": 3, "learning_rate": 1e-3, "per_device_train_batch
 TEXTS = 0.05
 """Chats without sound beside the utterances of the last stage, answered as the language model did before."""
 EVALUATED = 100
+HELD_OUT = ("seen", "unseen", "real")
+"""Sets that are never trained on."""
 SCORED = ("unseen", "real")
 """Sets by which ways of training are compared."""
 RATES = {"audio-1": 3e-4, "audio-2": 2e-4}
@@ -79,15 +81,10 @@ class Plan:
         """The folder of both stages: other budgets have others."""
         return self.work / f"{self.encoder}-{self.pooling}-{self.utterances}x{self.epochs}-{self.batch}"
 
-    @property
-    def listener(self) -> Path:
-        """The folder of the Whisper that tells when words are said."""
-        return self.work / f"whisper-{parts.LISTENER}"
-
 
 def prepare_parts(plan: Plan) -> Path:
     """Assembles the checkpoint that training starts from."""
-    whisper = parts.make_whisper(plan.work / f"whisper-{plan.encoder}", plan.encoder)
+    whisper = parts.make_whisper(plan.work, plan.encoder)
     name = f"assembled-{plan.encoder}-{plan.pooling}-{parts.WINDOW:g}s"
     return parts.assemble(plan.work / name, whisper, plan.pooling, seed=plan.seed)
 
@@ -199,7 +196,7 @@ def train(recipe: str, model: Path, data: Sequence[Path], output: Path, plan: Pl
 
 def align_rows(plan: Plan, assembled: Path, path: Path) -> tuple[list[dict], list[list[Span]]]:
     """The rows of a set, and when the tokens of each are said, as far as that is not known."""
-    align_set(path, parts.make_whisper(plan.listener), assembled, plan.workers, plan.bf16)
+    align_set(path, parts.make_whisper(plan.work), assembled, plan.workers, plan.bf16)
     rows, spans = read_rows(path), {}
     sounds = [row["messages"][0]["content"][0]["path"] for row in rows]
     for shard in sorted({Path(sound).parent for sound in sounds}):

@@ -16,6 +16,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from transformers_omnivinci import OmniVinciForConditionalGeneration, OmniVinciProcessor
 from transformers_omnivinci.labels import IGNORED
+from transformers_omnivinci.modeling.parts import PARTS
 from transformers_omnivinci.processing.batch import join
 from transformers_omnivinci.training import OmniVinciTrainer, SampleEncoder, get_recipe
 from transformers_omnivinci.training.data import read_sample
@@ -111,12 +112,10 @@ class WarmUpTrainer(OmniVinciTrainer):
 
     def create_optimizer(self, *args):
         if self.optimizer is None:
-            encoder = set(self._base.model.audio_tower.parameters())
-            learning = [parameter for parameter in self._base.parameters() if parameter.requires_grad]
-            rates = {True: ENCODER_RATE * self.args.learning_rate, False: self.args.learning_rate}
+            rates = dict.fromkeys(PARTS["audio_encoder"], ENCODER_RATE * self.args.learning_rate)
             groups = [
-                {"params": [one for one in learning if (one in encoder) == slower], "lr": rate}
-                for slower, rate in rates.items()
+                {"params": list(module.parameters()), "lr": rates.get(name, self.args.learning_rate)}
+                for name, module in self.recipe.trained_modules(self._base).items()
             ]
             self.optimizer = torch.optim.AdamW(groups, weight_decay=self.args.weight_decay)
         return self.optimizer

@@ -76,7 +76,7 @@ def test_packages_have_texts_and_recordings(packages):
 
 def test_whisper_hears_the_recordings(plan, packages):
     recordings = parts.list_recordings(packages)
-    heard = transcribe_by_whisper(parts.make_whisper(plan.listener), recordings)
+    heard = transcribe_by_whisper(parts.make_whisper(plan.work), recordings)
     assert word_error_rate(recordings, heard) < 0.1
 
 
@@ -84,7 +84,7 @@ def test_the_encoder_of_whisper_base_hears_in_its_place(plan):
     larger = replace(plan, encoder="base")
     assert stages.count_encoder(larger) > 2 * stages.count_encoder(plan)
     heard = AutoModel.from_pretrained(stages.prepare_parts(larger)).model.audio_tower.state_dict()
-    own = AutoModel.from_pretrained(parts.make_whisper(plan.work / "whisper-base", "base")).encoder.state_dict()
+    own = AutoModel.from_pretrained(parts.make_whisper(plan.work, "base")).encoder.state_dict()
     assert [name for name, weight in own.items() if name not in heard or not heard[name].equal(weight)] == [
         "embed_positions.weight"  # cut to the window
     ]
@@ -107,7 +107,7 @@ def test_whisper_tells_when_words_are_said(plan, packages, assembled):
     _, recording, *_ = parts.list_recordings(packages)
     text = recording["messages"][-1]["content"]
     samples = load_audio(recording["messages"][0]["content"][0]["path"], sampling_rate=16_000)
-    align = Aligner(parts.make_whisper(plan.listener), assembled).align
+    align = Aligner(parts.make_whisper(plan.work), assembled).align
     spans, later = align(samples, text), align(np.concatenate([np.zeros(16_000, np.float32), samples]), text)
     decode = AutoTokenizer.from_pretrained(assembled).decode
     assert decode([token for token, _, _ in spans]).strip() == text
@@ -147,7 +147,7 @@ def test_training_that_is_interrupted_goes_on_and_learns(plan, packages, assembl
 
 def test_a_model_is_evaluated_and_published(plan, assembled, packages, work):
     rows = parts.list_recordings(packages)[1:2]
-    found = evaluate(assembled, {"real": rows}, parts.make_whisper(plan.listener))["real"]
+    found = evaluate(assembled, {"real": rows}, parts.make_whisper(plan.work))["real"]
     assert found["wer"] > 0.5  # nothing is trained yet
     assert found["whisper_wer"] < 0.5 and found["transcripts"][0]["said"].startswith("he was not")
     published = stages.publish(assembled, work / "small")
