@@ -70,7 +70,7 @@ def small_corpora(work: Path, folder: Path, count: int, seed: int, workers: int)
     from .small.voices import VOICES, check_voices
 
     check_voices(VOICES)
-    rows = {name: work / name / "rows.jsonl" for name in ("unseen",)} | {"real": work / "real.jsonl"}
+    rows = {"unseen": work / "unseen" / "rows.jsonl", "real": work / "real.jsonl"}
     missing = [path for path in rows.values() if not path.is_file()]
     if missing:
         raise OSError(f"{missing[0]} is not there: `make small` renders the speech, or give `--train` and `--test`.")

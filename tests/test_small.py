@@ -155,10 +155,13 @@ def test_rendering_goes_on_where_it_stopped(tmp_path, small_shards):
     assert write_set(tmp_path / "set", good, 10).stat().st_mtime_ns == before
 
 
-def test_a_set_that_was_begun_otherwise_is_not_mixed(tmp_path):
+def test_a_set_that_was_begun_otherwise_is_not_mixed(tmp_path, monkeypatch):
     write_set(tmp_path, SpeechSet(TEXTS, (Hum(),)), 2)
     with pytest.raises(OSError, match="begun with other voices, seed"):
         write_set(tmp_path, SpeechSet(TEXTS, (Hum("other"),), seed=1), 2)
+    monkeypatch.setattr("benchmarks.small.data.PITCHES", (1.0, 1.0))
+    with pytest.raises(OSError, match="begun with other pitches"):
+        write_set(tmp_path, SpeechSet(TEXTS, (Hum(),)), 2)
 
 
 def test_utterances_that_do_not_fit_are_left_out(tmp_path):

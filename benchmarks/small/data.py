@@ -108,7 +108,7 @@ def write_set(folder: Path, speech: SpeechSet, count: int, workers: int = 1) -> 
         `Path`: The file of rows. Those of utterances that were too short or too long are not among them.
 
     Raises:
-        OSError: a voice is missing, or the set was begun with other sentences, voices or seeds.
+        OSError: a voice is missing, or the set was begun with other sentences, voices, seeds, speeds or pitches.
         ValueError: there is nothing to read.
     """
     if count < 1 or not speech.texts or not all(speech.texts) or not speech.voices:
@@ -141,7 +141,8 @@ def _check_same(folder: Path, speech: SpeechSet) -> None:
         "voices": [str(voice) for voice in speech.voices],
         "sentences": [len(source) for source in speech.texts],
         "seed": speech.seed,
-        "varied": speech.varied,
+        "speeds": list(SPEEDS) if speech.varied else None,
+        "pitches": list(PITCHES) if speech.varied else None,
     }
     path = folder / "set.json"
     folder.mkdir(parents=True, exist_ok=True)
