@@ -244,7 +244,7 @@ def test_stages_share_the_utterances(tmp_path):
     assert sum(counts.values()) == 3000 and counts["audio-1"] == plan.aligned
     others = [
         replace(plan, **{name: value})
-        for name, value in dict(utterances=6000, epochs=2, batch=32, encoder="base", pooling="max").items()
+        for name, value in dict(utterances=6000, epochs=2, batch=32, encoder="tiny.en", pooling="max").items()
     ]
     assert len({plan.runs, *(other.runs for other in others)}) == 6
 

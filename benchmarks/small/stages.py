@@ -27,12 +27,12 @@ from .texts import QUESTIONS
 from .voices import UNSEEN, VOICES, check_voices
 from .warm_up import warm_up
 
-UTTERANCES_PER_HOUR = 6_000
+UTTERANCES_PER_HOUR = 4_000
 """What two cores train on; see docs/small.md for how it was measured."""
 ALIGNED = 0.1
 """The share of utterances that the projector learns from alone."""
 WARM_UP = {"num_train_epochs": 3, "learning_rate": 1e-3, "per_device_train_batch_size": 16, "save_total_limit": 1}
-"""Of all utterances; each takes a fifth of what it takes where the language model is run."""
+"""Of all utterances; each takes a third of what it takes where the language model is run."""
 TEXTS = 0.15
 """Chats without sound beside the utterances of the last stage, answered as the language model did before."""
 EVALUATED = 100
@@ -67,7 +67,7 @@ class Plan:
     batch: int = 8
     seed: int = 0
     workers: int = 2
-    encoder: str = parts.LISTENER
+    encoder: str = "base"
     pooling: str = "avg"
     bf16: bool = False
 

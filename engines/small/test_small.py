@@ -32,7 +32,7 @@ def work(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def plan(work):
-    return stages.Plan(work, utterances=16, workers=1)
+    return stages.Plan(work, utterances=16, workers=1, encoder=parts.LISTENER)  # the smaller one
 
 
 @pytest.fixture(scope="session")
