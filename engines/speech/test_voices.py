@@ -12,6 +12,7 @@ import uvicorn
 from transformers import WhisperTokenizerFast
 from typer.testing import CliRunner
 
+from benchmarks.voices import SENTENCES as MEASURED
 from benchmarks.voices import joe, measure, recordings, whisper_folder
 from engines.assemble.ctranslate2_whisper import save_whisper
 from transformers_omnivinci import NANO
@@ -73,8 +74,9 @@ def test_numbers_of_other_languages_are_read_out():
 
 @pytest.mark.parametrize("name", VOICES, ids=lambda name: name.partition(":")[0])
 def test_voices_are_understood(name, whisper):
-    row = measure(name, name, SENTENCES, whisper)
-    assert row["WER (%)"] <= 35 and 1.5 < row["DNSMOS"] < 5 and row["clips"] == 2
+    sentences = MEASURED.read_text().splitlines()[:12]  # so many that one misheard word decides nothing
+    row = measure(name, name, sentences, whisper)
+    assert row["WER (%)"] <= 35 and 1.5 < row["DNSMOS"] < 5 and row["clips"] == 12
     assert row["real-time factor"] > 0 and row["first sound (s)"] < 60
 
 
