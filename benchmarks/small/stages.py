@@ -32,7 +32,7 @@ UTTERANCES_PER_HOUR = 4_000
 ALIGNED = 0.1
 """The share of utterances that the projector learns from alone."""
 WARM_UP = {"num_train_epochs": 3, "learning_rate": 1e-3, "per_device_train_batch_size": 16, "save_total_limit": 1}
-"""Of all utterances; each takes a third of what it takes where the language model is run."""
+"""Of all utterances; each takes less than half of what it takes where the language model is run."""
 TEXTS = 0.15
 """Chats without sound beside the utterances of the last stage, answered as the language model did before."""
 EVALUATED = 100
