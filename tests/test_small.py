@@ -3,6 +3,7 @@
 import json
 import subprocess
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,17 @@ from hypothesis import strategies as st
 
 from benchmarks.small import data, parts, stages
 from benchmarks.small.data import SpeechSet, write_set, write_wav
+from benchmarks.small.evaluation import misses_by_count
 from benchmarks.small.rooms import RATE, add_noise, place_in_room, vary
-from benchmarks.small.texts import choose_sentences, is_held_out, sentences_of_fortunes, sentences_of_verses
+from benchmarks.small.texts import (
+    FORMS,
+    QUESTIONS,
+    choose_sentences,
+    is_held_out,
+    sentences_of_fortunes,
+    sentences_of_verses,
+    sentences_of_wordnet,
+)
 from benchmarks.small.voices import Voice, check_voices
 from transformers_omnivinci.media import load_audio
 
@@ -44,7 +54,7 @@ def rows_of(path):
 # ----------------------------------------------------------------------------------------------------------- texts
 
 
-def test_fortunes_and_verses_become_sentences():
+def test_fortunes_verses_and_examples_become_sentences():
     fortune = 'It was late.  "Go home!" she said.\nWe did\nso at once.\n\t\t-- A. Nonymous\n%\n640K is enough.\n%\n'
     assert list(sentences_of_fortunes(fortune))[:2] == ["It was late.", '"Go home!" she said.']
     assert "We did so at once." in list(sentences_of_fortunes(fortune))
@@ -52,6 +62,17 @@ def test_fortunes_and_verses_become_sentences():
         "And God said, Let there be light.",
         "And there was light.",
     ]
+    noun = '00015 03 n 01 dog 0 000 | a friend; "the dog barked all night" ;  "whose dog is it?"'
+    assert list(sentences_of_wordnet(["  1 the licence", noun, "00016 03 n 01 cat 0 000 | an animal"])) == [
+        "The dog barked all night.",
+        "Whose dog is it?",
+    ]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_asked_in_the_end_is_not_learned(form):
+    start, end = form.lower().split("{}")
+    assert not any(asked.lower().startswith(start) and asked.lower().endswith(end) for asked in QUESTIONS)
 
 
 def test_sentences_that_voices_read_in_different_ways_are_left_out():
@@ -72,6 +93,8 @@ def test_held_out_sentences_are_never_trained_on():
     trained, held_out = parts.split_texts([sentences])
     assert not set(trained[0]) & set(held_out[0]) and len(trained[0]) + len(held_out[0]) == len(sentences)
     assert 20 < len(held_out[0]) < 90
+    trained, held_out = parts.split_texts([sentences, sentences, sentences])
+    assert len(held_out) == 2 and trained[2] == trained[0]
     assert is_held_out("It Rains.") == is_held_out("it rains")
 
 
@@ -186,6 +209,17 @@ def test_a_voice_that_is_not_installed_is_named_with_its_command(tmp_path, monke
             check()
 
 
+# ------------------------------------------------------------------------------------------------------ evaluation
+
+
+def test_missed_words_are_counted_by_how_often_they_were_trained_on():
+    rows = [data.to_row("a.wav", said) for said in ("The dog barks at the zebra.", "A dog!")]
+    trained = ["The cat."] * 64 + ["A dog."] * 3
+    found = misses_by_count(rows, ["The fog barks at a the zeal.", "A dog."], trained)
+    assert [row["times"] for row in found] == ["0", "1 to 3", "4 to 15", "16 to 63", "64 or more"]
+    assert [(row["words"], row["missed"]) for row in found] == [(3, 1), (3, 1), (0, 0), (0, 0), (2, 0)]
+
+
 # ------------------------------------------------------------------------------------------------- parts and stages
 
 
@@ -202,6 +236,29 @@ def test_packages_appear_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr(parts.shutil, "which", lambda program: None)
     with pytest.raises(OSError, match="apt-get is not there"):
         parts.unpack_packages(tmp_path / "packages")
+
+
+def test_packages_are_fetched_once_and_again_when_one_is_missing(tmp_path, monkeypatch):
+    commands = []
+
+    def run(command, cwd=None, **options):
+        commands.append(command[0])
+        for name in parts.PACKAGES:
+            if command[0] == "apt-get":
+                (Path(cwd) / f"{name}_1_all.deb").touch()
+            elif command[2].name.startswith(f"{name}_"):
+                (command[3] / "usr/share/doc" / name).mkdir(parents=True)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(parts.shutil, "which", lambda program: f"/usr/bin/{program}")
+    monkeypatch.setattr(parts.subprocess, "run", run)
+    folder = tmp_path / "packages"
+    for _ in range(2):
+        assert parts.unpack_packages(folder) == folder
+    assert commands == ["apt-get", *["dpkg-deb"] * len(parts.PACKAGES)]
+    (folder / "usr/share/doc" / parts.PACKAGES[0]).rmdir()
+    parts.unpack_packages(folder)
+    assert commands.count("apt-get") == 2 and (folder / "usr/share/doc" / parts.PACKAGES[0]).is_dir()
 
 
 def test_recordings_are_read_with_what_is_said(tmp_path):

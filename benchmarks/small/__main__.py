@@ -17,7 +17,7 @@ from transformers_omnivinci.new_folder import check_vacant
 from .._harness import Report, add_bf16
 from . import parts, stages
 from .data import read_rows
-from .evaluation import answer_questions, evaluate, measure_latencies
+from .evaluation import answer_questions, evaluate, measure_latencies, misses_by_count
 from .stages import Plan
 from .texts import QUESTIONS
 from .warm_up import share_heard
@@ -92,6 +92,10 @@ def run_evaluate(plan: Plan, arguments: argparse.Namespace) -> None:
             for name, found in results.items()
         ],
     )
+    trained = [row["messages"][-1]["content"] for row in read_rows(paths["train"])]
+    for name in stages.SCORED:
+        texts = [transcript["written"] for transcript in results[name]["transcripts"]]
+        report.add(f"Words of {name} by how often they were trained on", misses_by_count(sets[name], texts, trained))
     for name, found in results.items():
         report.add(f"The first of {name}", found["transcripts"][:5])
     own, before = answer_questions(arguments.output), answer_questions(assembled)

@@ -1,8 +1,11 @@
 """How well the model transcribes, beside Whisper tiny.en, and what it answers to text, beside SmolLM2 itself."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from difflib import SequenceMatcher
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -19,6 +22,8 @@ from .texts import QUESTIONS
 
 MOST_TOKENS = 64
 """Of a transcript: the longest sentence has about 30."""
+COUNTS = (0, 1, 4, 16, 64)
+"""Words are told apart by how often they were trained on: never, one to three times, and so on."""
 
 
 def batched(items: Sequence) -> Iterator[Sequence]:
@@ -66,6 +71,38 @@ def word_error_rate(rows: Sequence[dict], texts: Sequence[str]) -> float:
         *(word_errors(text, one, normalize) for one, text in zip(said, texts, strict=True)), strict=True
     )
     return sum(errors) / sum(words)
+
+
+def misses_by_count(rows: Sequence[dict], texts: Sequence[str], trained: Sequence[str]) -> list[dict]:
+    """
+    Which words of transcripts are missed, by how often the training had them.
+
+    Args:
+        rows: With what is said as the last message.
+        texts: What was written of each.
+        trained: What was said in the training.
+
+    Returns:
+        `list[dict]`: For each span of [`COUNTS`] the `words` that are said, and the `missed`: without those that are
+        written and not said.
+    """
+    normalize = english_normalizer()
+    known = Counter(word for text in trained for word in normalize(text).split())
+    said, missed = Counter(), Counter()
+    for row, text in zip(rows, texts, strict=True):
+        words = normalize(row["messages"][-1]["content"]).split()
+        missing = set(range(len(words)))
+        for start, _, size in SequenceMatcher(None, words, normalize(text).split(), False).get_matching_blocks():
+            missing -= set(range(start, start + size))
+        for place, word in enumerate(words):
+            span = max(least for least in COUNTS if known[word] >= least)
+            said[span] += 1
+            missed[span] += place in missing
+    names = [f"{least} to {most - 1}" if most - 1 > least else f"{least}" for least, most in pairwise(COUNTS)]
+    return [
+        {"times": name, "words": said[least], "missed": missed[least]}
+        for least, name in zip(COUNTS, [*names, f"{COUNTS[-1]} or more"], strict=True)
+    ]
 
 
 def evaluate(checkpoint: Path, sets: dict[str, list[dict]], whisper: Path | None = None) -> dict:

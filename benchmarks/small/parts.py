@@ -13,9 +13,15 @@ from transformers_omnivinci.media import load_audio
 
 from .data import to_row
 from .rooms import RATE
-from .texts import choose_sentences, is_held_out, sentences_of_fortunes, sentences_of_verses
+from .texts import (
+    choose_sentences,
+    is_held_out,
+    sentences_of_fortunes,
+    sentences_of_verses,
+    sentences_of_wordnet,
+)
 
-PACKAGES = ("fortunes", "bible-kjv", "bible-kjv-text", "pocketsphinx-testdata")
+PACKAGES = ("fortunes", "bible-kjv", "bible-kjv-text", "wordnet-base", "pocketsphinx-testdata")
 """Of Debian: texts, and real recordings with what is said in them."""
 WHISPERS = ("tiny.en", "base")
 """Whose encoders can be had: 8M and 20M parameters, the latter of all languages."""
@@ -27,7 +33,7 @@ WINDOW = 5.0
 
 def unpack_packages(folder: Path) -> Path:
     """
-    Downloads the packages of Debian and unpacks them, without installing any, unless that is done.
+    Downloads the packages of Debian and unpacks them, without installing any, unless all are there.
 
     Args:
         folder: Where; it appears when everything is in it.
@@ -35,7 +41,7 @@ def unpack_packages(folder: Path) -> Path:
     Raises:
         OSError: there is no apt, or it cannot download.
     """
-    if folder.is_dir():
+    if all((folder / "usr/share/doc" / name).is_dir() for name in PACKAGES):  # which each has
         return folder
     for program in ("apt-get", "dpkg-deb"):
         if not shutil.which(program):
@@ -50,13 +56,14 @@ def unpack_packages(folder: Path) -> Path:
         unpacked = Path(aside) / "unpacked"
         for archive in archives:
             subprocess.run(["dpkg-deb", "-x", archive, unpacked], check=True)
+        shutil.rmtree(folder, ignore_errors=True)
         unpacked.rename(folder)
     return folder
 
 
 def read_texts(packages: Path) -> list[list[str]]:
     """
-    The sentences of the fortunes, and those of the Bible.
+    The sentences of the fortunes, those of the Bible, and those of WordNet.
 
     Args:
         packages: The folder of [`unpack_packages`].
@@ -67,14 +74,17 @@ def read_texts(packages: Path) -> list[list[str]]:
             fortunes += sentences_of_fortunes(path.read_text(errors="replace"))
     program = [packages / "usr/bin/bible", "-f", "-p", packages / "usr/lib", "gen1:1-rev22:21"]
     verses = subprocess.run(program, capture_output=True, text=True, check=True).stdout.splitlines()
-    return [choose_sentences(fortunes), choose_sentences(sentences_of_verses(verses))]
+    examples = []
+    for path in sorted((packages / "usr/share/wordnet").glob("data.*")):
+        examples += sentences_of_wordnet(path.read_text().splitlines())
+    return [choose_sentences(fortunes), choose_sentences(sentences_of_verses(verses)), choose_sentences(examples)]
 
 
 def split_texts(texts: list[list[str]]) -> tuple[list[list[str]], list[list[str]]]:
-    """Those to train on, and those that are held out."""
+    """Those to train on, and those that are held out: of fortunes and Bible, since examples are often no sentences."""
     return (
         [[sentence for sentence in source if not is_held_out(sentence)] for source in texts],
-        [[sentence for sentence in source if is_held_out(sentence)] for source in texts],
+        [[sentence for sentence in source if is_held_out(sentence)] for source in texts[:2]],
     )
 
 

@@ -1,4 +1,4 @@
-"""Sentences that voices read out: of Debian's fortunes and of the King James Bible, both public."""
+"""Sentences that voices read out: of Debian's fortunes, of the King James Bible and of WordNet, all of them public."""
 
 import re
 import zlib
@@ -21,9 +21,25 @@ QUESTIONS = (
     "What do you use an umbrella for?",
 )
 """What is asked without sound, before and after the training."""
+FORMS = (
+    "Describe {}.",
+    "What does the word '{}' mean?",
+    "Write a short sentence with the word '{}'.",
+    "Tell me a fact about {}.",
+    "Where does one find {}?",
+    "Why do people speak of {}?",
+    "How does {} look?",
+    "Which words rhyme with {}?",
+    "Is there more than one kind of {}?",
+    "Who knows most about {}?",
+    "Explain {} to a child.",
+    "When did you first hear of {}?",
+)
+"""Of questions whose answers are learned again; none is of the form of one that is asked before and after."""
 
 _SENTENCE_END = re.compile(r"(?<=[.?!])[\"')]*\s+(?=[\"'(]*[A-Z])")
 _CLAUSE_END = re.compile(r"[.;:?!]")
+_EXAMPLE = re.compile(r'"([^"]+)"')
 _PLAIN = re.compile(r"[A-Z][A-Za-z ,'-]*[a-z][.?!]?")
 _ACRONYM = re.compile(r"\b(?!I\b|A\b|O\b)[A-Z]+\b|\b[A-Za-z]*[a-z][A-Z]|\b(?!a\b|o\b)[b-z]\b(?!')")
 
@@ -53,6 +69,20 @@ def sentences_of_fortunes(text: str) -> Iterator[str]:
     for fortune in re.split(r"^%\s*$", text, flags=re.MULTILINE):
         said = re.split(r"^\s+--", fortune, maxsplit=1, flags=re.MULTILINE)[0]
         yield from _SENTENCE_END.split(" ".join(said.split()))
+
+
+def sentences_of_wordnet(lines: Iterable[str]) -> Iterator[str]:
+    """
+    The examples of how words are used, which have far more words than books of the same length.
+
+    Args:
+        lines: Of a file `data.noun`, `data.verb` and so on: `... | meaning; "example"; "example"`.
+    """
+    for line in lines:
+        for example in _EXAMPLE.findall(line.partition("|")[2]):
+            example = example.strip(" .")
+            if example:
+                yield f"{example[0].upper()}{example[1:]}{'' if example[-1] in '?!' else '.'}"
 
 
 def choose_sentences(candidates: Iterable[str], words: tuple[int, int] = WORDS) -> list[str]:

@@ -67,8 +67,8 @@ def test_a_voice_that_a_program_lacks_is_an_error(voice):
 
 
 def test_packages_have_texts_and_recordings(packages):
-    fortunes, verses = parts.read_texts(packages)
-    assert len(fortunes) > 8_000 and len(verses) > 30_000
+    fortunes, verses, examples = parts.read_texts(packages)
+    assert len(fortunes) > 8_000 and len(verses) > 30_000 and len(examples) > 30_000
     assert "In the beginning God created the heaven and the earth." in verses
     recordings = parts.list_recordings(packages)
     assert len(recordings) == 5 and all(Path(row["messages"][0]["content"][0]["path"]).is_file() for row in recordings)
