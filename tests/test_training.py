@@ -470,6 +470,13 @@ def test_muon_steps_as_torch_does(bf16):
             assert set(optimizer.state[matrix]) == {"momentum_buffer"}
 
 
+def test_an_order_that_samples_would_not_be_in_is_refused(fresh, processor, dataset, tmp_path):
+    data = dataset(unlike_samples())
+    make_trainer(fresh, processor, data, tmp_path, train_sampling_strategy="group_by_length")
+    with pytest.raises(ValueError, match="sequential.* means nothing"):
+        make_trainer(fresh, processor, data, tmp_path, train_sampling_strategy="sequential")
+
+
 def test_muon_without_matrices_is_refused(fresh):
     fresh.requires_grad_(False)
     fresh.model.vision_projector.norm.requires_grad_(True)

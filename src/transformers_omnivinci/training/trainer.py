@@ -76,6 +76,13 @@ class OmniVinciTrainer(ShardsOnCPU, Trainer):
         self.recipe, self.packed_length, self.muon = recipe, packed_length, muon
         datasets = [data for data in (train_dataset, eval_dataset) if isinstance(data, ChatDataset)]
         self.skipped = {bad.sample_id: bad for data in datasets for bad in data.skipped}
+        # Releases of transformers without this setting have `group_by_length` alone.
+        strategy = getattr(args, "train_sampling_strategy", "random")
+        if isinstance(train_dataset, ChatDataset) and strategy not in ("random", "group_by_length"):
+            raise ValueError(
+                f"`train_sampling_strategy={strategy!r}` means nothing to a `ChatDataset`, whose sources are mixed by "
+                "weight and whose samples are grouped by modality and length: leave it out."
+            )
         self._sampler: MixtureSampler | None = None
         self._staging: Path | None = None
         self._sample_ids: list[str] = []
