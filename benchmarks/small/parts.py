@@ -1,7 +1,6 @@
 """What the model is made of, and what it reads: packages of PyPI in the environment, and of Debian, unpacked aside."""
 
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -9,10 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from transformers_omnivinci.assembly import assemble as assemble_parts
-from transformers_omnivinci.media import load_audio
 
-from .data import to_row
-from .rooms import RATE
 from .texts import (
     choose_sentences,
     is_held_out,
@@ -86,17 +82,6 @@ def split_texts(texts: list[list[str]]) -> tuple[list[list[str]], list[list[str]
         [[sentence for sentence in source if not is_held_out(sentence)] for source in texts],
         [[sentence for sentence in source if is_held_out(sentence)] for source in texts[:2]],
     )
-
-
-def list_recordings(packages: Path) -> list[dict]:
-    """The real recordings as rows: five clips of an audiobook of LibriVox, in the public domain."""
-    folder = packages / "usr/share/pocketsphinx/test/data/librivox"
-    rows = []
-    for line in (folder / "transcription").read_text().splitlines():
-        said, name = re.fullmatch(r"<s> (.+) </s> \((.+)\)", line).groups()
-        path = str((folder / f"{name}.wav").resolve())
-        rows.append(to_row(path, said, seconds=round(len(load_audio(path, sampling_rate=RATE)) / RATE, 2)))
-    return rows
 
 
 def make_whisper(work: Path, name: str = LISTENER) -> Path:

@@ -23,6 +23,7 @@ from .alignment import Span, align_set, read_spans
 from .data import SpeechSet, read_rows, write_set
 from .evaluation import batched, evaluate
 from .loading import load
+from .recordings import fetch_arctic, list_librivox
 from .texts import FORMS
 from .voices import UNSEEN, VOICES, check_voices
 from .warm_up import warm_up
@@ -113,7 +114,7 @@ def prepare_speech(plan: Plan) -> dict[str, Path]:
     }
     rows = {name: write_set(plan.work / name, one, count, plan.workers) for name, (one, count) in speech.items()}
     rows["real"] = plan.work / "real.jsonl"
-    write_rows(rows["real"], parts.list_recordings(packages))
+    write_rows(rows["real"], [*list_librivox(packages), fetch_arctic(plan.work / "recordings")])
     return rows
 
 

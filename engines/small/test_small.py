@@ -17,6 +17,7 @@ from benchmarks.small import parts, stages
 from benchmarks.small.alignment import Aligner
 from benchmarks.small.data import SpeechSet, write_set
 from benchmarks.small.evaluation import QUESTIONS, answer_questions, evaluate, transcribe_by_whisper, word_error_rate
+from benchmarks.small.recordings import fetch_arctic, list_librivox
 from benchmarks.small.voices import UNSEEN, VOICES, Voice, check_voices
 from benchmarks.small.warm_up import share_heard, warm_up
 from transformers_omnivinci.media import load_audio
@@ -70,12 +71,12 @@ def test_packages_have_texts_and_recordings(packages):
     fortunes, verses, examples = parts.read_texts(packages)
     assert len(fortunes) > 8_000 and len(verses) > 30_000 and len(examples) > 30_000
     assert "In the beginning God created the heaven and the earth." in verses
-    recordings = parts.list_recordings(packages)
+    recordings = list_librivox(packages)
     assert len(recordings) == 5 and all(Path(row["messages"][0]["content"][0]["path"]).is_file() for row in recordings)
 
 
 def test_whisper_hears_the_recordings(plan, packages):
-    recordings = parts.list_recordings(packages)
+    recordings = [*list_librivox(packages), fetch_arctic(plan.work / "recordings")]
     heard = transcribe_by_whisper(parts.make_whisper(plan.work), recordings)
     assert word_error_rate(recordings, heard) < 0.1
 
@@ -104,7 +105,7 @@ def test_text_is_answered_as_by_the_original(assembled):
 
 
 def test_whisper_tells_when_words_are_said(plan, packages, assembled):
-    _, recording, *_ = parts.list_recordings(packages)
+    _, recording, *_ = list_librivox(packages)
     text = recording["messages"][-1]["content"]
     samples = load_audio(recording["messages"][0]["content"][0]["path"], sampling_rate=16_000)
     align = Aligner(parts.make_whisper(plan.work), assembled).align
@@ -146,7 +147,7 @@ def test_training_that_is_interrupted_goes_on_and_learns(plan, packages, assembl
 
 
 def test_a_model_is_evaluated_and_published(plan, assembled, packages, work):
-    rows = parts.list_recordings(packages)[1:2]
+    rows = list_librivox(packages)[1:2]
     found = evaluate(assembled, {"real": rows}, parts.make_whisper(plan.work))["real"]
     assert found["wer"] > 0.5  # nothing is trained yet
     assert found["whisper_wer"] < 0.5 and found["transcripts"][0]["said"].startswith("he was not")
