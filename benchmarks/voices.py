@@ -22,9 +22,11 @@ from transformers_omnivinci.inference.speech.recognisers import HEARING_RATE, ma
 from transformers_omnivinci.media import load_audio, resample
 
 from ._harness import Report, to_markdown
+from .small.recordings import LIBRIVOX, list_librivox
 
 SENTENCES = Path(__file__).parent / "speech_sentences.txt"
-RECORDINGS = Path("/usr/share/pocketsphinx/test/data/librivox")
+INSTALLED = Path("/")
+"""Under which packages of Debian are installed."""
 ANSWER = (
     "The red car stops in front of the old library. Then a small dog runs across the street. At the end, it rains."
 )
@@ -49,14 +51,12 @@ def joe() -> str | None:
 
 def recordings() -> list[tuple[np.ndarray, str]]:
     """Real speech with its text: the LibriVox clips of Debian's pocketsphinx-testdata."""
-    if not RECORDINGS.is_dir():
+    if not (INSTALLED / LIBRIVOX).is_dir():
         return []
-    found = []
-    for line in (RECORDINGS / "transcription").read_text().splitlines():
-        words, _, name = line.rpartition("(")
-        path = RECORDINGS / f"{name.rstrip(')')}.wav"
-        found.append((load_audio(path, sampling_rate=HEARING_RATE), words.replace("<s>", "").replace("</s>", "")))
-    return found
+    chats = [row["messages"] for row in list_librivox(INSTALLED)]
+    return [
+        (load_audio(asked["content"][0]["path"], sampling_rate=HEARING_RATE), said["content"]) for asked, said in chats
+    ]
 
 
 def as_said(text: str) -> str:

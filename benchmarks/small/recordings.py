@@ -15,6 +15,8 @@ from transformers_omnivinci.new_file import new_file
 from .data import to_row
 from .rooms import RATE
 
+LIBRIVOX = Path("usr/share/pocketsphinx/test/data/librivox")
+"""Where Debian's pocketsphinx-testdata has its clips."""
 ARCTIC = ("arctic_a0007.wav", "And you always want to see it in the superlative degree.")
 """A recording of CMU ARCTIC, and what is said in it."""
 SOURCE = ("pysptk", "pysptk-1.0.1.tar.gz", "78b1c9338bf795a41cdc3ff03fcd4699c401c323f54630bb71a19710078d0b3f")
@@ -23,7 +25,7 @@ SOURCE = ("pysptk", "pysptk-1.0.1.tar.gz", "78b1c9338bf795a41cdc3ff03fcd4699c401
 
 def list_librivox(packages: Path) -> list[dict]:
     """The five clips of an audiobook in Debian's pocketsphinx-testdata, as rows."""
-    folder = packages / "usr/share/pocketsphinx/test/data/librivox"
+    folder = packages / LIBRIVOX
     rows = []
     for line in (folder / "transcription").read_text().splitlines():
         said, name = re.fullmatch(r"<s> (.+) </s> \((.+)\)", line).groups()

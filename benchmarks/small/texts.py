@@ -56,7 +56,7 @@ def sentences_of_verses(lines: Iterable[str]) -> Iterator[str]:
         for clause in _CLAUSE_END.split(verse.translate(str.maketrans("", "", "()[]"))):
             clause = clause.strip(" ,")
             if clause:
-                yield f"{clause[0].upper()}{clause[1:]}."
+                yield _as_sentence(clause)
 
 
 def sentences_of_fortunes(text: str) -> Iterator[str]:
@@ -82,7 +82,7 @@ def sentences_of_wordnet(lines: Iterable[str]) -> Iterator[str]:
         for example in _EXAMPLE.findall(line.partition("|")[2]):
             example = example.strip(" .")
             if example:
-                yield f"{example[0].upper()}{example[1:]}{'' if example[-1] in '?!' else '.'}"
+                yield _as_sentence(example)
 
 
 def choose_sentences(candidates: Iterable[str], words: tuple[int, int] = WORDS) -> list[str]:
@@ -100,6 +100,10 @@ def choose_sentences(candidates: Iterable[str], words: tuple[int, int] = WORDS) 
         if is_plain and words[0] <= len(sentence.split()) <= words[1]:
             chosen.setdefault(sentence.rstrip(".?!").lower(), sentence)
     return list(chosen.values())
+
+
+def _as_sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}{'' if words[-1] in '?!' else '.'}"
 
 
 def is_held_out(sentence: str) -> bool:
