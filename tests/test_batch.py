@@ -65,7 +65,7 @@ def media(draw):
     """Some media of each of some modalities; a tensor that may be missing is missing of all of a modality, or none."""
     optional = {name for names in OPTIONAL.values() for name in names if draw(flags)}
     return {
-        modality: draw(st.lists(one_medium(modality, optional), min_size=1, max_size=4))
+        modality: draw(st.lists(one_medium(modality, optional), min_size=1, max_size=3))
         for modality in NAMES_OF
         if draw(flags)
     }
@@ -91,9 +91,12 @@ def test_what_is_split_is_joined_into_what_it_was(media):
     assert_equal(join(all_of(split(batch, SCALES))), batch)
 
 
-@given(media(), st.randoms(use_true_random=False))
+@given(media(), st.randoms(use_true_random=True))
 def test_a_batch_of_batches_is_a_batch_of_their_media(media, random):
-    """Media may be joined in any number of steps, as long as those of a modality stay in order."""
+    """Media may be joined in any number of steps, as long as those of a modality stay in order.
+
+    The steps are drawn from a seed: a step may take nothing, so that their number has no bound of its own.
+    """
     batches, rest = [], {modality: list(those) for modality, those in media.items()}
     while any(rest.values()):
         taken = {modality: random.randint(0, len(those)) for modality, those in rest.items()}
