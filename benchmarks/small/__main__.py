@@ -7,6 +7,7 @@ What is done is not done again: an interrupted run goes on by the same command.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -47,21 +48,18 @@ def run_assemble(plan: Plan, arguments: argparse.Namespace) -> None:
 
 
 def run_warm_up(plan: Plan, arguments: argparse.Namespace) -> None:
-    """The warm-up alone, and what is heard before and after it."""
+    """The warm-up alone, and what is heard after it."""
     assembled, rows = stages.prepare_parts(plan), stages.prepare_speech(plan)
-    models = {"assembled": assembled, "warmed up": stages.warm_up_all(plan, assembled, rows["train"])}
-    asked = {name: stages.align_rows(plan, assembled, rows[name]) for name in stages.HELD_OUT}
+    model = stages.warm_up_all(plan, assembled, rows["train"])
     report = Report(
         "small-warm-up",
         vars(arguments),
         "Positions whose embedding is nearest to that of the token that is said, of all that the set says.",
     )
+    asked = {name: stages.align_rows(plan, assembled, rows[name]) for name in stages.HELD_OUT}
     report.add(
         "Positions",
-        [
-            {"model": model, **{f"{name} %": 100 * share_heard(path, *found) for name, found in asked.items()}}
-            for model, path in models.items()
-        ],
+        [{"speech": name, "heard %": 100 * share_heard(model, *found)} for name, found in asked.items()],
     )
     report.save()
 
@@ -201,6 +199,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     add_bf16(parser)
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a training would outlive this process, and go on alone
     try:
         if not 0 < arguments.hours <= 1000 or min(arguments.workers, arguments.epochs, arguments.batch) < 1:
             raise ValueError(
