@@ -23,7 +23,7 @@ from transformers_omnivinci.training import SampleEncoder
 
 from .assembly_parts import build_tokenizer, save_whisper
 from .test_small import TEXTS, Hum
-from .test_training import TINY
+from .training_runs import TINY
 
 # ------------------------------------------------------------------------------------------------------------ times
 
