@@ -34,6 +34,10 @@ def write(path, *rows):
     return str(path)
 
 
+def rows_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def damaged_image(folder):
     path = folder / "damaged.jpg"
     image(height=600, width=800).save(path)

@@ -31,6 +31,8 @@ from benchmarks.small.texts import (
 from benchmarks.small.voices import Voice, check_voices
 from transformers_omnivinci.media import load_audio
 
+from .chats import rows_of
+
 TEXTS = (("A dog barks.", "The cat sleeps here.", "It rains."), ("And it was so.", "Let there be light."))
 
 
@@ -50,10 +52,6 @@ class Hum:
             raise OSError(f"The voice {self} did not read {text!r}")
         seconds = np.arange(round(len(text.split()) * RATE / 2 / speed)) / RATE
         write_wav(path, 0.5 * np.sin(2 * np.pi * (100 + len(text)) * seconds))
-
-
-def rows_of(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 # ----------------------------------------------------------------------------------------------------------- texts
