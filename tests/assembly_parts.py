@@ -124,3 +124,18 @@ def save_siglip_vision(folder, **changes):
     model = _random(SiglipVisionModel(SiglipVisionConfig(**VISION | changes)))
     model.save_pretrained(folder)
     return model
+
+
+def save_parts(root):
+    """One part of each kind, and another language model."""
+    save_qwen2(root / "qwen2")
+    save_llama(root / "llama")
+    save_whisper(root / "whisper")
+    save_siglip(root / "siglip")
+    return root
+
+
+def parts_of(root):
+    """Options of `assemble`: the parts of a folder, and short windows."""
+    chosen = {"language_model": "qwen2", "audio": "whisper", "vision": "siglip"}
+    return {name: root / part for name, part in chosen.items()} | {"audio_window": 2.0}
