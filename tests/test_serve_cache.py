@@ -18,7 +18,7 @@ from transformers_omnivinci.synthetic import SyntheticDataset, write_clip
 
 from .media_files import image_bytes
 from .media_samples import image
-from .test_serve import content, data_url, running, streamed
+from .model_server import content, data_url, running, streamed
 
 pytestmark = pytest.mark.compat
 
