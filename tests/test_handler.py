@@ -1,148 +1,20 @@
 """The handler of Inference Endpoints, asked over HTTP: what it answers, and what it refuses to do."""
 
-import base64
-import io
-import json
-import os
-import socket
-import subprocess
-import sys
-import threading
-import time
-import wave
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from urllib.error import HTTPError
 from urllib.parse import quote
-from urllib.request import Request, urlopen
 
-import numpy as np
 import PIL.Image
 import pytest
 from openai.types.chat import ChatCompletion
 from transformers import pipeline
 
-from transformers_omnivinci import media
-from transformers_omnivinci.endpoint import Downloader, EndpointHandler, Limits, RequestError
-from transformers_omnivinci.endpoint.fetch import decode_base64, is_public
+from transformers_omnivinci.endpoint import EndpointHandler, Limits, RequestError
+from transformers_omnivinci.endpoint.fetch import decode_base64
 from transformers_omnivinci.publishing.code import write_code
 
 from .conftest import CLIP
+from .endpoint_client import MEDIA, asking, data_url, in_base64, serving, text_item, user, wav
 from .media_files import image_bytes, write_animation
-from .media_samples import image, sound
-
-LIMITS = {
-    "max_media": 3,
-    "max_media_bytes": 200_000,
-    "max_total_bytes": 320_000,
-    "max_media_seconds": 15,
-    "max_pixels": 200_000,
-    "max_frames": 8,
-    "max_text_characters": 1000,
-    "max_new_tokens": 16,
-    "max_sequences": 3,
-    "max_download_seconds": 1,
-}
-
-
-def wav(seconds: float = 1.0, rate: int = 16_000) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setnchannels(1)
-        writer.setsampwidth(2)
-        writer.setframerate(rate)
-        writer.writeframes((sound(seconds) * 32767).astype(np.int16)[:: 16_000 // rate].tobytes())
-    return file.getvalue()
-
-
-MEDIA = {"video": Path(CLIP).read_bytes(), "image": image_bytes(image()), "audio": wav()}
-
-
-def in_base64(content: bytes) -> str:
-    return base64.b64encode(content).decode()
-
-
-def data_url(content: bytes) -> str:
-    return f"data:application/octet-stream;base64,{in_base64(content)}"
-
-
-class MediaServer(BaseHTTPRequestHandler):
-    """Serves media, and everything that a server may do wrong."""
-
-    def do_GET(self):
-        self.server.paths.append(self.path)
-        name, _, argument = self.path[1:].partition("?")
-        getattr(self, f"serve_{name}", self.serve_medium)(name, argument)
-
-    def start(self, status: int = 200, **headers):
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-
-    def serve_medium(self, name, argument):
-        if name not in MEDIA:
-            return self.send_error(404)
-        self.start(Content_Length=str(len(MEDIA[name])))
-        self.wfile.write(MEDIA[name])
-
-    def serve_redirect(self, name, argument):
-        self.start(302, Location=argument)
-
-    def serve_loop(self, name, argument):
-        self.start(301, Location="/loop")
-
-    def serve_text(self, name, argument):
-        self.start()
-        self.wfile.write(b"This is no picture at all.")
-
-    def serve_announced(self, name, argument):
-        self.start(Content_Length=str(10**12))
-
-    def serve_short(self, name, argument):
-        self.start(Content_Length=str(len(MEDIA["image"]) + 1))
-        self.wfile.write(MEDIA["image"])
-
-    def serve_long(self, name, argument):
-        self.start(Content_Length=str(len(MEDIA["image"])))
-        self.wfile.write(MEDIA["image"] + b"more than announced")
-
-    def serve_gzip(self, name, argument):
-        self.start(Content_Encoding="gzip")
-
-    def serve_endless(self, name, argument):
-        self.start()
-        self.write_on(bytes(1 << 16), 0)
-
-    def serve_trickle(self, name, argument):
-        self.start()
-        self.write_on(b"x", 0.05)
-
-    def serve_headers(self, name, argument):
-        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
-        self.write_on(b"x", 0.05)
-
-    def write_on(self, chunk: bytes, seconds: float):
-        try:
-            while True:
-                self.wfile.write(chunk)
-                time.sleep(seconds)
-        except OSError:
-            self.close_connection = True
-
-    def log_message(self, *args):
-        pass
-
-
-@contextmanager
-def serving():
-    with ThreadingHTTPServer(("127.0.0.1", 0), MediaServer) as server:
-        server.daemon_threads, server.paths = True, []
-        server.url = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
+from .media_samples import image
 
 
 @pytest.fixture(scope="module")
@@ -150,14 +22,6 @@ def public():
     """A server that the handler takes for one of the public internet."""
     with serving() as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def private():
-    """A server of the private network, which no request must reach."""
-    with serving() as server:
-        yield server
-        assert not server.paths
 
 
 @pytest.fixture(scope="module")
@@ -176,36 +40,8 @@ def pipe(repository):
 
 @pytest.fixture(scope="module")
 def ask(repository, public):
-    """Posts a body to the endpoint and returns the status and the answer."""
-    root = Path(__file__).parents[1]
-    environment = os.environ | {f"OMNIVINCI_{name.upper()}": str(value) for name, value in LIMITS.items()}
-    environment |= {"PYTHONPATH": str(root / "src"), "OMP_NUM_THREADS": "1", "http_proxy": "http://127.0.0.1:9"}
-    command = [sys.executable, str(root / "tests" / "endpoint_server.py"), str(repository), str(public.server_port)]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        port = int(process.stdout.readline())
-
-        def post(body):
-            content = body if isinstance(body, bytes) else json.dumps(body).encode()
-            try:
-                with urlopen(Request(f"http://127.0.0.1:{port}/", content)) as response:
-                    return response.status, json.load(response)
-            except HTTPError as error:
-                return error.code, json.load(error)["error"]
-
+    with asking(repository, public) as post:
         yield post
-        process.terminate()
-
-
-def user(*content) -> list[dict]:
-    return [{"role": "user", "content": list(content)}]
-
-
-def text_item(text: str) -> dict:
-    return {"type": "text", "text": text}
-
-
-def fetch(url: str, seconds: float = 5.0, downloader: Downloader | None = None) -> bytes:
-    return (downloader or Downloader()).fetch(url, 200_000, 3, time.monotonic() + seconds)
 
 
 # Answers
@@ -452,141 +288,6 @@ def test_a_part_of_a_long_video_counts_as_the_part(ask):
     assert ask(body)[0] == 200
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("path", "status", "reason"),
-    [
-        ("missing", 502, "answers 404"),
-        ("loop", 502, "more than 3 redirects"),
-        ("redirect?file:///etc/hostname", 400, "is not fetched"),
-        ("redirect?http://169.254.169.254/latest/meta-data", 400, "public internet"),
-        ("text", 415, "not an image"),
-        ("announced", 413, "200000 bytes"),
-        ("endless", 413, "200000 bytes"),
-        ("short", 502, "ends after"),
-        ("gzip", 502, "content encoding"),
-        ("trickle", 504, "within the time"),
-        ("headers", 504, "within the time"),
-    ],
-)
-def test_what_a_server_does_wrong_is_told(path, status, reason, ask, public):
-    start = time.monotonic()
-    answer = ask({"inputs": {"image": f"{public.url}/{path}", "text": "a"}})
-    assert answer[0] == status and reason in answer[1], answer
-    assert time.monotonic() - start < LIMITS["max_download_seconds"] + 10
-
-
-@pytest.mark.slow
-def test_content_ends_where_the_server_has_announced(ask, public):
-    body = {"inputs": {"image": f"{public.url}/long", "text": "a"}, "parameters": {"max_new_tokens": 1}}
-    assert ask(body)[0] == 200
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "host",
-    ["127.0.0.1", "localhost", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0.0.0.0", "[::1]"]
-    + ["[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::]", "user:password@127.0.0.1"],
-)
-def test_no_request_reaches_a_private_server(host, ask, public, private):
-    url = f"http://{host}:{private.server_port}/image"
-    for source in (url, f"{public.url}/redirect?{url}"):
-        status, error = ask({"inputs": {"image": source, "text": "a"}})
-        assert status == 400 and ("public internet" in error or "password" in error), error
-    assert not private.paths
-
-
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        *((address, True) for address in ("1.1.1.1", "8.8.8.8", "2606:4700:4700::1111")),
-        *((address, False) for address in ("127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "100.100.100.200")),
-        *((address, False) for address in ("169.254.169.254", "0.0.0.0", "255.255.255.255", "224.0.0.1", "240.0.0.1")),
-        *((address, False) for address in ("168.63.129.16", "192.0.0.192", "::", "::1", "fe80::1%eth0")),
-        *((address, False) for address in ("fd00:ec2::254", "fec0::1", "ff02::1", "::ffff:10.0.0.1", "::10.0.0.1")),
-        *((address, False) for address in ("64:ff9b::10.0.0.1", "64:ff9b:1::a00:1", "2002:a00:1::", "2001:0:a00:1::")),
-    ],
-)
-def test_which_addresses_are_public(address, expected):
-    assert is_public(address) is expected
-
-
-@pytest.mark.parametrize("addresses", [["10.0.0.1"], ["169.254.169.254"], ["1.1.1.1", "10.0.0.1"], ["fd00::1"]])
-def test_a_name_that_resolves_to_a_private_address_is_refused(addresses, monkeypatch):
-    def resolve(host, port, **kwargs):
-        assert host == "media.example"
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
-
-    def refuse(*args):
-        raise AssertionError("connects")
-
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    monkeypatch.setattr(socket, "socket", refuse)
-    with pytest.raises(RequestError, match="400 Bad Request.*public internet"):
-        fetch("http://media.example/image")
-
-
-def test_a_name_is_resolved_once(monkeypatch, public):
-    """What is checked is what is connected to, though the name may lead elsewhere a moment later."""
-    resolved = []
-
-    def resolve(host, port, **kwargs):
-        resolved.append(host)
-        address = "127.0.0.1" if len(resolved) == 1 else "127.0.0.2"
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
-
-    class Permissive(Downloader):
-        def allows(self, address, port):
-            asked.append(address)
-            return address == "127.0.0.1"
-
-    asked = []
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    url = f"http://media.example:{public.server_port}/image"
-    assert fetch(url, downloader=Permissive()) == MEDIA["image"]
-    assert resolved == ["media.example"] and asked == ["127.0.0.1"] * 2
-    with pytest.raises(RequestError, match="public internet"):
-        fetch(url, downloader=Permissive())
-
-
-def test_the_address_of_the_connected_socket_is_checked(public):
-    class Changing(Downloader):
-        answers = [True, False]
-
-        def allows(self, address, port):
-            return self.answers.pop(0)
-
-    with pytest.raises(RequestError, match="public internet"):
-        fetch(f"{public.url}/image", downloader=Changing())
-
-
-@pytest.mark.parametrize("url", ["http://1.1.1.1:22/", "https://1.1.1.1:8443/"])
-def test_other_ports_than_those_of_the_web_are_refused(url):
-    with pytest.raises(RequestError, match="on the ports 80 and 443"):
-        fetch(url)
-
-
-@pytest.mark.parametrize("url", ["http://", "http://[::1", "http://a:b/", "http://a b/", "http://" + "a" * 300])
-def test_what_is_no_url_is_refused(url, monkeypatch):
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: [])
-    with pytest.raises(RequestError):
-        fetch(url)
-
-
-def test_tls_does_not_outlast_the_deadline(public):
-    """The server never answers the handshake."""
-
-    class Permissive(Downloader):
-        def allows(self, address, port):
-            return True
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        start = time.monotonic()
-        with pytest.raises(RequestError, match="504 Gateway Timeout"):
-            fetch(f"https://127.0.0.1:{server.getsockname()[1]}/", seconds=0.3, downloader=Permissive())
-        assert time.monotonic() - start < 10
-
-
 # Limits
 
 
@@ -614,58 +315,3 @@ def test_a_prompt_that_is_longer_than_the_context_is_refused(repository):
     handler.pipeline.tokenizer.model_max_length = 40
     with pytest.raises(RequestError, match="422.*has room for 30"):
         handler({"inputs": "one two three " * 10, "parameters": {"max_new_tokens": 10}})
-
-
-# Content that names other files
-
-
-PLAYLISTS = {
-    "concat": "ffconcat version 1.0\nfile '{name}'\n",
-    "concat of itself": "ffconcat version 1.0\nfile media\n",
-    "concat URL": "ffconcat version 1.0\nfile '{url}'\n",
-    "HLS": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{path}\n#EXT-X-ENDLIST\n",
-    "HLS URL": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{url}\n#EXT-X-ENDLIST\n",
-    "SDP": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"
-    "a=rtpmap:96 H264/90000\n",
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", PLAYLISTS)
-def test_a_playlist_in_a_request_opens_nothing(name, ask, private):
-    playlist = PLAYLISTS[name].format(name="secret.wav", path=CLIP, url=f"{private.url}/video").encode()
-    for modality in ("video", "audio"):
-        status, error = ask({"inputs": {modality: in_base64(playlist), "text": "a"}})
-        assert status == 415, error
-    assert not private.paths
-
-
-def test_a_playlist_opens_files_beside_it_only_where_it_is_a_file_of_the_caller(monkeypatch, tmp_path):
-    (tmp_path / "secret.wav").write_bytes(MEDIA["audio"])
-    playlist = tmp_path / "media"
-    playlist.write_text(PLAYLISTS["concat"].format(name="secret.wav"))
-    assert media.probe_audio(playlist) == pytest.approx(1.0)
-
-    class SameFolder:
-        """The folder of temporary files, in which the file that is named happens to lie."""
-
-        def __init__(self, **kwargs):
-            pass
-
-        def __enter__(self):
-            return str(tmp_path)
-
-        def __exit__(self, *_):
-            pass
-
-    monkeypatch.setattr(media.sources.tempfile, "TemporaryDirectory", SameFolder)
-    with pytest.raises(ValueError, match="Lists of other files"):
-        media.probe_audio(playlist.read_bytes())
-
-
-def test_an_eps_program_is_read_from_a_path_only(tmp_path):
-    content = image_bytes(image(), "EPS")
-    (tmp_path / "image.eps").write_bytes(content)
-    assert media.probe_image(tmp_path / "image.eps") == (90, 160)
-    with pytest.raises(ValueError, match="not an image"):
-        media.probe_image(content)
