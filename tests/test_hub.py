@@ -22,7 +22,7 @@ from transformers_omnivinci.publishing.card import build_card
 
 from .checkpoints import edit, edit_weights, files_of, quantized_nano, tensors_of
 from .conftest import CLIP, PARITY
-from .hub_server import Token
+from .hub_requests import Token
 from .media_samples import audio_item, image_item, user, video_item
 from .processes import run_python
 

@@ -26,7 +26,7 @@ from huggingface_hub.errors import (
 from transformers import AutoConfig
 
 from . import hub_metadata
-from .hub_server import Token
+from .hub_requests import Token
 
 REPO = "tester/model"
 WEIGHTS = bytes(range(256)) * 2000
