@@ -1,4 +1,4 @@
-"""What imports what: nothing in a circle, the published layout in one folder, and the package itself nothing heavy."""
+"""Structure: no circle of imports, the published layout in one folder, nothing heavy at once, and no long file."""
 
 import ast
 import graphlib
@@ -136,6 +136,14 @@ def test_what_scripts_beside_the_package_import_of_it_is_there():
                 told = f"{path.relative_to(ROOT.parents[1])}: {node.module}."
                 lost += [told + alias.name for alias in node.names if alias.name not in known]
     assert not lost
+
+
+def test_no_file_is_longer_than_500_lines():
+    root, lengths = Path(__file__).parents[1], {}
+    for folder in ("src", "tests", "recipes", *BESIDE):
+        for path in (one for one in (root / folder).rglob("*") if one.suffix in (".py", ".js", ".css", ".html")):
+            lengths[path.relative_to(root).as_posix()] = len(path.read_text(encoding="utf-8").splitlines())
+    assert len(lengths) > 500 and {path: length for path, length in lengths.items() if length > 500} == {}
 
 
 def test_one_folder_knows_the_published_layout():
