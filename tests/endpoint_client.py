@@ -1,24 +1,20 @@
 """The handler of Inference Endpoints in a process, as its clients ask it, and servers of the media that they name."""
 
 import base64
-import io
 import json
 import os
 import subprocess
 import sys
 import threading
 import time
-import wave
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-import numpy as np
-
 from .conftest import CLIP
-from .media_files import image_bytes
+from .media_files import image_bytes, wav_bytes
 from .media_samples import image, sound
 
 LIMITS = {
@@ -36,13 +32,7 @@ LIMITS = {
 
 
 def wav(seconds: float = 1.0, rate: int = 16_000) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setnchannels(1)
-        writer.setsampwidth(2)
-        writer.setframerate(rate)
-        writer.writeframes((sound(seconds) * 32767).astype(np.int16)[:: 16_000 // rate].tobytes())
-    return file.getvalue()
+    return wav_bytes(sound(seconds)[:: 16_000 // rate], rate)
 
 
 MEDIA = {"video": Path(CLIP).read_bytes(), "image": image_bytes(image()), "audio": wav()}

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import wave
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -203,6 +204,14 @@ def set_display_matrix(content: bytes, matrix: tuple[float, float, float, float]
 def image_bytes(image: PIL.Image.Image, format: str = "PNG", **options) -> bytes:
     file = io.BytesIO()
     image.save(file, format, **options)
+    return file.getvalue()
+
+
+def wav_bytes(samples: np.ndarray, rate: int = 16_000) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setparams((1, 2, rate, 0, "NONE", ""))
+        writer.writeframes((samples * 32767).round().astype("<i2").tobytes())
     return file.getvalue()
 
 

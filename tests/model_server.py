@@ -1,16 +1,13 @@
 """`omnivinci serve` in a process or a thread, and what clients ask of it."""
 
 import base64
-import io
 import socket
 import threading
 import time
 import urllib.error
 import urllib.request
-import wave
 from contextlib import contextmanager
 
-import numpy as np
 import pytest
 import uvicorn
 
@@ -18,6 +15,7 @@ from transformers_omnivinci.serving.app import build_app
 from transformers_omnivinci.serving.models import Models
 
 from .conftest import CLIP, PARITY
+from .media_files import image_bytes, wav_bytes
 from .media_samples import image, sound, user
 from .processes import OMNIVINCI, PythonProcess
 
@@ -29,34 +27,21 @@ def data_url(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def png() -> bytes:
-    file = io.BytesIO()
-    image().save(file, "PNG")
-    return file.getvalue()
-
-
-def wav() -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setparams((1, 2, 16_000, 0, "NONE", ""))
-        writer.writeframes((sound() * 32767).astype(np.int16).tobytes())
-    return file.getvalue()
-
-
+PNG, WAV = image_bytes(image()), wav_bytes(sound())
 with open(CLIP, "rb") as file:
     MP4 = file.read()
 
 # As OpenAI's API has them, with its common extensions for video and for URLs of sounds; and as the processor has them.
-IMAGE = {"type": "image_url", "image_url": {"url": data_url("image/png", png())}}
+IMAGE = {"type": "image_url", "image_url": {"url": data_url("image/png", PNG)}}
 VIDEO = {"type": "video_url", "video_url": {"url": data_url("video/mp4", MP4)}}
-AUDIO = {"type": "input_audio", "input_audio": {"data": base64.b64encode(wav()).decode(), "format": "wav"}}
-AUDIO_URL = {"type": "audio_url", "audio_url": {"url": data_url("audio/wav", wav())}}
+AUDIO = {"type": "input_audio", "input_audio": {"data": base64.b64encode(WAV).decode(), "format": "wav"}}
+AUDIO_URL = {"type": "audio_url", "audio_url": {"url": data_url("audio/wav", WAV)}}
 ASKED = {
     "text alone": [],
-    "image": [(IMAGE, {"type": "image", "image": png()})],
+    "image": [(IMAGE, {"type": "image", "image": PNG})],
     "video with sound": [(VIDEO, {"type": "video", "video": CLIP})],
-    "audio": [(AUDIO, {"type": "audio", "audio": wav()})],
-    "URL of audio": [(AUDIO_URL, {"type": "audio", "audio": wav()})],
+    "audio": [(AUDIO, {"type": "audio", "audio": WAV})],
+    "URL of audio": [(AUDIO_URL, {"type": "audio", "audio": WAV})],
 }
 ASKED["all of them"] = ASKED["image"] + ASKED["video with sound"] + ASKED["audio"]
 

@@ -93,7 +93,8 @@ def test_what_is_split_is_joined_into_what_it_was(media):
 
 @given(media(), st.randoms(use_true_random=True))
 def test_a_batch_of_batches_is_a_batch_of_their_media(media, random):
-    """Media may be joined in any number of steps, as long as those of a modality stay in order.
+    """
+    Media may be joined in any number of steps, as long as those of a modality stay in order.
 
     The steps are drawn from a seed: a step may take nothing, so that their number has no bound of its own.
     """

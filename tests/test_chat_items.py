@@ -2,8 +2,6 @@
 
 import base64
 import dataclasses
-import io
-import wave
 from urllib.parse import quote
 
 import numpy as np
@@ -16,21 +14,14 @@ from transformers import pipeline
 from transformers_omnivinci.training.data import BadSample, read_sample
 from transformers_omnivinci.training.encoding import SampleEncoder
 
-from .media_files import image_bytes, render_frame, write_video
+from .media_files import image_bytes, render_frame, wav_bytes, write_video
 from .media_samples import image_item, user
 
 PNG = image_bytes(PIL.Image.fromarray(render_frame(77)))
 TEXT = base64.b64encode(PNG).decode()
 LINES = "\r\n".join(TEXT[start : start + 76] for start in range(0, len(TEXT), 76))
 URL = "data:image/png;base64," + TEXT
-
-
-def wav() -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setparams((1, 2, 16_000, 0, "NONE", ""))
-        writer.writeframes((np.sin(np.arange(16_000) / 20) * 9000).astype("<i2").tobytes())
-    return file.getvalue()
+WAV = wav_bytes(0.3 * np.sin(np.arange(16_000) / 20))
 
 
 @pytest.fixture(scope="module")
@@ -226,8 +217,8 @@ def test_videos_and_sounds_in_base64(processor, clip):
         {"type": "video_url", "video_url": clip},
     ):
         assert torch.equal(prepare(processor, item)["pixel_values_videos"], expected)
-    content = base64.b64encode(wav()).decode()
-    expected = prepare(processor, {"type": "audio", "audio": wav()})["input_features"]
+    content = base64.b64encode(WAV).decode()
+    expected = prepare(processor, {"type": "audio", "audio": WAV})["input_features"]
     for item in (
         {"type": "audio", "base64": content},
         {"type": "audio_url", "audio_url": {"url": "data:audio/wav;base64," + content}},

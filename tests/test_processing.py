@@ -16,6 +16,7 @@ from transformers_omnivinci import OmniVinciImageProcessor, OmniVinciVideoProces
 from transformers_omnivinci.processing.pixels import resize_exactly
 
 from .conftest import CLIP, PARITY
+from .media_files import image_bytes, wav_bytes
 from .media_samples import audio_item, image, image_item, sound, user, video, video_item
 
 pytestmark = pytest.mark.compat
@@ -32,24 +33,6 @@ def assert_same(first, second):
     assert first.keys() == second.keys()
     for name in first:
         assert torch.equal(first[name], second[name]), name
-
-
-def png(picture: PIL.Image.Image) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return file.getvalue()
-
-
-def wav(samples: np.ndarray, rate: int = 16_000) -> bytes:
-    import wave
-
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setnchannels(1)
-        writer.setsampwidth(2)
-        writer.setframerate(rate)
-        writer.writeframes((samples * 32767).round().astype(np.int16).tobytes())
-    return file.getvalue()
 
 
 # One call
@@ -139,7 +122,7 @@ def test_metadata_that_the_processor_returns_can_be_given_back(processor):
 def image_inputs() -> dict:
     picture = image()
     array = np.asarray(picture)
-    data = png(picture)
+    data = image_bytes(picture)
     return {
         "pil": picture,
         "array": array,
@@ -232,7 +215,7 @@ def test_an_image_alone_is_tiled_and_several_are_not(processor):
 @pytest.mark.parametrize("kind", ["array", "int16", "uint8", "tensor", "list", "bytes", "file", "path", "data url"])
 def test_audio_of_every_kind(processor, kind, tmp_path):
     samples = (sound() * 32767).round() / 32767
-    data = wav(samples)
+    data = wav_bytes(samples)
     (tmp_path / "sound.wav").write_bytes(data)
     given = {
         "array": samples,

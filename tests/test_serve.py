@@ -20,12 +20,12 @@ from .media_samples import user
 from .model_server import (
     ASKED,
     IMAGE,
+    PNG,
     PUBLISHED,
     VIDEO,
     ask,
     content,
     expected_answer,
-    png,
     running,
     serving,
     streamed,
@@ -347,11 +347,11 @@ def test_idle_models_are_forgotten(handler):
 def test_local_files_are_read_below_the_folder_that_is_allowed(tmp_path):
     allowed, outside = tmp_path / "media", tmp_path / "secret.png"
     allowed.mkdir()
-    (allowed / "a b.png").write_bytes(png())
-    outside.write_bytes(png())
+    (allowed / "a b.png").write_bytes(PNG)
+    outside.write_bytes(PNG)
     (allowed / "link.png").symlink_to(outside)
     sources = AllowedSources(allowed)
-    assert sources.fetch(f"file://{allowed}/a%20b.png", 10**6, 0, 0) == png()
+    assert sources.fetch(f"file://{allowed}/a%20b.png", 10**6, 0, 0) == PNG
     for url in (
         f"file://{outside}",
         f"file://{allowed}/../secret.png",
@@ -377,7 +377,7 @@ def test_hosts_that_are_allowed(is_named_with_port):
     port, deadline = server.server_port, time.monotonic() + 10
     try:
         sources = AllowedSources(hosts=[f"127.0.0.1:{port}" if is_named_with_port else "127.0.0.1"])
-        assert sources.fetch(f"http://127.0.0.1:{port}/a.png", 10**6, 3, deadline) == png()
+        assert sources.fetch(f"http://127.0.0.1:{port}/a.png", 10**6, 3, deadline) == PNG
         for url in (f"http://localhost:{port}/a.png", f"http://127.0.0.1:{port}/away"):
             with pytest.raises(RequestError, match="public internet|is not fetched"):
                 sources.fetch(url, 10**6, 3, deadline)
@@ -395,7 +395,7 @@ class _Pictures(BaseHTTPRequestHandler):
         if is_away:
             self.send_header("Location", "file:///etc/passwd")
         self.end_headers()
-        self.wfile.write(b"" if is_away else png())
+        self.wfile.write(b"" if is_away else PNG)
 
     def log_message(self, *args):
         pass

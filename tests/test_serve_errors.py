@@ -16,7 +16,7 @@ from transformers_omnivinci.cli import app
 
 from .conftest import CLIP
 from .media_samples import user
-from .model_server import PUBLISHED, ask, data_url, png, serving
+from .model_server import PNG, PUBLISHED, ask, data_url, serving
 
 pytestmark = pytest.mark.compat
 
@@ -48,7 +48,7 @@ def item(kind: str, url: str) -> dict:
         ({"messages": user(item("image_url", f"data:image/png;base64,{NO_MEDIUM}"))}, 415, "not an image"),
         ({"messages": user(item("video_url", f"data:video/mp4;base64,{NO_MEDIUM}"))}, 415, "Medium 1"),
         ({"messages": user(item("audio_url", f"data:audio/wav;base64,{NO_MEDIUM}"))}, 415, "Medium 1"),
-        ({"messages": user(item("video_url", data_url("image/png", png())))}, 415, "an image"),
+        ({"messages": user(item("video_url", data_url("image/png", PNG)))}, 415, "an image"),
         ({"messages": user(item("image_url", "http://127.0.0.1:9/a.png"))}, 400, "public internet"),
         ({"messages": user(item("image_url", "http://169.254.169.254/latest/meta-data"))}, 400, "public internet"),
         ({"messages": user(item("image_url", "http://no-such-host.invalid/a.png"))}, 400, "cannot be fetched"),
