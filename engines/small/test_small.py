@@ -15,10 +15,10 @@ from transformers import AutoModel, AutoProcessor, AutoTokenizer
 
 from benchmarks.small import parts, stages
 from benchmarks.small.alignment import Aligner
-from benchmarks.small.data import SpeechSet, write_set
+from benchmarks.small.data import SpeechSet, to_row, write_set
 from benchmarks.small.evaluation import QUESTIONS, answer_questions, evaluate, transcribe_by_whisper, word_error_rate
 from benchmarks.small.recordings import fetch_arctic, list_librivox
-from benchmarks.small.voices import UNSEEN, VOICES, Voice, check_voices
+from benchmarks.small.voices import UNSEEN, Voice, check_voices, gather_voices
 from benchmarks.small.warm_up import share_heard, warm_up
 from transformers_omnivinci.media import load_audio
 
@@ -46,14 +46,20 @@ def assembled(plan):
     return stages.prepare_parts(plan)
 
 
-def test_all_voices_are_installed():
-    check_voices((*VOICES, UNSEEN))
-    assert UNSEEN not in VOICES and len({str(voice) for voice in VOICES}) == len(VOICES)
+@pytest.fixture(scope="session")
+def voices(work):
+    return gather_voices(work)
 
 
-@pytest.mark.parametrize("program", ["espeak-ng", "flite", "festival", "piper"])
-def test_a_voice_reads_at_the_speed_that_was_asked_for(program, tmp_path):
-    voice = next(voice for voice in VOICES if voice.program == program)
+def test_all_voices_are_installed(voices):
+    check_voices((*voices, UNSEEN))
+    assert UNSEEN not in voices and len({str(voice) for voice in voices}) == len(voices)
+    assert sum(voice.share for voice in voices) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("program", ["espeak-ng", "flite", "festival", "piper", "kokoro"])
+def test_a_voice_reads_at_the_speed_that_was_asked_for(voices, program, tmp_path):
+    voice = next(voice for voice in voices if voice.program == program)
     seconds = []
     for speed in (0.85, 1.2):
         voice.speak(SENTENCE, speed, tmp_path / "read.wav")
@@ -68,9 +74,10 @@ def test_a_voice_that_a_program_lacks_is_an_error(voice):
 
 
 def test_packages_have_texts_and_recordings(packages):
-    fortunes, verses, examples = parts.read_texts(packages)
-    assert len(fortunes) > 8_000 and len(verses) > 30_000 and len(examples) > 30_000
+    fortunes, verses, examples, novels = parts.read_texts(packages)
+    assert len(fortunes) > 8_000 and len(verses) > 30_000 and len(examples) > 30_000 and len(novels) > 25_000
     assert "In the beginning God created the heaven and the earth." in verses
+    assert any("Highbury" in clause for clause in novels) and not any("Dashwood" in clause for clause in novels)
     recordings = list_librivox(packages)
     assert len(recordings) == 5 and all(Path(row["messages"][0]["content"][0]["path"]).is_file() for row in recordings)
 
@@ -79,6 +86,17 @@ def test_whisper_hears_the_recordings(plan, packages):
     recordings = [*list_librivox(packages), fetch_arctic(plan.work / "recordings")]
     heard = transcribe_by_whisper(parts.make_whisper(plan.work), recordings)
     assert word_error_rate(recordings, heard) < 0.1
+
+
+def test_whisper_hears_speakers_and_their_mixture(plan, voices, tmp_path):
+    named = {voice.name: voice for voice in voices if voice.program == "kokoro"}
+    assert len(named) == 246
+    rows = []
+    for name in ("am_michael", "bf_emma", "af_heart+am_puck"):
+        named[name].speak(SENTENCE, 1.0, tmp_path / f"{name}.wav")
+        rows.append(to_row(str(tmp_path / f"{name}.wav"), SENTENCE))
+    heard = transcribe_by_whisper(parts.make_whisper(plan.work), rows)
+    assert word_error_rate(rows, heard) < 0.1
 
 
 def test_the_encoder_of_whisper_base_hears_in_its_place(plan):
