@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.small import data, parts, recordings, stages
+from benchmarks.small import data, parts, recordings, remembering, stages
 from benchmarks.small.data import SpeechSet, write_set, write_wav
 from benchmarks.small.evaluation import misses_by_count
 from benchmarks.small.rooms import RATE, add_noise, place_in_room, vary
@@ -95,6 +95,41 @@ def test_strings_are_read_as_r_packs_them(novels, tmp_path):
 def test_what_is_asked_in_the_end_is_not_learned(form):
     start, end = form.lower().split("{}")
     assert not any(asked.lower().startswith(start) and asked.lower().endswith(end) for asked in QUESTIONS)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("It is Paris. And the", "It is Paris."),
+        ("Some:\n\n1. **Bees**.\n2.", "Some:\n\n1. **Bees**."),
+        ('He said "Go!" and we', 'He said "Go!"'),
+        ("It costs 2.5 or", ""),
+        ("Yes", ""),
+        ("", ""),
+    ],
+)
+def test_answers_lose_what_is_cut_off(said, kept):
+    assert remembering.keep_sentences(said) == kept
+
+
+def test_the_language_model_is_asked_by_us_and_by_itself(tmp_path, monkeypatch):
+    own = ["How are bees?", QUESTIONS[0], "how are bees?", "Are you well?", "Never asked?"]
+
+    def answer(model, processor, chats, most):
+        asked.extend(chat[0]["content"][0]["text"] for chat in chats)
+        return ["Cut off" if "bees" in asked[-1] else "So it is. And" for _ in chats]
+
+    asked, path = [], tmp_path / "chats.jsonl"
+    monkeypatch.setattr(remembering, "load", lambda checkpoint: (None, None))
+    monkeypatch.setattr(remembering, "_ask", lambda model, processor: iter(own))
+    monkeypatch.setattr(remembering, "answer", answer)
+    monkeypatch.setattr(remembering, "TOGETHER", 1)
+    for _ in range(2):
+        assert remembering.remember(path, tmp_path, ["Bridges, I see."], 4, 0) == path
+    assert asked == [FORMS[0].format("bridges"), FORMS[1].format("bridges"), "How are bees?", "Are you well?"]
+    said = [row["messages"] for row in rows_of(path)]
+    assert [chat[0]["content"][0]["text"] for chat in said] == [asked[0], asked[1], asked[3]]
+    assert {chat[1]["content"] for chat in said} == {"So it is."}
 
 
 def test_sentences_that_voices_read_in_different_ways_are_left_out():

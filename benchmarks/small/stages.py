@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from transformers import AutoModel, AutoProcessor
 from transformers.trainer_utils import get_last_checkpoint
 
-from transformers_omnivinci.evaluation.asking import answer
 from transformers_omnivinci.new_file import new_file
 from transformers_omnivinci.new_folder import check_vacant
 from transformers_omnivinci.tasks import write_rows
@@ -21,10 +19,10 @@ from .._harness import run_training
 from . import parts
 from .alignment import Span, align_set, read_spans
 from .data import SpeechSet, read_rows, write_set
-from .evaluation import batched, evaluate
+from .evaluation import evaluate
 from .loading import load
 from .recordings import fetch_arctic, list_librivox
-from .texts import FORMS
+from .remembering import remember
 from .voices import UNSEEN, check_voices, gather_voices
 from .warm_up import warm_up
 
@@ -34,7 +32,7 @@ ALIGNED = 0.05
 """The share of utterances that the projector learns from alone."""
 WARM_UP = {"num_train_epochs": 2, "learning_rate": 1e-3, "per_device_train_batch_size": 16, "save_total_limit": 1}
 """Of all utterances; each takes less than half of what it takes where the language model is run."""
-TEXTS = 0.05
+TEXTS = 0.1
 """Chats without sound beside the utterances of the last stage, answered as the language model did before."""
 EVALUATED = 100
 HELD_OUT = ("seen", "unseen", "real")
@@ -132,34 +130,6 @@ def split_rows(plan: Plan, train: Path) -> dict[str, Path]:
     return paths
 
 
-def remember_answers(plan: Plan, checkpoint: Path, texts: Sequence[str]) -> Path:
-    """
-    Chats without sound, answered by the model as it was assembled, so that it does not forget how.
-
-    Args:
-        plan: Decides how many.
-        checkpoint: The assembled one.
-        texts: Sentences whose words are asked about.
-    """
-    count = max(1, round(TEXTS * (plan.utterances - plan.aligned)))
-    path = plan.work / f"answers-{count}-{plan.seed}.jsonl"
-    if path.is_file():
-        return path
-    words = sorted({word.strip(",.?!'").lower() for text in texts for word in text.split()})
-    words = [word for word in words if len(word) > 4 and word.isalpha()]
-    rng = np.random.default_rng([plan.seed, 3])
-    asked = [FORMS[index % len(FORMS)].format(words[rng.integers(len(words))]) for index in range(count)]
-    model, processor = load(checkpoint)
-    rows = []
-    for batch in batched(asked):
-        chats = [[{"role": "user", "content": [{"type": "text", "text": question}]}] for question in batch]
-        for chat, said in zip(chats, answer(model, processor, chats, 40), strict=True):
-            if said:
-                rows.append({"messages": [*chat, {"role": "assistant", "content": said}]})
-    write_rows(path, rows)
-    return path
-
-
 def train(recipe: str, model: Path, data: Sequence[Path], output: Path, plan: Plan, *options: str) -> Path:
     """
     Runs `omnivinci train`, or goes on with a run that was interrupted.
@@ -225,9 +195,10 @@ def train_all(plan: Plan, assembled: Path, rows: dict[str, Path]) -> Path:
     files = split_rows(plan, rows["train"])
     warm = warm_up_all(plan, assembled, rows["train"])
     said = [json.loads(line)["messages"][-1]["content"] for line in files["audio-1"].read_text().splitlines()]
-    answers = remember_answers(plan, assembled, said)
+    count = max(2, round(TEXTS * (plan.utterances - plan.aligned)))
+    chats = remember(plan.work / f"chats-{count}-{plan.seed}.jsonl", assembled, said, count, plan.seed)
     first = train("audio-1", warm, [files["audio-1"]], plan.runs / "audio-1", plan)
-    return train("audio-2", first, [files["audio-2"], answers], last, plan)
+    return train("audio-2", first, [files["audio-2"], chats], last, plan)
 
 
 def score(plan: Plan, rows: dict[str, Path]) -> dict:

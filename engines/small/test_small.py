@@ -18,6 +18,7 @@ from benchmarks.small.alignment import Aligner
 from benchmarks.small.data import SpeechSet, to_row, write_set
 from benchmarks.small.evaluation import QUESTIONS, answer_questions, evaluate, transcribe_by_whisper, word_error_rate
 from benchmarks.small.recordings import fetch_arctic, list_librivox
+from benchmarks.small.remembering import remember
 from benchmarks.small.voices import UNSEEN, Voice, check_voices, gather_voices
 from benchmarks.small.warm_up import share_heard, warm_up
 from transformers_omnivinci.media import load_audio
@@ -120,6 +121,14 @@ def test_errors_are_those_of_words_alone():
 def test_text_is_answered_as_by_the_original(assembled):
     answers = dict(zip(QUESTIONS, answer_questions(assembled), strict=True))
     assert "Paris" in answers["What is the capital of France?"]
+
+
+def test_the_language_model_asks_and_answers_itself(assembled, work):
+    path = remember(work / "chats.jsonl", assembled, ["The bridge is old."], 6, seed=0)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    asked = [row["messages"][0]["content"][0]["text"] for row in rows]
+    assert len(rows) >= 5 and asked[0] == "Describe bridge." and len({*asked}) == len(asked)
+    assert all(row["messages"][1]["content"].endswith((".", "!", "?", "*", '"', ")")) for row in rows)
 
 
 def test_whisper_tells_when_words_are_said(plan, packages, assembled):
