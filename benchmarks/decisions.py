@@ -69,12 +69,12 @@ def small_corpora(work: Path, folder: Path, count: int, seed: int, workers: int)
     from .small.data import SpeechSet, write_set
     from .small.voices import check_voices, gather_voices
 
-    voices = gather_voices(work)
-    check_voices(voices)
     rows = {"unseen": work / "unseen" / "rows.jsonl", "real": work / "real.jsonl"}
     missing = [path for path in rows.values() if not path.is_file()]
     if missing:
         raise OSError(f"{missing[0]} is not there: `make small` renders the speech, or give `--train` and `--test`.")
+    voices = gather_voices(work)
+    check_voices(voices)
     tests = {name: _to_corpus(path, folder / f"{name}.jsonl") for name, path in rows.items()}
     measured = {one.text for path in tests.values() for one in read_corpus(path)}
     _, held_out = parts.split_texts(parts.read_texts(parts.unpack_packages(work / "packages")))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.small import data, parts, recordings, remembering, stages
-from benchmarks.small.data import SpeechSet, write_set, write_wav
+from benchmarks.small.data import SpeechSet, write_set
 from benchmarks.small.evaluation import misses_by_count
 from benchmarks.small.rooms import RATE, add_noise, place_in_room, vary
 from benchmarks.small.texts import (
@@ -27,6 +27,7 @@ from benchmarks.small.texts import (
     sentences_of_wordnet,
 )
 from benchmarks.small.voices import Voice, check_voices
+from benchmarks.small.wav import write_wav
 from transformers_omnivinci.media import load_audio
 
 from .chats import rows_of

