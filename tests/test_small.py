@@ -1,5 +1,6 @@
 """What `make small` reads out, renders and plans, with a voice that is made up."""
 
+import json
 import struct
 import subprocess
 import zlib
@@ -8,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.small import data, parts, recordings, remembering, stages
+from benchmarks.small import averaging, data, parts, recordings, remembering, stages
+from benchmarks.small.averaging import ERRORS, SHARES, average_encoder
 from benchmarks.small.data import SpeechSet, write_set
 from benchmarks.small.evaluation import misses_by_count
+from benchmarks.small.loading import load
 from benchmarks.small.rooms import RATE, add_noise, place_in_room, vary
 from benchmarks.small.texts import (
     FORMS,
@@ -30,7 +34,8 @@ from benchmarks.small.voices import Voice, check_voices
 from benchmarks.small.wav import write_wav
 from transformers_omnivinci.media import load_audio
 
-from .chats import rows_of
+from .chats import chat, rows_of
+from .training_runs import TINY
 
 TEXTS = (("A dog barks.", "The cat sleeps here.", "It rains."), ("And it was so.", "Let there be light."))
 
@@ -362,6 +367,34 @@ def test_stages_share_the_utterances(tmp_path):
         for name, value in dict(utterances=6000, epochs=2, batch=32, encoder="tiny.en", pooling="max").items()
     ]
     assert len({plan.runs, *(other.runs for other in others)}) == 6
+
+
+@pytest.mark.parametrize("best", SHARES)
+def test_the_encoder_that_hears_others_best_is_an_average(best, tmp_path, monkeypatch):
+    model, processor = load(TINY)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 1
+    model.save_pretrained(tmp_path / "trained")
+    processor.save_pretrained(tmp_path / "trained")
+    rows, asked = [chat("A dog barks."), chat("It rains.")], []
+    said = [row["messages"][-1]["content"] for row in rows]
+
+    def write(model, processor, given):
+        asked.append(given)
+        weight, old = next(model.model.audio_tower.parameters()), before["model.audio_tower.conv1.weight"]
+        right = torch.allclose(weight, old + best, atol=1e-4)
+        return said if right else ["something else"] * len(said)
+
+    monkeypatch.setattr(averaging, "transcribe", write)
+    output = average_encoder(tmp_path / "trained", TINY, rows, tmp_path / "averaged")
+    for name, weight in load(output)[0].state_dict().items():
+        share = best if "audio_tower" in name else 1
+        assert torch.allclose(weight, before[name] + share, atol=1e-4), name
+    errors = json.loads((output / ERRORS).read_text())
+    assert errors[str(best)] == 0 and len(errors) == len(SHARES)
+    assert average_encoder(tmp_path / "nothing", tmp_path, rows, output) == output and len(asked) == len(SHARES)
 
 
 def test_a_folder_of_something_else_is_not_replaced(tmp_path):

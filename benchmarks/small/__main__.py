@@ -30,7 +30,8 @@ def run_all(plan: Plan, arguments: argparse.Namespace) -> None:
     """Everything, one stage after another."""
     check_vacant(arguments.output, force=True)  # before a night is spent
     assembled, rows = stages.prepare_parts(plan), stages.prepare_speech(plan)
-    model = stages.publish(stages.train_all(plan, assembled, rows), arguments.output)
+    trained = stages.train_all(plan, assembled, rows)
+    model = stages.publish(stages.average(plan, assembled, trained, rows), arguments.output)
     print(f"{model} holds the model: omnivinci ask SOUND 'Transcribe the speech.' --model {model}")
     run_evaluate(plan, arguments)
 

@@ -12,12 +12,13 @@ from transformers import AutoModel, AutoProcessor
 from transformers.trainer_utils import get_last_checkpoint
 
 from transformers_omnivinci.new_file import new_file
-from transformers_omnivinci.new_folder import check_vacant
+from transformers_omnivinci.new_folder import new_folder
 from transformers_omnivinci.tasks import write_rows
 
 from .._harness import run_training
 from . import parts
 from .alignment import Span, align_set, read_spans
+from .averaging import average_encoder
 from .data import SpeechSet, read_rows, write_set
 from .evaluation import evaluate
 from .loading import load
@@ -37,6 +38,8 @@ TEXTS = 0.1
 EVALUATED = 100
 HELD_OUT = ("seen", "unseen", "foreign", "real")
 """Sets that are never trained on."""
+CHOSEN_BY = "foreign"
+"""The one by which the share of what the encoder has learned is chosen."""
 SCORED = ("unseen", "real")
 """Sets by which ways of training are compared."""
 RATES = {"audio-1": 3e-4, "audio-2": 2e-4}
@@ -202,6 +205,11 @@ def train_all(plan: Plan, assembled: Path, rows: dict[str, Path]) -> Path:
     return train("audio-2", first, [files["audio-2"], chats], last, plan)
 
 
+def average(plan: Plan, assembled: Path, checkpoint: Path, rows: dict[str, Path]) -> Path:
+    """The trained model with the encoder that understands voices best which it never heard, unless that is done."""
+    return average_encoder(checkpoint, assembled, read_rows(rows[CHOSEN_BY]), plan.runs / "averaged")
+
+
 def score(plan: Plan, rows: dict[str, Path]) -> dict:
     """
     Trains and evaluates a model, as far as that is not done.
@@ -225,14 +233,9 @@ def publish(checkpoint: Path, destination: Path) -> Path:
     Raises:
         OSError: there is something else than a checkpoint.
     """
-    check_vacant(destination, force=True)
-    new = destination.with_name(f".{destination.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    AutoModel.from_pretrained(checkpoint).save_pretrained(new)
-    AutoProcessor.from_pretrained(checkpoint).save_pretrained(new)
-    if destination.exists():
-        shutil.rmtree(destination)
-    new.rename(destination)
+    with new_folder(destination, force=True) as new:
+        AutoModel.from_pretrained(checkpoint).save_pretrained(new)
+        AutoProcessor.from_pretrained(checkpoint).save_pretrained(new)
     return destination
 
 
