@@ -6,8 +6,8 @@ The recipe `asr-decision` teaches it when to correct itself by them. Then all of
 several levels of noise. What is done is not done again: an interrupted run goes on by the same command.
 
 Run by `make bench-decisions`, in the environment `speech`. Without `--train` and `--test`, the speech is that of
-`make small`: sentences that it held out, read by its voices, to learn decisions from; others of an unseen voice, and
-real recordings, to measure.
+`make small`: sentences that it held out, read by speakers whom the model never heard, to learn decisions from, as it
+would hardly err with its own; others of an unseen voice, and real recordings, to measure.
 """
 
 import argparse
@@ -67,13 +67,13 @@ def small_corpora(work: Path, folder: Path, count: int, seed: int, workers: int)
     """
     from .small import parts
     from .small.data import SpeechSet, write_set
-    from .small.voices import check_voices, gather_voices
+    from .small.voices import check_voices, gather_foreign
 
     rows = {"unseen": work / "unseen" / "rows.jsonl", "real": work / "real.jsonl"}
     missing = [path for path in rows.values() if not path.is_file()]
     if missing:
         raise OSError(f"{missing[0]} is not there: `make small` renders the speech, or give `--train` and `--test`.")
-    voices = gather_voices(work)
+    voices = gather_foreign(work)
     check_voices(voices)
     tests = {name: _to_corpus(path, folder / f"{name}.jsonl") for name, path in rows.items()}
     measured = {one.text for path in tests.values() for one in read_corpus(path)}
