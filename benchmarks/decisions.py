@@ -7,7 +7,7 @@ several levels of noise. What is done is not done again: an interrupted run goes
 
 Run by `make bench-decisions`, in the environment `speech`. Without `--train` and `--test`, the speech is that of
 `make small`: sentences that it held out, read by speakers whom the model never heard, to learn decisions from, as it
-would hardly err with its own; others of an unseen voice, and real recordings, to measure.
+errs less with its own; others of an unseen voice, and real recordings, to measure.
 """
 
 import argparse
